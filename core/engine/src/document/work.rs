@@ -1,0 +1,59 @@
+//! Heavy work on one document, as a value that can be carried to another thread and back.
+
+use alloc::string::String;
+
+use crate::document::{Document, MergeWork, Merged, OpenWork};
+use crate::gate::Guard;
+use crate::id::{DocumentId, SpaceId};
+
+/// Work to do away from the engine.
+#[derive(Debug)]
+pub struct Work {
+    /// The space.
+    pub space: SpaceId,
+    /// The document.
+    pub document: DocumentId,
+    /// What to do.
+    pub kind: WorkKind,
+}
+
+/// The kinds of work.
+#[derive(Debug)]
+pub enum WorkKind {
+    /// Build a document from its stored runs.
+    Open(OpenWork),
+    /// Merge a batch into a clone.
+    Merge(MergeWork),
+}
+
+/// The result of [`Work::run`].
+#[derive(Debug)]
+pub struct WorkDone {
+    /// The space.
+    pub space: SpaceId,
+    /// The document.
+    pub document: DocumentId,
+    /// What came out.
+    pub result: WorkResult,
+}
+
+/// What came out of work.
+#[derive(Debug)]
+pub enum WorkResult {
+    /// The document, or why it cannot be built.
+    Opened(Result<Document, String>),
+    /// The merged clone.
+    Merged(Merged),
+}
+
+impl Work {
+    /// Does it. Takes from microseconds to seconds.
+    pub fn run(self, guard: &dyn Guard) -> WorkDone {
+        let Self { space, document, kind } = self;
+        let result = match kind {
+            WorkKind::Open(work) => WorkResult::Opened(work.run(guard)),
+            WorkKind::Merge(work) => WorkResult::Merged(work.run(guard)),
+        };
+        WorkDone { space, document, result }
+    }
+}

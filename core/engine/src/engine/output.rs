@@ -1,0 +1,222 @@
+//! What the engine wants done, and what it has to say.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::document::work::Work;
+use crate::engine::input::{CommandId, HintId, SessionId};
+use crate::feed::FeedRow;
+use crate::id::{DeviceId, DocumentId, SpaceId};
+use crate::space::ticket::Ticket;
+use crate::storage;
+
+/// One thing to do. Drain with [`crate::Engine::poll_output`] after each input.
+#[derive(Debug)]
+pub enum Output {
+    /// Answers a command.
+    Reply(CommandId, Result<Reply, CommandError>),
+    /// Tells the application something. May be coalesced by the driver.
+    Event(Event),
+    /// Hand a frame to a session stream, in order. The network adds the four-byte length.
+    Send {
+        /// The stream.
+        session: SessionId,
+        /// At most `FRAME_BYTES_MAX` bytes.
+        bytes: Vec<u8>,
+    },
+    /// End a session, after what was sent before.
+    Close {
+        /// The stream.
+        session: SessionId,
+        /// For the log.
+        reason: String,
+    },
+    /// Dial. Leads to `SessionOpened` or `DialFailed`.
+    Dial {
+        /// A multiaddr.
+        address: String,
+        /// Who must answer; `None` if whoever does.
+        peer: Option<DeviceId>,
+    },
+    /// The peer is authenticated: gossip and identify may see its connections from now on, for these topics.
+    Admit {
+        /// The peer.
+        peer: DeviceId,
+    },
+    /// Take part in a gossip topic.
+    Subscribe {
+        /// The topic.
+        topic: String,
+    },
+    /// Leave a gossip topic.
+    Unsubscribe {
+        /// The topic.
+        topic: String,
+    },
+    /// Send a hint to a topic. May be lost.
+    Publish {
+        /// The topic.
+        topic: String,
+        /// At most `HINT_BYTES_MAX` bytes.
+        bytes: Vec<u8>,
+    },
+    /// What to do with a received hint.
+    Judge {
+        /// The hint.
+        hint: HintId,
+        /// Forward it, blame the forwarder, or neither.
+        verdict: Verdict,
+    },
+    /// Give this to the store. Requests are executed and answered in order.
+    Store(storage::Request),
+    /// Run this (`Work::run`), on another thread if there is one, and give the result back as `Input::Worked`.
+    Work(Box<Work>),
+}
+
+/// What to do with a hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Forward it.
+    Accept,
+    /// Provably the forwarder's fault.
+    Reject,
+    /// Neither.
+    Ignore,
+}
+
+/// Answer to a command.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// Nothing to say but that it is done.
+    Done,
+    /// The space exists here, is on disk, and we are a member.
+    SpaceReady(SpaceId),
+    /// The invitation.
+    Ticket(Ticket),
+    /// The document can be read and edited.
+    DocumentOpen,
+    /// Roots were equal.
+    Synced,
+    /// Rows of the feed.
+    Feed(Vec<FeedRow>),
+}
+
+/// Why a command failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// No such space here.
+    #[error("no space {0} here")]
+    UnknownSpace(SpaceId),
+    /// Our role does not allow it, the space is read-only for us, or the like.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// An argument is malformed or over a limit.
+    #[error("{0}")]
+    Invalid(String),
+    /// A member refused us.
+    #[error("refused by {peer:.8}: {reason}")]
+    Refused {
+        /// The member.
+        peer: DeviceId,
+        /// Its words.
+        reason: String,
+    },
+    /// The store failed: the replica takes no more edits. Reopen it.
+    #[error("the replica has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A commit is on disk; all edits that were told an equal or smaller id are saved.
+    Committed(storage::CommitId),
+    /// A document has other content than before.
+    DocumentChanged {
+        /// The space.
+        space: SpaceId,
+        /// The document.
+        document: DocumentId,
+        /// By runs from a peer (else by a local edit).
+        remote: bool,
+    },
+    /// The feed has grown to this seq.
+    FeedGrew {
+        /// Its last seq.
+        seq: u64,
+    },
+    /// A peer is authenticated and shares at least one space with us.
+    PeerConnected {
+        /// The peer.
+        peer: DeviceId,
+    },
+    /// Its session ended.
+    PeerDisconnected {
+        /// The peer.
+        peer: DeviceId,
+        /// For people to read.
+        reason: String,
+    },
+    /// We can be reached here.
+    Listening {
+        /// A multiaddr with the peer id left out.
+        address: String,
+    },
+    /// The members of a space changed, or our role.
+    MembersChanged {
+        /// The space.
+        space: SpaceId,
+    },
+    /// We are a member of a space that we wanted to join.
+    SpaceJoined {
+        /// The space.
+        space: SpaceId,
+    },
+    /// A member refused to let us join; the wish is dropped.
+    JoinRefused {
+        /// The space.
+        space: SpaceId,
+        /// The member.
+        peer: DeviceId,
+        /// Its words.
+        reason: String,
+    },
+    /// Roots were compared with a peer and are equal.
+    InSync {
+        /// The space.
+        space: SpaceId,
+        /// The peer.
+        peer: DeviceId,
+    },
+    /// A run that we sent was refused by a peer, or we refused one.
+    RunRefused {
+        /// The space.
+        space: SpaceId,
+        /// The document.
+        document: DocumentId,
+        /// The other side.
+        peer: DeviceId,
+        /// We refused it (else the peer did).
+        by_us: bool,
+        /// Why.
+        reason: String,
+    },
+    /// A stranger connected: nothing shared. It was sent away.
+    StrangerRefused {
+        /// Who it was.
+        peer: DeviceId,
+    },
+    /// A peer sent what no honest peer sends.
+    PeerMisbehaved {
+        /// The peer.
+        peer: DeviceId,
+        /// What it was.
+        reason: String,
+    },
+    /// The replica takes no more edits. What was saved is safe; reopen it.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}

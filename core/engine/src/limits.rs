@@ -1,0 +1,146 @@
+//! Every limit and interval of the engine: what it bounds, its unit, where its number came from.
+
+use crate::time::Duration;
+
+// Frames and messages.
+
+/// One frame on a session stream, its four-byte length not counted.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+/// One message, put together from its frames and inflated. One change of the largest size and its envelope fit.
+pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// How often larger than its compressed form a message may become (lz4 itself ends at about 255).
+pub const INFLATE_RATIO_MAX: usize = 255;
+/// A message of at least this many bytes is worth compressing. Guess.
+pub const COMPRESS_BYTES_MIN: usize = 512;
+/// What a stranger may send before it is authenticated.
+pub const PRE_AUTH_BYTES_MAX: usize = 4 * 1024;
+/// How long a stranger may take to authenticate.
+pub const PRE_AUTH_TIME_MAX: Duration = Duration::from_secs(5);
+/// A gossip hint. gossipsub itself carries 64 KiB.
+pub const HINT_BYTES_MAX: usize = 1024;
+/// Runs are collected into one message up to this size, so that most messages are one frame.
+pub const RUNS_MESSAGE_BYTES: usize = 60 * 1024;
+/// Runs in one message.
+pub const RUNS_PER_MESSAGE_MAX: usize = 1024;
+/// Tree nodes, items or frontiers in one message.
+pub const RANGES_PER_MESSAGE_MAX: usize = 1024;
+
+// Flow.
+
+/// Bulk bytes on their way to one peer and not yet accepted by it. Small, so that a live edit is not stuck behind them.
+pub const BULK_CREDIT_BYTES: u64 = 128 * 1024;
+/// The receiver reports bulk bytes taken in whenever this many have come together.
+pub const CREDIT_REPORT_BYTES: u64 = 32 * 1024;
+/// Bytes handed to the network for one peer and not yet written; live runs beyond it are dropped and caught up later.
+pub const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
+/// Runs for one document that wait to be applied; beyond it their sender gets no credit.
+pub const INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Documents queued for transfer to one peer; the rest is found again by the next reconciliation.
+pub const TRANSFER_QUEUE_MAX: usize = 100_000;
+
+// Sessions and time.
+
+/// A frame at least this often on an open session.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// A peer silent for this long is dead.
+pub const DEAD_PEER_AFTER: Duration = Duration::from_secs(30);
+/// Reconciliation that makes no progress for this long is torn down with its session.
+pub const STALL_AFTER: Duration = Duration::from_secs(15);
+/// Quiet before roots are compared after a change.
+pub const ROOT_QUIET: Duration = Duration::from_secs(1);
+/// The longest that a busy space puts off a comparison of roots.
+pub const ROOT_QUIET_MAX: Duration = Duration::from_secs(5);
+/// First wait before dialing again.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// Longest wait in the first ten minutes of an absence.
+pub const BACKOFF_MAX_EARLY: Duration = Duration::from_secs(5);
+/// Longest wait after that.
+pub const BACKOFF_MAX_LATE: Duration = Duration::from_secs(60);
+/// When the late backoff begins.
+pub const BACKOFF_EARLY_FOR: Duration = Duration::from_secs(600);
+/// A dial that has not answered counts as failed.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Sessions at once.
+pub const SESSIONS_MAX: usize = 256;
+/// Sessions that we dial for one space.
+pub const SESSIONS_PER_SPACE: usize = 8;
+/// Addresses remembered for one device.
+pub const ADDRESSES_PER_DEVICE_MAX: usize = 8;
+/// Length of one address in bytes.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+/// Devices whose addresses are remembered, and dial targets given by the application.
+pub const DEVICES_REMEMBERED_MAX: usize = 4096;
+
+// Changes, runs, documents.
+
+/// One automerge change, raw.
+pub const CHANGE_BYTES_MAX: usize = 1024 * 1024;
+/// Operations in one change, counted from its run-length headers before anything is allocated.
+pub const CHANGE_OPS_MAX: u64 = 100_000;
+/// Changes in one run.
+pub const RUN_CHANGES_MAX: u64 = 1_024;
+/// Raw bytes of one run. One change of the largest size fits.
+pub const RUN_BYTES_MAX: usize = CHANGE_BYTES_MAX + 64 * 1024;
+/// One string or byte value.
+pub const VALUE_BYTES_MAX: usize = 256 * 1024;
+/// A map key.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Dependencies of one change.
+pub const CHANGE_DEPS_MAX: usize = 64;
+/// Greatest operation counter; automerge's own is 32 bits and panics at its end.
+pub const OP_COUNTER_MAX: u64 = (1 << 31) - 1;
+/// Operations in one document.
+pub const DOCUMENT_OPS_MAX: u64 = 10_000_000;
+/// Actors in one document.
+pub const DOCUMENT_ACTORS_MAX: usize = 10_000;
+/// Nesting of one JSON value.
+pub const DEPTH_MAX: usize = 64;
+/// Runs of one document that wait for runs they depend on.
+pub const ORPHANS_PER_DOCUMENT_MAX: usize = 1_024;
+/// Bytes of one document's waiting runs.
+pub const ORPHAN_BYTES_PER_DOCUMENT_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of all waiting runs of one replica.
+pub const ORPHAN_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Local changes of one document that wait to be signed; more close the run early.
+pub const UNSIGNED_BYTES_MAX: usize = 1024 * 1024;
+/// A merge into a document with more operations than this is handed to a worker. Measured: applying costs about 0.1 us
+/// for each operation held, so below it a turn stays under a millisecond.
+pub const INLINE_OPS_MAX: u64 = 5_000;
+/// A batch of more bytes than this is handed to a worker.
+pub const INLINE_BATCH_BYTES_MAX: usize = 32 * 1024;
+/// Documents kept in memory that nobody holds open.
+pub const DOCUMENTS_RESIDENT_MAX: usize = 256;
+
+// Spaces and members.
+
+/// Spaces of one replica.
+pub const SPACES_MAX: usize = 100;
+/// Documents of one space.
+pub const DOCUMENTS_PER_SPACE_MAX: usize = 1_000_000;
+/// A space's name.
+pub const SPACE_NAME_BYTES_MAX: usize = 128;
+/// One membership entry.
+pub const ENTRY_BYTES_MAX: usize = 4 * 1024;
+/// Entries of one membership log.
+pub const ENTRIES_PER_SPACE_MAX: usize = 100_000;
+/// Members of one space.
+pub const MEMBERS_MAX: usize = 1_000;
+/// Earlier entries that one entry may name.
+pub const ENTRY_PREV_MAX: usize = 16;
+/// Entries in one `acl_ref`.
+pub const ACL_REF_ENTRIES_MAX: usize = 64;
+/// Uses that one invite may allow.
+pub const INVITE_USES_MAX: u32 = 100;
+/// Addresses in one ticket.
+pub const TICKET_ADDRESSES_MAX: usize = 4;
+
+// Storage.
+
+/// Bytes of rows in one store commit, before the next one is begun.
+pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of rows in one scan reply.
+pub const SCAN_BYTES: usize = 1024 * 1024;
+/// Rows of the feed in one page.
+pub const FEED_PAGE_MAX: usize = 1_000;
+/// Commands of the application that wait for an answer.
+pub const COMMANDS_PENDING_MAX: usize = 10_000;

@@ -1,0 +1,6 @@
+//! One space: its members, its collection, its documents.
+
+pub mod auth;
+pub mod membership;
+pub mod roles;
+pub mod ticket;

@@ -1,0 +1,186 @@
+//! What the engine asks of a store, and where it puts things: requests, replies, failures and the key layout. No IO.
+//!
+//! A store holds ordered tables of byte keys and byte values. It executes requests in the order given, commits each
+//! [`Request::Commit`] as one durable transaction, and gives back exactly what was written or a [`Failure`]: never other
+//! bytes. The checksum that makes this true is the store's own (`docs/storage.md`).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::id::{ActorId, DocumentId, SpaceId};
+
+/// The tables of a store. The number is part of the format.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// `name` → value: storage id, boot epoch.
+    Meta = 0,
+    /// `space` → what we need to take part in it.
+    Spaces = 1,
+    /// `space ‖ entry hash` → signed membership entry.
+    Members = 2,
+    /// `space ‖ document` → heads and frontier.
+    Documents = 3,
+    /// `space ‖ document ‖ actor ‖ last seq` → signed run.
+    Runs = 4,
+    /// `seq` → which document changed.
+    Feed = 5,
+    /// `space ‖ acl hash` → the membership entries that it stands for.
+    AclRefs = 6,
+    /// `device` → addresses last seen.
+    Peers = 7,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Self; 8] =
+        [Self::Meta, Self::Spaces, Self::Members, Self::Documents, Self::Runs, Self::Feed, Self::AclRefs, Self::Peers];
+
+    /// The tables that an [`Image`] carries whole. Runs are read per document.
+    pub const IN_IMAGE: [Self; 7] =
+        [Self::Meta, Self::Spaces, Self::Members, Self::Documents, Self::Feed, Self::AclRefs, Self::Peers];
+
+    /// The name used on disk and in errors.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Spaces => "spaces",
+            Self::Members => "members",
+            Self::Documents => "documents",
+            Self::Runs => "runs",
+            Self::Feed => "feed",
+            Self::AclRefs => "acl_refs",
+            Self::Peers => "peers",
+        }
+    }
+}
+
+/// Names a commit. Commits are numbered from 1 within one process start, without gaps.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
+pub struct CommitId(pub u64);
+
+/// Names a scan.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct ScanId(pub u64);
+
+/// One row to write, or to remove where `value` is `None`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// Where.
+    pub table: Table,
+    /// The key, at most a few hundred bytes.
+    pub key: Vec<u8>,
+    /// The value, or `None` to remove the row.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What the engine asks of its store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Write all rows in one durable transaction.
+    Commit {
+        /// Named in the reply.
+        id: CommitId,
+        /// Later rows win over earlier ones with the same key.
+        rows: Vec<Row>,
+    },
+    /// Read rows with `from <= key < to`, in key order.
+    Scan {
+        /// Named in the reply.
+        id: ScanId,
+        /// Where.
+        table: Table,
+        /// First key.
+        from: Vec<u8>,
+        /// First key that is not wanted.
+        to: Vec<u8>,
+        /// Stop after the row that reaches this many bytes of keys and values.
+        bytes_max: usize,
+    },
+}
+
+/// What a store answers, one reply to each request, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// The commit is on disk, or nothing of it is.
+    Committed {
+        /// The request's id.
+        id: CommitId,
+        /// Whether it is on disk.
+        result: Result<(), Failure>,
+    },
+    /// The rows of a scan.
+    Scanned {
+        /// The request's id.
+        id: ScanId,
+        /// The rows read.
+        result: Result<Scanned, Failure>,
+    },
+}
+
+/// Rows read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Scanned {
+    /// Keys and values in key order.
+    pub rows: Vec<(Vec<u8>, Vec<u8>)>,
+    /// There is more: scan again from just after the last key.
+    pub more: bool,
+}
+
+/// Why a store could not do what was asked.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Failure {
+    /// No room. What was committed before is safe.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// A value did not match its checksum, or the file is not readable as a store.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// The operating system refused.
+    #[error("the store cannot be read or written: {0}")]
+    Io(String),
+}
+
+/// What a replica knows when it starts: every row of [`Table::IN_IMAGE`], in key order per table.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Image {
+    /// Table, key, value.
+    pub rows: Vec<(Table, Vec<u8>, Vec<u8>)>,
+}
+
+/// Key of [`Table::Meta`] for the storage id (16 bytes).
+pub const META_STORAGE_ID: &[u8] = b"storage_id";
+/// Key of [`Table::Meta`] for the boot epoch (8 bytes, big endian).
+pub const META_BOOT_EPOCH: &[u8] = b"boot_epoch";
+
+/// Key in [`Table::Documents`], and the common prefix of the document's runs.
+pub fn document_key(space: &SpaceId, document: &DocumentId) -> Vec<u8> {
+    [&space.0[..], &document.0[..]].concat()
+}
+
+/// Key in [`Table::Runs`].
+pub fn run_key(space: &SpaceId, document: &DocumentId, actor: &ActorId, last_seq: u64) -> Vec<u8> {
+    [&space.0[..], &document.0[..], &actor.0[..], &last_seq.to_be_bytes()[..]].concat()
+}
+
+/// Key in [`Table::Feed`].
+pub fn feed_key(seq: u64) -> Vec<u8> {
+    seq.to_be_bytes().to_vec()
+}
+
+/// Key in [`Table::Members`] and [`Table::AclRefs`]: a hash within a space.
+pub fn space_hash_key(space: &SpaceId, hash: &[u8; 32]) -> Vec<u8> {
+    [&space.0[..], &hash[..]].concat()
+}
+
+/// The first key after every key that begins with `prefix`; empty if there is none.
+pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}

@@ -1,0 +1,3 @@
+//! Which peer to talk to, when, about what.
+
+pub mod collection;
