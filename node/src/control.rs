@@ -88,8 +88,12 @@ impl Control {
                     });
                 }
                 Err(_) => {
-                    let failure = Failure::error(format!("{CONNECTIONS_MAX} commands are running, limit {CONNECTIONS_MAX}: try again"));
-                    tokio::spawn(async move { Connection::new(control, stream).answers.last(&Err::<(), _>(failure)).await });
+                    let failure = Failure::error(format!(
+                        "{CONNECTIONS_MAX} commands are running, limit {CONNECTIONS_MAX}: try again"
+                    ));
+                    tokio::spawn(
+                        async move { Connection::new(control, stream).answers.last(&Err::<(), _>(failure)).await },
+                    );
                 }
             }
         }
@@ -108,7 +112,8 @@ impl Connection {
             let line = match read_line(&mut self.reader, LINE_BYTES_MAX).await? {
                 Read::Line(line) => line,
                 Read::TooLong => {
-                    let failure = Failure::usage(format!("the request is over {LINE_BYTES_MAX} bytes, the limit of a line"));
+                    let failure =
+                        Failure::usage(format!("the request is over {LINE_BYTES_MAX} bytes, the limit of a line"));
                     return self.answers.last(&Err::<(), _>(failure)).await;
                 }
                 Read::End => return Ok(()),

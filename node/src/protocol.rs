@@ -417,7 +417,8 @@ mod tests {
 
     #[test]
     fn a_misspelt_field_of_an_edit_is_refused() {
-        let error = serde_json::from_str::<EditStep>(r#"{"op":"splice","path":"/t","pos":1,"insert":"x"}"#).unwrap_err();
+        let error =
+            serde_json::from_str::<EditStep>(r#"{"op":"splice","path":"/t","pos":1,"insert":"x"}"#).unwrap_err();
         assert!(error.to_string().contains("unknown field `insert`"), "{error}");
     }
 }

@@ -175,13 +175,15 @@ impl Doc {
                 edit_one(directory, show, which, EditStep::Set { path, value }, !no_wait)
             }
             Self::Edit(edit) => edit.execute(directory, show),
-            Self::Rm { which, path, no_wait } => {
-                edit_one(directory, show, which, EditStep::Remove { path }, !no_wait)
-            }
+            Self::Rm { which, path, no_wait } => edit_one(directory, show, which, EditStep::Remove { path }, !no_wait),
             Self::Import { doc, file, new, space, name } => {
                 let file = match (&doc, file, new) {
                     (_, _, Some(file)) | (Some(_), Some(file), None) => file,
-                    _ => return Err(Failure::usage("say which file to import: `doc import DOC FILE` or `doc import --new FILE`")),
+                    _ => {
+                        return Err(Failure::usage(
+                            "say which file to import: `doc import DOC FILE` or `doc import --new FILE`",
+                        ));
+                    }
                 };
                 let value = read_json(&file)?;
                 let command = Command::DocImport { space, document: doc, name, value };
@@ -204,7 +206,12 @@ impl Doc {
                         let exported = serde_json::from_value::<Exported>(exported).map_err(Failure::error)?;
                         let written = Written { exported, file: file.display().to_string() };
                         show.one(&written, |it| {
-                            format!("{}  {} to {}", it.exported.document, count(it.exported.bytes as usize, "byte"), it.file)
+                            format!(
+                                "{}  {} to {}",
+                                it.exported.document,
+                                count(it.exported.bytes as usize, "byte"),
+                                it.file
+                            )
                         })
                     }
                     None => {
@@ -255,8 +262,7 @@ fn conflict(line: &ConflictLine) -> String {
 }
 
 fn edit_one(directory: &Directory, show: Show, which: Target, step: EditStep, saved: bool) -> Result<(), Failure> {
-    let command =
-        Command::DocEdit { which: which.which(), edits: vec![step], each: false, saved, first_line: None };
+    let command = Command::DocEdit { which: which.which(), edits: vec![step], each: false, saved, first_line: None };
     let edited = Client::connect(directory)?.ask::<Edited>(&command)?;
     show.one(&edited, edited_text)
 }
@@ -288,8 +294,8 @@ fn read_json(file: &Path) -> Result<Value, Failure> {
     let (what, reader): (String, Box<dyn Read>) = if file == Path::new("-") {
         ("standard input".to_owned(), Box::new(std::io::stdin()))
     } else {
-        let opened = File::open(file)
-            .map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
+        let opened =
+            File::open(file).map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
         (file.display().to_string(), Box::new(opened))
     };
     let mut bytes = Vec::new();
@@ -306,10 +312,7 @@ fn read_json(file: &Path) -> Result<Value, Failure> {
 }
 
 /// Writes a file beside its place and renames it, so that there is never half of it.
-fn write_whole<T>(
-    file: &Path,
-    write: impl FnOnce(&mut BufWriter<&File>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+fn write_whole<T>(file: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<T, Failure>) -> Result<T, Failure> {
     let cannot = |error: std::io::Error| Failure::error(format!("cannot write {}: {error}", file.display()));
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;

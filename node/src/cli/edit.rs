@@ -77,11 +77,9 @@ impl Edit {
             })?;
             total = Some(match total {
                 None => edited,
-                Some(earlier) => Edited {
-                    edits: earlier.edits + edited.edits,
-                    changes: earlier.changes + edited.changes,
-                    ..edited
-                },
+                Some(earlier) => {
+                    Edited { edits: earlier.edits + edited.edits, changes: earlier.changes + edited.changes, ..edited }
+                }
             });
             if ended {
                 break;
@@ -117,7 +115,8 @@ impl Request<'_> {
             first_line: Some(first_line),
         };
         let last = client.ask_many(&command, each)?;
-        serde_json::from_value(last).map_err(|error| Failure::error(format!("the node's answer cannot be read: {error}")))
+        serde_json::from_value(last)
+            .map_err(|error| Failure::error(format!("the node's answer cannot be read: {error}")))
     }
 }
 
@@ -186,7 +185,9 @@ mod tests {
 
     #[test]
     fn lines_come_in_batches_and_empty_ones_do_not_count() {
-        let mut lines = lines("{\"op\":\"remove\",\"path\":\"/a\"}\n\n{\"op\":\"remove\",\"path\":\"/b\"}\n{\"op\":\"remove\",\"path\":\"/c\"}");
+        let mut lines = lines(
+            "{\"op\":\"remove\",\"path\":\"/a\"}\n\n{\"op\":\"remove\",\"path\":\"/b\"}\n{\"op\":\"remove\",\"path\":\"/c\"}",
+        );
         let first = lines.batch(2, 1000).unwrap();
         assert_eq!((first.edits.len(), first.first_line), (2, 1));
         let second = lines.batch(2, 1000).unwrap();

@@ -73,7 +73,9 @@ impl Space {
                     show.one(&line, row)
                 })?;
                 if none {
-                    show.remark("no spaces here: make one with `anabranch space create NAME`, or join one with a ticket")?;
+                    show.remark(
+                        "no spaces here: make one with `anabranch space create NAME`, or join one with a ticket",
+                    )?;
                 }
                 Ok(())
             }

@@ -29,7 +29,9 @@ pub(crate) fn peers(directory: &Directory, show: Show) -> Result<(), Failure> {
         show.one(&line, peer_row)
     })?;
     if none {
-        show.remark("no peers are known: invite one with `anabranch space invite`, or join one's space with its ticket")?;
+        show.remark(
+            "no peers are known: invite one with `anabranch space invite`, or join one's space with its ticket",
+        )?;
     }
     Ok(())
 }
@@ -38,7 +40,12 @@ fn human(status: &Status) -> String {
     let mut lines = vec![
         format!("device     {}", status.identity.device),
         format!("directory  {}", status.directory),
-        format!("store      {}, start {}, feed at {}", short(&status.identity.storage), status.identity.epoch, status.feed_seq),
+        format!(
+            "store      {}, start {}, feed at {}",
+            short(&status.identity.storage),
+            status.identity.epoch,
+            status.feed_seq
+        ),
         format!("process    {}, version {}", status.pid, status.version),
     ];
     if let Some(why) = &status.stopped {

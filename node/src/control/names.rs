@@ -130,11 +130,8 @@ impl Control {
                 documents.len(),
             )));
         };
-        let candidates = documents.into_iter().map(|id| Candidate {
-            id: id.to_string(),
-            name: names.get(&id).cloned(),
-            thing: id,
-        });
+        let candidates =
+            documents.into_iter().map(|id| Candidate { id: id.to_string(), name: names.get(&id).cloned(), thing: id });
         pick("document", text, candidates)
     }
 
@@ -179,7 +176,9 @@ fn pick<T>(what: &str, text: &str, candidates: impl Iterator<Item = Candidate<T>
     let mut found: Vec<Candidate<T>> = candidates.filter(fits).collect();
     match found.len() {
         1 => Ok(found.remove(0).thing),
-        0 => Err(Failure::not_found(format!("no {what} `{text}` here: {what}s go by name, by id, or by at least {PREFIX_DIGITS_MIN} digits of it"))),
+        0 => Err(Failure::not_found(format!(
+            "no {what} `{text}` here: {what}s go by name, by id, or by at least {PREFIX_DIGITS_MIN} digits of it"
+        ))),
         several => Err(Failure::usage(format!(
             "`{text}` may be {several} {what}s: {}; use more digits of the id",
             listed(found.into_iter().map(|candidate| (candidate.id, candidate.name))),
@@ -212,7 +211,12 @@ mod tests {
     use crate::failure::Exit;
 
     fn choose(text: &str) -> Result<u32, Failure> {
-        let things = [("0123456789abcdef", Some("plan")), ("0123ffffffffffff", None), ("beefbeefbeefbeef", Some("plan b")), ("77777777", Some("beef"))];
+        let things = [
+            ("0123456789abcdef", Some("plan")),
+            ("0123ffffffffffff", None),
+            ("beefbeefbeefbeef", Some("plan b")),
+            ("77777777", Some("beef")),
+        ];
         let candidates = things.into_iter().enumerate().map(|(i, (id, name))| Candidate {
             id: id.to_owned(),
             name: name.map(str::to_owned),
