@@ -1,1 +1,3 @@
-//! .
+//! What proves Anabranch: what the process tests share.
+
+pub mod processes;
