@@ -2,6 +2,7 @@
 //! engine's business.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use minicbor::bytes::ByteArray;
@@ -12,6 +13,7 @@ use crate::id::{AclHash, DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::keys::SecretKey;
 use crate::space::membership::{Membership, acl_hash};
 use crate::space::roles::Role;
+use crate::space::ticket::Ticket;
 use crate::sync::collection::{Collection, Digest, Key};
 
 pub mod auth;
@@ -47,9 +49,20 @@ pub struct Access {
     /// The connection key, from the founder or the ticket.
     #[n(1)]
     pub connection_key: ByteArray<32>,
-    /// While joining: the seed of the invite's key.
+    /// While joining: the invite.
     #[n(2)]
-    pub joining: Option<ByteArray<32>>,
+    pub invite: Option<Invitation>,
+}
+
+/// What is kept of a ticket until we are admitted.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Invitation {
+    /// Seed of the invite's key.
+    #[n(0)]
+    pub seed: ByteArray<32>,
+    /// Where members may be found.
+    #[n(1)]
+    pub addresses: Vec<String>,
 }
 
 /// What is known of one document.
@@ -74,13 +87,15 @@ impl Access {
     /// Version of the stored form.
     pub const VERSION: u8 = 1;
 
-    /// The record of a founded space, or of one to be joined.
-    pub fn new(connection_key: [u8; 32], joining: Option<[u8; 32]>) -> Self {
-        Self {
-            version: Self::VERSION,
-            connection_key: connection_key.into(),
-            joining: joining.map(ByteArray::from),
-        }
+    /// The record of a space that we founded.
+    pub fn founded(connection_key: [u8; 32]) -> Self {
+        Self { version: Self::VERSION, connection_key: connection_key.into(), invite: None }
+    }
+
+    /// The record of a space that we want to join.
+    pub fn joining(ticket: &Ticket) -> Self {
+        let invite = Invitation { seed: ticket.invite_seed.into(), addresses: ticket.addresses.clone() };
+        Self { version: Self::VERSION, connection_key: ticket.connection_key.into(), invite: Some(invite) }
     }
 }
 
@@ -139,7 +154,7 @@ impl Space {
 
     /// The invite's key, while we are not yet admitted.
     pub fn joining(&self) -> Option<SecretKey> {
-        self.access.joining.as_deref().map(SecretKey::from_seed)
+        self.access.invite.as_ref().map(|invite| SecretKey::from_seed(&invite.seed))
     }
 
     /// Notes that the log has grown by this entry.

@@ -53,7 +53,7 @@ pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip]) -> Comparison {
     for (actor, proof) in &ours.frontier.actors {
         let lacking_from = match theirs.get(actor) {
             None => Some(proof.first_lamport),
-            Some(tip) if tip.seq < proof.header.last_seq => Some(tip.lamport.saturating_add(1)),
+            Some(tip) if tip.seq < proof.header.last_seq => Some(tip.lamport),
             Some(tip) => {
                 if tip.seq == proof.header.last_seq && *tip.tip != proof.header.tip.0[..8] {
                     comparison.fork = Some((*actor, tip.seq));
