@@ -309,7 +309,7 @@ impl Membership {
             return Err(too_large("the membership log", self.log.len() + 1, "entries", ENTRIES_PER_SPACE_MAX));
         }
         let counts = self.log.counts(&self.space, &parsed, &prev);
-        self.log.push(hash, bytes, parsed, prev, counts);
+        self.log.push(hash, bytes, parsed, &prev, counts);
         Ok(Inserted::New)
     }
 

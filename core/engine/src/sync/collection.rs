@@ -537,6 +537,23 @@ mod tests {
     }
 
     #[test]
+    fn sets_have_these_digests() {
+        let mut lines = Vec::new();
+        for items in [1u8, 16, 17, 200] {
+            let mut collection = Collection::default();
+            for i in 0..items {
+                // Bytes of three beginnings, so that some ranges lie deep.
+                let key = array::from_fn(|at| if at < 2 { i % 3 } else { i.wrapping_mul(at as u8 + 1) });
+                collection.set(key, Some([i; 32]));
+            }
+            lines.push(data_encoding::HEXLOWER.encode(&collection.root()));
+        }
+        lines.push(data_encoding::HEXLOWER.encode(&fingerprint(&[5; 32], &[6; 32])));
+        lines.push(data_encoding::HEXLOWER.encode(&minicbor::to_vec(Prefix::new(&[0xab; 16], 5)).unwrap()));
+        assert_eq!(lines.join("\n"), include_str!("../../golden/collection.hex").trim_end());
+    }
+
+    #[test]
     fn a_whole_key_has_no_children() {
         assert_eq!(Prefix::new(&[1; 16], 32).children(), None);
     }

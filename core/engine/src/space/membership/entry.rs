@@ -236,8 +236,8 @@ impl Kind {
                 let JoinFields { invite, proof } = minicbor::decode(fields).map_err(undecodable)?;
                 Self::Join { invite, proof: Box::new(proof) }
             }
-            kind::INFORMS.. => Self::Informs,
-            _ => Self::UnknownAuthority(number),
+            number if number >= kind::INFORMS => Self::Informs,
+            number => Self::UnknownAuthority(number),
         })
     }
 }

@@ -458,6 +458,24 @@ fn acl_hash_is_of_a_set() {
     assert_ne!(acl_hash(&[a]), acl_hash(&[a, b]));
 }
 
+#[test]
+fn entries_have_these_bytes() {
+    let (space, mut log, genesis) = Membership::found(&key(FOUNDER), "orchard", [0x11; 16]).unwrap();
+    let invite = log.invite(&key(FOUNDER), key(80).device(), Role::Writer, 1, [0x22; 16]).unwrap();
+    log.insert(&invite.bytes).unwrap();
+    let join = log.join(&key(BOB), &key(80), [0x33; 16]).unwrap();
+    log.admit(&join.bytes, &key(BOB).device()).unwrap();
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+    assert_eq!(hex(&genesis.bytes), include_str!("../../../golden/membership-genesis.hex").trim_end());
+    assert_eq!(hex(&invite.bytes), include_str!("../../../golden/membership-invite.hex").trim_end());
+    assert_eq!(hex(&join.bytes), include_str!("../../../golden/membership-join.hex").trim_end());
+    let hashes = [space.0, genesis.hash.0, invite.hash.0, join.hash.0, acl_hash(&[genesis.hash, invite.hash]).0];
+    assert_eq!(
+        hashes.map(|hash| hex(&hash)).join("\n"),
+        include_str!("../../../golden/membership-hashes.hex").trim_end()
+    );
+}
+
 /// One random entry: who signs it, behind what, saying what.
 #[derive(Debug, Clone)]
 struct Step {
