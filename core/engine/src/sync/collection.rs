@@ -125,7 +125,7 @@ impl Prefix {
         }
         Some(array::from_fn(|child| {
             let mut key = with_tail(&self.key, self.nibbles, 0);
-            let (byte, high) = (usize::from(self.nibbles / 2), self.nibbles % 2 == 0);
+            let (byte, high) = (usize::from(self.nibbles / 2), self.nibbles.is_multiple_of(2));
             key[byte] |= (child as u8) << if high { 4 } else { 0 };
             Self { key, nibbles: self.nibbles + 1 }
         }))

@@ -197,7 +197,7 @@ impl<'b> Body<'b> {
             (Kind::Genesis { .. }, ..) => return malformed("a genesis entry that names a space or earlier entries"),
             (_, Some(named), _) if named != *space => return malformed(format!("it belongs to space {named:.8}")),
             (_, Some(_), Some(prev)) => prev,
-            (_, ..) => return malformed("it names no space or no earlier entries"),
+            _ => return malformed("it names no space or no earlier entries"),
         };
         if prev.len() > ENTRY_PREV_MAX {
             return Err(too_large("the list of earlier entries of an entry", prev.len(), "entries", ENTRY_PREV_MAX));
