@@ -125,7 +125,7 @@ impl Prefix {
         }
         Some(array::from_fn(|child| {
             let mut key = with_tail(&self.key, self.nibbles, 0);
-            let (byte, high) = (usize::from(self.nibbles / 2), self.nibbles % 2 == 0);
+            let (byte, high) = (usize::from(self.nibbles / 2), self.nibbles.is_multiple_of(2));
             key[byte] |= (child as u8) << if high { 4 } else { 0 };
             Self { key, nibbles: self.nibbles + 1 }
         }))
@@ -534,6 +534,23 @@ mod tests {
         collection.set([1; 16], None);
         assert_eq!(collection.root(), [0; 32]);
         assert!(collection.is_empty());
+    }
+
+    #[test]
+    fn sets_have_these_digests() {
+        let mut lines = Vec::new();
+        for items in [1u8, 16, 17, 200] {
+            let mut collection = Collection::default();
+            for i in 0..items {
+                // Bytes of three beginnings, so that some ranges lie deep.
+                let key = array::from_fn(|at| if at < 2 { i % 3 } else { i.wrapping_mul(at as u8 + 1) });
+                collection.set(key, Some([i; 32]));
+            }
+            lines.push(data_encoding::HEXLOWER.encode(&collection.root()));
+        }
+        lines.push(data_encoding::HEXLOWER.encode(&fingerprint(&[5; 32], &[6; 32])));
+        lines.push(data_encoding::HEXLOWER.encode(&minicbor::to_vec(Prefix::new(&[0xab; 16], 5)).unwrap()));
+        assert_eq!(lines.join("\n"), include_str!("../../golden/collection.hex").trim_end());
     }
 
     #[test]
