@@ -1,1 +1,3 @@
-//! .
+//! Executes the engine's storage requests on redb.
+
+pub mod backend;
