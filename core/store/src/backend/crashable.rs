@@ -73,11 +73,10 @@ struct State {
 }
 
 struct Plan {
-    /// The first call that fails, by number.
+    /// Calls before this number work.
     from: u64,
-    /// The first call after it that works again.
-    until: u64,
     fault: Fault,
+    once: bool,
 }
 
 enum Change {
@@ -135,15 +134,17 @@ impl Disk {
 
     /// Lets `calls` more calls work; every later one fails until [`Disk::heal`] or a crash.
     pub fn fail_after(&self, calls: u64, fault: Fault) {
-        let mut state = self.state();
-        state.plan = Some(Plan { from: state.calls + calls, until: u64::MAX, fault });
+        self.plan(calls, fault, false);
     }
 
-    /// Lets `calls` more calls work, then one fail.
+    /// Lets `calls` more calls work; the next one that the fault can hit fails, and those after it work.
     pub fn fail_once_after(&self, calls: u64, fault: Fault) {
+        self.plan(calls, fault, true);
+    }
+
+    fn plan(&self, calls: u64, fault: Fault, once: bool) {
         let mut state = self.state();
-        let from = state.calls + calls;
-        state.plan = Some(Plan { from, until: from + 1, fault });
+        state.plan = Some(Plan { from: state.calls + calls, fault, once });
     }
 
     /// Forgets planned faults.
@@ -206,14 +207,18 @@ impl State {
     fn call(&mut self, writes: bool) -> io::Result<()> {
         let number = self.calls;
         self.calls += 1;
-        match &self.plan {
-            Some(plan) if (plan.from..plan.until).contains(&number) => match plan.fault {
-                Fault::Full if writes => Err(io::ErrorKind::StorageFull.into()),
-                Fault::Full => Ok(()),
-                Fault::Io => Err(io::Error::other("the simulated disk failed")),
-            },
-            _ => Ok(()),
+        let hit = |plan: &Plan| number >= plan.from && (writes || plan.fault == Fault::Io);
+        let Some((fault, once)) = self.plan.as_ref().filter(|plan| hit(plan)).map(|plan| (plan.fault, plan.once))
+        else {
+            return Ok(());
+        };
+        if once {
+            self.plan = None;
         }
+        Err(match fault {
+            Fault::Full => io::ErrorKind::StorageFull.into(),
+            Fault::Io => io::Error::other("the simulated disk failed"),
+        })
     }
 
     fn change(&mut self, change: Change) {
