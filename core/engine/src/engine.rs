@@ -217,7 +217,7 @@ impl Engine {
             .filter(|(table, _, _)| *table == Table::Meta)
             .filter_map(|(_, key, _)| ChangeHash::from_slice(key.strip_prefix(META_POISONED)?))
             .collect();
-        let loaded = load::load(image)?;
+        let loaded = load::load(identity.device(), image)?;
         let mut engine = Self {
             device: identity.device(),
             identity,
@@ -380,7 +380,7 @@ impl Engine {
         if let Some(reason) = self.read_only(known) {
             return Err(DocumentError::ReadOnly(reason));
         }
-        if let Some(role) = known.role_for_writing(&self.device) {
+        if let Some(role) = known.role_for_writing() {
             return Err(DocumentError::NotAWriter(role));
         }
         Ok(Author { device: self.device, fresh_actor: ActorId(self.random()), wall_s: self.now.wall_s })
@@ -595,7 +595,7 @@ impl Engine {
                 .filter(|session| session.shared.iter().any(|shared| shared.space == *id))
                 .count();
             if sessions < SESSIONS_PER_SPACE {
-                wanted.extend(space.others(&self.device));
+                wanted.extend(space.others());
             }
         }
         wanted

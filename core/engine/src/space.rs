@@ -24,6 +24,7 @@ pub mod ticket;
 /// One space of a replica.
 #[derive(Debug)]
 pub struct Space {
+    device: DeviceId,
     /// What lets us take part.
     pub access: Access,
     /// The membership log.
@@ -124,14 +125,15 @@ pub fn entry_key(hash: &EntryHash) -> Key {
 }
 
 impl Space {
-    /// A space around its log.
-    pub fn new(access: Access, membership: Membership) -> Self {
+    /// A space around its log, as `device` sees it.
+    pub fn new(device: DeviceId, access: Access, membership: Membership) -> Self {
         let mut entries = Collection::default();
         for hash in membership.hashes() {
             entries.set(entry_key(&hash), Some(hash.0));
         }
-        let current_acl = Acl::new(membership.heads());
+        let current_acl = Acl::new(membership.acl_ref(&device));
         Self {
+            device,
             access,
             membership,
             entries,
@@ -160,7 +162,7 @@ impl Space {
     /// Notes that the log has grown by this entry.
     pub fn entry_added(&mut self, hash: &EntryHash) {
         self.entries.set(entry_key(hash), Some(hash.0));
-        self.current_acl = Acl::new(self.membership.heads());
+        self.current_acl = Acl::new(self.membership.acl_ref(&self.device));
     }
 
     /// The `acl_ref` that we sign under now.
@@ -185,20 +187,20 @@ impl Space {
     }
 
     /// What our role keeps us from, in the words of an error: `None` if we may write.
-    pub fn role_for_writing(&self, device: &DeviceId) -> Option<&'static str> {
+    pub fn role_for_writing(&self) -> Option<&'static str> {
         if self.joining().is_some() {
             return Some("not yet admitted");
         }
-        match self.membership.role(device) {
+        match self.membership.role(&self.device) {
             Some(role) if role.can_write() => None,
             Some(Role::Reader) => Some("a reader"),
             Some(Role::Writer | Role::Admin) | None => Some("not a member"),
         }
     }
 
-    /// The devices of all members but `device`.
-    pub fn others(&self, device: &DeviceId) -> BTreeSet<DeviceId> {
-        self.membership.members().into_iter().map(|member| member.device).filter(|member| member != device).collect()
+    /// The devices of all members but us.
+    pub fn others(&self) -> BTreeSet<DeviceId> {
+        self.membership.members().into_iter().map(|member| member.device).filter(|member| *member != self.device).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::document::record::DocumentRecord;
 use crate::feed::FeedRow;
 use crate::id::{DeviceId, DocumentId, EntryHash, SpaceId, StorageId};
-use crate::space::membership::{Inserted, Membership};
+use crate::space::membership::Membership;
 use crate::space::{Access, Acl, Record, Space};
 use crate::storage::{Image, META_BOOT_EPOCH, META_STORAGE_ID, Table};
 
@@ -29,8 +29,8 @@ pub struct Loaded {
     pub remnants: Vec<SpaceId>,
 }
 
-/// Reads an image. The error names the row.
-pub fn load(image: Image) -> Result<Loaded, String> {
+/// Reads the image of `device`'s replica. The error names the row.
+pub fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
     let mut loaded = Loaded::default();
     let mut accesses = BTreeMap::<SpaceId, Access>::new();
     let mut logs = BTreeMap::<SpaceId, Vec<Vec<u8>>>::new();
@@ -87,8 +87,10 @@ pub fn load(image: Image) -> Result<Loaded, String> {
         }
     }
     for (space, access) in accesses {
-        let membership = membership(space, logs.remove(&space).unwrap_or_default())?;
-        loaded.spaces.insert(space, Space::new(access, membership));
+        let entries = logs.remove(&space).unwrap_or_default();
+        let membership = Membership::load(space, entries.iter().map(Vec::as_slice))
+            .map_err(|error| format!("membership log of space {space}: {error}"))?;
+        loaded.spaces.insert(space, Space::new(device, access, membership));
     }
     loaded.remnants = logs.into_keys().collect();
     for ((id, document), record) in records {
@@ -104,27 +106,6 @@ pub fn load(image: Image) -> Result<Loaded, String> {
         }
     }
     Ok(loaded)
-}
-
-/// Inserts the entries of a stored log, which come in the order of their hashes, each after those it names.
-fn membership(space: SpaceId, mut entries: Vec<Vec<u8>>) -> Result<Membership, String> {
-    let mut membership = Membership::unknown(space);
-    while !entries.is_empty() {
-        let mut waiting = Vec::new();
-        let before = entries.len();
-        for entry in entries {
-            match membership.insert(&entry) {
-                Ok(Inserted::New | Inserted::Known) => {}
-                Ok(Inserted::MissingPrev) => waiting.push(entry),
-                Err(error) => return Err(format!("membership log of space {space}: {error}")),
-            }
-        }
-        if waiting.len() == before {
-            return Err(format!("membership log of space {space}: {before} entries name others that are not stored"));
-        }
-        entries = waiting;
-    }
-    Ok(membership)
 }
 
 fn space_and_hash(key: &[u8]) -> Option<(SpaceId, [u8; 32])> {

@@ -38,7 +38,7 @@ impl Engine {
         let access = Access::founded(self.random());
         self.keep_access(&id, &access);
         self.commits.put(Table::Members, space_hash_key(&id, &genesis.hash.0), genesis.bytes);
-        self.spaces.insert(id, Space::new(access, membership));
+        self.spaces.insert(id, Space::new(self.device, access, membership));
         self.subscribe(&id);
         self.commits.follow(command, Reply::SpaceReady(id));
         self.event(Event::MembersChanged { space: id });
@@ -111,7 +111,7 @@ impl Engine {
         match self.spaces.get_mut(&ticket.space) {
             Some(space) => space.access = access,
             None => {
-                self.spaces.insert(ticket.space, Space::new(access, Membership::unknown(ticket.space)));
+                self.spaces.insert(ticket.space, Space::new(self.device, access, Membership::unknown(ticket.space)));
             }
         }
         self.joins.entry(ticket.space).or_default().push(command);
@@ -388,7 +388,7 @@ impl Engine {
 
 fn membership_error(error: &MembershipError) -> CommandError {
     match error {
-        MembershipError::NotAllowed { .. } => CommandError::NotAllowed(error.to_string()),
+        MembershipError::NotAllowed { .. } | MembershipError::UnknownAuthority(_) => CommandError::NotAllowed(error.to_string()),
         MembershipError::Malformed(_)
         | MembershipError::TooLarge(_)
         | MembershipError::InviteUsedUp { .. }

@@ -303,7 +303,7 @@ impl Engine {
                 continue;
             }
             let peers: Vec<_> = space
-                .others(&self.device)
+                .others()
                 .into_iter()
                 .filter(|device| *device != peer && only.is_none_or(|only| only == *device))
                 .map(|device| PeerAddresses { device, addresses: self.dialer.addresses(&device) })
@@ -323,7 +323,7 @@ impl Engine {
         if space.membership.role(&peer).is_none() {
             return;
         }
-        let members = space.others(&self.device);
+        let members = space.others();
         for PeerAddresses { device, addresses } in peers.into_iter().take(64) {
             if members.contains(&device) && self.dialer.addresses(&device).is_empty() {
                 self.learn_addresses(device, &addresses);

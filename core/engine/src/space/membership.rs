@@ -161,19 +161,21 @@ impl Membership {
         self.take(hash, bytes, parsed)
     }
 
-    /// Takes in a joiner's own entry, handed over by the joiner: as [`Self::insert`], and its invite must be here, valid
-    /// and not used up. A device that an invite let in once does not use it up again.
+    /// Takes in an entry from a device that is no member here (yet): entries by members as [`Self::insert`], which is how it
+    /// shows who let it in while we were away; its own only if its invite is here, valid and not used up. A device that an
+    /// invite let in once does not use it up again.
     pub fn admit(&mut self, bytes: &[u8], joiner: &DeviceId) -> Result<Inserted, MembershipError> {
         let hash = entry::hash(bytes);
         if self.log.place(&hash).is_some() {
             return Ok(Inserted::Known);
         }
         let parsed = Parsed::read(bytes, &self.space)?;
+        if parsed.author != *joiner && self.role(&parsed.author).is_some() {
+            return self.take(hash, bytes, parsed);
+        }
         if parsed.author != *joiner {
-            return Err(MembershipError::Malformed(format!(
-                "it was signed by {:.8}, not by {joiner:.8}",
-                parsed.author
-            )));
+            let text = format!("it was signed by {:.8}, who is no member, not by {joiner:.8}", parsed.author);
+            return Err(MembershipError::Malformed(text));
         }
         // The invite may have been revoked in a way that we cannot read.
         self.understood()?;
@@ -364,4 +366,8 @@ pub fn acl_hash(entries: &[EntryHash]) -> AclHash {
     sorted.iter().for_each(|entry| _ = hasher.update(&entry.0));
     AclHash(*hasher.finalize().as_bytes())
 }
-pub fn entry_hash(_bytes: &[u8]) -> EntryHash { todo!() }
+
+/// The hash of an entry's bytes.
+pub fn entry_hash(bytes: &[u8]) -> EntryHash {
+    entry::hash(bytes)
+}
