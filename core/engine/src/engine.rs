@@ -20,7 +20,7 @@ use crate::space::membership::Member;
 use crate::space::roles::Role;
 use crate::space::{Record, Space};
 use crate::storage::{
-    self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, Request, ScanId, Table, document_key,
+    self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key,
     feed_key,
 };
 use crate::sync::dialer::Dialer;
