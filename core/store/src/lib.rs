@@ -182,7 +182,7 @@ fn builder() -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder.set_repair_callback(|session| {
-        info!(progress = session.progress(), "checking the store after an unclean stop")
+        info!(progress = session.progress(), "checking the store after an unclean stop");
     });
     builder
 }

@@ -1,4 +1,5 @@
 //! The directory of a store: private, locked, made whole or not at all, and refused with words that say what to do.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -2,6 +2,7 @@
 //! version and a way from the old one.
 //!
 //! `ANABRANCH_GOLDEN=write` writes the files anew.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fmt::Write as _;
 use std::fs;
