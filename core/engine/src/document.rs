@@ -10,6 +10,7 @@ use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::run::{Run, RunHeader, UnsignedRun};
 
 pub mod edit;
+pub mod record;
 pub mod view;
 pub mod work;
 
@@ -194,3 +195,7 @@ impl Document {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("change {0} is not in this document")]
 pub struct UnknownHeads(pub ChangeHash);
+
+impl Document {
+    pub fn apply_local(&mut self, _author: Author, _bytes: &[u8]) -> Result<(), EditError> { todo!() }
+}

@@ -94,4 +94,8 @@ pub struct PayloadTip {
     pub last_seq: u64,
     /// Its hash.
     pub tip: ChangeHash,
+    /// Greatest operation counter of the first change.
+    pub first_lamport: u64,
+    /// Greatest operation counter of the last change.
+    pub lamport: u64,
 }

@@ -84,3 +84,8 @@ impl Run {
         Self { header, payload }
     }
 }
+
+impl Run {
+    pub fn to_stored(&self) -> Vec<u8> { todo!() }
+    pub fn from_stored(_space: SpaceId, _document: DocumentId, _actor: ActorId, _last_seq: u64, _value: &[u8]) -> Result<Self, alloc::string::String> { todo!() }
+}
