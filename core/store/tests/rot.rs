@@ -159,7 +159,7 @@ fn flipped_bits_never_become_data() {
     let closed = disk.image();
     panic::set_hook(Box::new(|_| {}));
     let thorough = std::env::var("ANABRANCH_ROT").map_or(1, |factor| factor.parse().unwrap());
-    for (name, image, flips) in [("cut", cut, 600 * thorough), ("closed", closed, 4000 * thorough)] {
+    for (name, image, flips) in [("cut", cut, 400 * thorough), ("closed", closed, 2000 * thorough)] {
         let mut tally = Tally::default();
         read_everything(&mut tally, image.clone(), &written);
         assert_eq!(tally.harmless, 1, "{name} is whole before it rots");
