@@ -296,7 +296,8 @@ impl Engine {
         header.last_seq = tip.last_seq;
         header.tip = tip.tip;
         let heard = session.shared_in(&space_id).and_then(|(_, shared)| shared.acl(&wire.acl)).cloned();
-        let acl = space.acl(&wire.acl).cloned().or(heard);
+        // What this peer sent in full goes first: two lists with one short name can be ground out.
+        let acl = heard.or_else(|| space.acl(&wire.acl).cloned());
         let authority = acl.as_ref().and_then(|acl| space.membership.authority(&acl.entries, &device));
         let (Some(acl), Some(authority)) = (acl, authority) else {
             debug!(%peer, document = %wire.document, "a run that stands on members unknown here");
