@@ -167,8 +167,7 @@ fn flipped_bits_never_become_data() {
         println!("{name} ({} bytes): {tally:?}", image.len());
         let found = tally.refused_at_open + tally.found_in_image + tally.found_in_scan;
         assert!(found > 50);
-        // Pointers inside redb's pages have no checksum of ours. What the store cannot see there, the engine does where
-        // a document's runs do not add up to its record.
+        // Pointers inside redb's pages have no checksum of ours. A document's record says which runs it should have.
         assert!((tally.missing + tally.older) * 200 < found, "{tally:?}");
         assert!(name == "cut" || tally.rolled_back == 0, "{tally:?}");
     }
