@@ -188,6 +188,11 @@ impl Engine {
                 let State::Opening { inbox, .. } = &mut resident.state else {
                     return warn!(document = %key.1, "opened twice");
                 };
+                let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
+                if record.is_some_and(|record| record.signed.heads != document.heads()) {
+                    // A damaged page can hide rows without any checksum failing.
+                    return self.stop(alloc::format!("the store is damaged: runs of document {} are missing", key.1));
+                }
                 for run in inbox.drain(..) {
                     document.receive(run);
                 }
