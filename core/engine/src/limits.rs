@@ -111,6 +111,8 @@ pub const ORPHANS_PER_DOCUMENT_MAX: usize = 1_024;
 pub const ORPHAN_BYTES_PER_DOCUMENT_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of all waiting runs of one replica.
 pub const ORPHAN_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Tips of runs that broke the merge, remembered for one document while it is in memory.
+pub const POISONED_REMEMBERED_MAX: usize = 1_024;
 /// Local changes of one document that wait to be signed; more close the run early.
 pub const UNSIGNED_BYTES_MAX: usize = 1024 * 1024;
 /// A merge into a document with more operations than this is handed to a worker. Measured: applying costs about 0.1 us
