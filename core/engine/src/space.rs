@@ -204,7 +204,12 @@ impl Space {
 
     /// The devices of all members but us.
     pub fn others(&self) -> BTreeSet<DeviceId> {
-        self.membership.members().into_iter().map(|member| member.device).filter(|member| *member != self.device).collect()
+        self.membership
+            .members()
+            .into_iter()
+            .map(|member| member.device)
+            .filter(|member| *member != self.device)
+            .collect()
     }
 }
 

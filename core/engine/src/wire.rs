@@ -460,7 +460,11 @@ mod tests {
             ("tags", Message::Tags { tags: vec![[0x7a; 16].into(); 2] }),
             (
                 "greeting",
-                Message::Greeting { storage: StorageId([0x50; 16]), epoch: 3, addresses: vec!["/ip4/127.0.0.1/tcp/1".into()] },
+                Message::Greeting {
+                    storage: StorageId([0x50; 16]),
+                    epoch: 3,
+                    addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+                },
             ),
             (
                 "roots",
@@ -475,26 +479,43 @@ mod tests {
             ),
             (
                 "nodes",
-                Message::Nodes { space: 0, level: Level::Documents, nodes: vec![Node { prefix, fingerprint: [3; 8].into() }] },
+                Message::Nodes {
+                    space: 0,
+                    level: Level::Documents,
+                    nodes: vec![Node { prefix, fingerprint: [3; 8].into() }],
+                },
             ),
             (
                 "items",
                 Message::Items {
                     space: 0,
                     level: Level::Members,
-                    ranges: vec![Range { prefix, items: vec![Item { key: [4; 16].into(), fingerprint: [5; 8].into() }] }],
+                    ranges: vec![Range {
+                        prefix,
+                        items: vec![Item { key: [4; 16].into(), fingerprint: [5; 8].into() }],
+                    }],
                 },
             ),
             ("want entries", Message::WantEntries { space: 2, keys: vec![[6; 16].into()] }),
             ("entries", Message::Entries { space: 2, entries: vec![vec![0xe0, 0xe1].into()] }),
             (
                 "frontiers",
-                Message::Frontiers { space: 0, documents: vec![DocumentFrontier { document, actors: vec![tip], reply: true }] },
+                Message::Frontiers {
+                    space: 0,
+                    documents: vec![DocumentFrontier { document, actors: vec![tip], reply: true }],
+                },
             ),
             ("runs", Message::Runs { space: 0, acls: vec![vec![EntryHash([0xe7; 32])]], runs: vec![run, forwarded] }),
             (
                 "refused",
-                Message::Refused { space: 0, document, actor, first_seq: 7, code: RefusalCode::Fork, detail: "fork".into() },
+                Message::Refused {
+                    space: 0,
+                    document,
+                    actor,
+                    first_seq: 7,
+                    code: RefusalCode::Fork,
+                    detail: "fork".into(),
+                },
             ),
             ("credit", Message::Credit { taken: 1 << 33 }),
             ("join refused", Message::JoinRefused { space: 0, reason: "used".into() }),
@@ -502,7 +523,10 @@ mod tests {
                 "peers",
                 Message::Peers {
                     space: 0,
-                    peers: vec![PeerAddresses { device: DeviceId([0xde; 32]), addresses: vec!["/ip4/127.0.0.1/tcp/1".into()] }],
+                    peers: vec![PeerAddresses {
+                        device: DeviceId([0xde; 32]),
+                        addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+                    }],
                 },
             ),
             ("bye", Message::Bye { reason: "shutting down".into() }),
@@ -524,7 +548,9 @@ mod tests {
             roots: ([1; 8].into(), [2; 8].into()),
         };
         lines.push(alloc::format!("hint: {}", HEXLOWER.encode(&hint.to_bytes())));
-        for (name, lane, message) in [("frame", Lane::Live, vec![1, 2, 3]), ("compressed frame", Lane::Bulk, vec![7; 600])] {
+        for (name, lane, message) in
+            [("frame", Lane::Live, vec![1, 2, 3]), ("compressed frame", Lane::Bulk, vec![7; 600])]
+        {
             lines.push(alloc::format!("{name}: {}", HEXLOWER.encode(&to_frames(lane, message)[0])));
         }
         let golden = include_str!("../golden/messages.hex");
