@@ -10,14 +10,29 @@ use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::run::{Run, RunHeader, UnsignedRun};
 
 pub mod edit;
+mod history;
+mod json;
+pub mod patch;
+pub mod path;
+mod read;
 pub mod view;
 pub mod work;
 
 pub use edit::{Edit, EditError};
-pub use view::View;
+pub use patch::{Patch, PatchAction};
+pub use path::{IntoPath, Path, PathError};
+pub use serde_json::Value as Json;
+pub use view::{ChangeInfo, Conflict, View};
+
+use edit::Cache;
+use history::History;
 
 /// One document in memory.
-pub struct Document {}
+pub struct Document {
+    history: History,
+    live: Option<ActorId>,
+    cache: Cache,
+}
 
 /// What a document needs to know to make a local change.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +117,7 @@ impl Document {
     /// A document without history.
     pub fn empty(space: SpaceId, id: DocumentId) -> Self {
         let _ = (space, id);
-        todo!()
+        Self { history: History::default(), live: None, cache: Cache::default() }
     }
 
     /// Runs `f` on an [`Edit`] and keeps what it did as one local change; says whether there was anything to keep. If `f`
@@ -112,8 +127,12 @@ impl Document {
         author: Author,
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<(T, bool), E> {
-        let _ = (author, f);
-        todo!()
+        let actor = self.live.unwrap_or(author.fresh_actor);
+        let (value, committed) = self.history.edit(actor, author.device, author.wall_s, &mut self.cache, f)?;
+        if committed.is_some() {
+            self.live = Some(actor);
+        }
+        Ok((value, committed.is_some()))
     }
 
     /// Raw bytes of local changes that no run has taken yet.
@@ -163,7 +182,7 @@ impl Document {
 
     /// The hashes that nothing depends on, sorted; local unsigned changes included.
     pub fn heads(&self) -> Vec<ChangeHash> {
-        todo!()
+        self.history.heads()
     }
 
     /// Last applied sequence number and tip of an actor.
@@ -180,13 +199,12 @@ impl Document {
 
     /// A read-only view of the present.
     pub fn view(&self) -> View<'_> {
-        todo!()
+        View::now(&self.history)
     }
 
     /// A read-only view of the past, or an error that names the first of `heads` that is not known here.
     pub fn view_at(&self, heads: &[ChangeHash]) -> Result<View<'_>, UnknownHeads> {
-        let _ = heads;
-        todo!()
+        View::at(&self.history, heads)
     }
 }
 
@@ -194,3 +212,8 @@ impl Document {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("change {0} is not in this document")]
 pub struct UnknownHeads(pub ChangeHash);
+
+const _: () = {
+    const fn may_be_shared<T: Send + Sync>() {}
+    may_be_shared::<Document>();
+};

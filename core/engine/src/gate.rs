@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 
+pub mod inspector;
+
 use crate::id::{ChangeHash, DocumentId, SpaceId};
 use crate::run::Run;
 use crate::space::roles::Role;
