@@ -6,7 +6,7 @@ use anabranch_engine::gate::{Guard, Slot};
 use anabranch_engine::keys::SecretKey;
 use anabranch_engine::storage::{Failure, Image};
 use anabranch_engine::{Config, Engine, Input};
-use anabranch_net::{NetConfig, Network};
+use anabranch_net::{NetConfig, NetError, NetLimits, Network};
 use anabranch_store::Store;
 use async_channel::{Receiver, Sender};
 use futures::{FutureExt as _, select};
@@ -74,8 +74,7 @@ impl Builder {
     /// See [`OpenError`]; each text says what to do next.
     pub async fn open(self) -> Result<Peer, OpenError> {
         for address in &self.dial {
-            anabranch_net::parse_address(address)
-                .map_err(|error| OpenError::Dial { address: address.clone(), reason: error.to_string() })?;
+            anabranch_net::parse_address(address)?;
         }
         let dial = self.dial.clone();
         let peer = start(self).await.map(Peer::new)?;
@@ -157,6 +156,14 @@ pub(crate) fn random_seed() -> Result<Zeroizing<[u8; 32]>, OpenError> {
     Ok(seed)
 }
 
+fn network_problem(error: NetError) -> OpenError {
+    match error {
+        NetError::Listen { address, reason } => OpenError::Listen { address, reason },
+        NetError::Address(error) => OpenError::Address(error),
+        NetError::Setup(reason) => OpenError::System(reason),
+    }
+}
+
 /// A replica whose loop does not run yet.
 struct Begun {
     replica: Arc<Replica>,
@@ -179,12 +186,8 @@ fn begin(ground: Ground, listen: &[String], finished: (Sender<()>, Receiver<()>)
     let config = Config { guard: guard.clone(), slot: slots.into_iter().next() };
     let engine = Engine::new(config, key, *random_seed()?, clock.now(), image)
         .map_err(|detail| place.problem(Failure::Damaged(detail)))?;
-    let mut network = Network::new(NetConfig { seed: *seed }).map_err(|error| OpenError::System(error.to_string()))?;
-    for address in listen {
-        let refuse =
-            |error: anabranch_net::NetError| OpenError::Listen { address: address.clone(), reason: error.to_string() };
-        network.listen(address).map_err(refuse)?;
-    }
+    let network = Network::new(NetConfig { identity: &seed, listen: listen.to_vec(), limits: NetLimits::default() })
+        .map_err(network_problem)?;
     let (orders, receiver) = async_channel::bounded(ORDERS_QUEUED_MAX);
     let begin =
         |hands| Arc::new(Replica::new(engine, hands, device, anabranch_net::peer_id_text(&device), clock, finished));
@@ -232,7 +235,7 @@ impl Begun {
     /// Runs it to its end.
     async fn run(mut self) {
         drive(&self.replica, &mut self.network, &self.orders).await;
-        self.network.close().await;
+        self.network.shutdown().await;
     }
 }
 

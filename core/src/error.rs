@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+pub use anabranch_net::AddressError;
 pub use anabranch_store::OpenError as StoreProblem;
 
 /// A replica could not be opened. Nothing was changed, except that a directory may have been made.
@@ -28,15 +29,20 @@ pub enum OpenError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreProblem),
+    /// An address to listen on or to dial is not one.
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// An address cannot be listened on: most often the port is in use.
-    #[error("cannot listen on {address}: {reason}")]
+    #[error(
+        "cannot listen on {address}: {reason}; give an address of this machine and a port that is not in use (0 is any free one)"
+    )]
     Listen {
         /// The address asked for.
         address: String,
-        /// For people to read, with what to do next.
+        /// For people to read.
         reason: String,
     },
-    /// An address to dial was refused.
+    /// An address to dial was not accepted: there are too many, for example.
     #[error("cannot dial {address}: {reason}")]
     Dial {
         /// The address asked for.
