@@ -252,9 +252,9 @@ async fn start(builder: Builder) -> Result<Owner, OpenError> {
                 Some(directory) => Ground::in_directory(directory)?,
                 None => Ground::in_memory()?,
             };
-            let _inside = runtime.enter();
+            let inside = runtime.enter();
             let begun = begin(ground, &builder.listen, (running.clone(), finished))?;
-            drop(_inside);
+            drop(inside);
             Ok((runtime, begun))
         })();
         match opened {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use anabranch_engine::{Command, Reply};
+use anabranch_engine::{Command, Engine, Reply};
 
 use crate::replica::Owner;
 use crate::{
@@ -49,7 +49,7 @@ impl Peer {
 
     /// Every space that we take part in or want to join; none when the replica is shut down.
     pub fn spaces(&self) -> Vec<SpaceStatus> {
-        self.replica().ask(|engine| engine.spaces()).unwrap_or_default()
+        self.replica().ask(Engine::spaces).unwrap_or_default()
     }
 
     /// One of them.

@@ -3,6 +3,7 @@
 //! Whoever has news takes a turn on its own thread: lock, tell the engine, drain its outputs, unlock. Draining puts each
 //! output into the queue of whoever executes it, so outputs are executed in the order in which the engine gave them,
 //! whichever thread drained. Nothing is decided here.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
