@@ -14,13 +14,13 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::driver::clock::Clock;
-use crate::driver::worker::{self, WorkHand};
+use crate::driver::worker::WorkHand;
 use crate::driver::{drive, spawn};
-#[cfg(not(target_arch = "wasm32"))]
-use crate::identity;
 use crate::replica::{Hands, ORDERS_QUEUED_MAX, Order, Owner, Replica};
-use crate::store_thread::{self, StoreHand};
+use crate::store_thread::StoreHand;
 use crate::{OpenError, Peer, StoreProblem, slot};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::{driver::worker, identity, store_thread};
 
 /// Name of the store in a replica's directory.
 #[cfg(not(target_arch = "wasm32"))]
@@ -48,10 +48,12 @@ impl Builder {
 
     /// Keeps the replica in memory, under a fresh key. This is the default.
     #[must_use]
-    pub fn in_memory(mut self) -> Self {
-        #[cfg(not(target_arch = "wasm32"))]
-        self.directory.take();
-        self
+    pub fn in_memory(self) -> Self {
+        Self {
+            #[cfg(not(target_arch = "wasm32"))]
+            directory: None,
+            ..self
+        }
     }
 
     /// Listens on a multiaddr such as `/ip4/0.0.0.0/tcp/4001`. May be repeated; without it nobody can dial us.

@@ -166,6 +166,7 @@ impl Replica {
         self.storage
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn span(&self) -> &Span {
         &self.span
     }
@@ -344,6 +345,7 @@ impl Replica {
     }
 
     /// Ends the replica at once: pending calls fail with `reason`, threads finish their queues and end.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn close(&self, reason: &str) {
         self.turn(|state, _| state.close(reason));
     }
