@@ -16,6 +16,7 @@ pub mod space;
 pub mod storage;
 pub mod sync;
 pub mod time;
+pub mod wire;
 
 pub use engine::input::{Command, CommandId, HintId, Input, SessionId};
 pub use engine::output::{CommandError, Event, Output, Reply, Verdict};

@@ -1,10 +1,9 @@
 //! The requests, carried out on an open redb database.
 
 use std::mem::ManuallyDrop;
-use std::ops::Bound;
 
 use anabranch_engine::storage::{Image, Row, Scanned, Table};
-use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata, WriteTransaction};
+use redb::{Database, Durability, ReadableDatabase, ReadableTableMetadata, WriteTransaction};
 
 use crate::checksum;
 use crate::error::Trouble;
@@ -57,8 +56,9 @@ fn write_row(open: &mut redb::Table<'_, &'static [u8], &'static [u8]>, row: &Row
 
 /// Rows with `from <= key < to` in key order; an empty `to` is no bound.
 ///
-/// Keys are only protected together with their values, so a damaged key could make redb's search miss rows. It then
-/// stands right beside where the search ended, and so the neighbours of the range are checked as well.
+/// A key is only protected together with its value, so a damaged one could mislead redb's search or end the walk early.
+/// It then stands right beside where the search arrived, or where the walk ended: those rows are checked as well, and
+/// the walk ends by our own comparison, with a key that was found right.
 pub(crate) fn scan(
     database: &Database,
     table: Table,
@@ -71,46 +71,31 @@ pub(crate) fn scan(
         return Ok(scanned);
     }
     let open = database.begin_read()?.open_table(definition(table))?;
-    verify_neighbour(&open, table, (Bound::Unbounded, Bound::Excluded(from)))?;
-    let end = if to.is_empty() { Bound::Unbounded } else { Bound::Excluded(to) };
-    let mut bytes = 0;
-    for row in open.range::<&[u8]>((Bound::Included(from), end))? {
-        let row = row?;
-        if !scanned.rows.is_empty() && bytes >= bytes_max {
-            scanned.more = true;
-            return Ok(scanned);
-        }
-        let (key, value) = tables::read(table, &row)?;
-        let follows = scanned.rows.last().map_or(from <= key.as_slice(), |(last, _)| *last < key);
-        if !follows || (!to.is_empty() && key.as_slice() >= to) {
+    if let Some(before) = open.range::<&[u8]>(..from)?.next_back() {
+        let before = before?;
+        if tables::verify(table, &before)? >= from {
             return Err(out_of_order(table));
         }
+    }
+    let mut bytes = 0;
+    for row in open.range::<&[u8]>(from..)? {
+        let row = row?;
+        let key = tables::verify(table, &row)?;
+        if scanned.rows.last().map_or(key < from, |(last, _)| key <= last.as_slice()) {
+            return Err(out_of_order(table));
+        }
+        if !to.is_empty() && key >= to {
+            break;
+        }
+        if !scanned.rows.is_empty() && bytes >= bytes_max {
+            scanned.more = true;
+            break;
+        }
+        let (key, value) = tables::owned(&row);
         bytes += key.len() + value.len();
         scanned.rows.push((key, value));
     }
-    if !to.is_empty() {
-        verify_neighbour(&open, table, (Bound::Included(to), Bound::Unbounded))?;
-    }
     Ok(scanned)
-}
-
-/// Checks the row next to a scanned range: the last one before it, or the first one after it.
-fn verify_neighbour(
-    open: &ReadOnlyTable<&'static [u8], &'static [u8]>,
-    table: Table,
-    bounds: (Bound<&[u8]>, Bound<&[u8]>),
-) -> Result<(), Trouble> {
-    let mut range = open.range::<&[u8]>(bounds)?;
-    let row = if bounds.0 == Bound::Unbounded { range.next_back() } else { range.next() };
-    let Some(row) = row.transpose()? else { return Ok(()) };
-    tables::verify(table, &row)?;
-    let key = row.0.value();
-    let inside = match bounds {
-        (_, Bound::Excluded(end)) => key < end,
-        (Bound::Included(start), _) => key >= start,
-        _ => true,
-    };
-    if inside { Ok(()) } else { Err(out_of_order(table)) }
 }
 
 /// Every row that a replica starts from.
@@ -121,7 +106,9 @@ pub(crate) fn image(database: &Database) -> Result<Image, Trouble> {
         let open = reading.open_table(definition(table))?;
         let first = image.rows.len();
         for row in open.range::<&[u8]>(..)? {
-            let (key, value) = tables::read(table, &row?)?;
+            let row = row?;
+            tables::verify(table, &row)?;
+            let (key, value) = tables::owned(&row);
             if image.rows[first..].last().is_some_and(|(_, last, _)| *last >= key) {
                 return Err(out_of_order(table));
             }

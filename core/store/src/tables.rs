@@ -31,17 +31,18 @@ pub(crate) const fn definition(table: Table) -> Definition {
 /// A row as redb hands it out.
 pub(crate) type RawRow<'a> = (AccessGuard<'a, &'static [u8]>, AccessGuard<'a, &'static [u8]>);
 
-/// The key and value of a row, once the checksum was found right.
-pub(crate) fn read(table: Table, row: &RawRow<'_>) -> Result<(Vec<u8>, Vec<u8>), Trouble> {
+/// Checks a row and gives its key.
+pub(crate) fn verify<'a>(table: Table, row: &'a RawRow<'_>) -> Result<&'a [u8], Trouble> {
     let key = row.0.value();
-    let value = checksum::open(table as u8, key, row.1.value()).ok_or_else(|| wrong_row(table, key))?;
-    Ok((key.to_vec(), value.to_vec()))
+    match checksum::open(table as u8, key, row.1.value()) {
+        Some(_) => Ok(key),
+        None => Err(wrong_row(table, key)),
+    }
 }
 
-/// Checks a row that is not wanted itself.
-pub(crate) fn verify(table: Table, row: &RawRow<'_>) -> Result<(), Trouble> {
-    let key = row.0.value();
-    checksum::open(table as u8, key, row.1.value()).map(|_| ()).ok_or_else(|| wrong_row(table, key))
+/// The key and value of a row that was checked.
+pub(crate) fn owned(row: &RawRow<'_>) -> (Vec<u8>, Vec<u8>) {
+    (row.0.value().to_vec(), row.1.value()[checksum::LEN..].to_vec())
 }
 
 fn wrong_row(table: Table, key: &[u8]) -> Trouble {

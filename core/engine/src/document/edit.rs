@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use crate::document::json::{self, Cost};
 use crate::document::path::{IntoPath, Path, PathError};
 use crate::document::read;
+use crate::gate::Refusal;
 use crate::limits::{
     CHANGE_BYTES_MAX, CHANGE_EXPANDED_BYTES_MAX, CHANGE_OPS_MAX, COUNTER_STEP_MAX, DEPTH_MAX, KEY_BYTES_MAX,
     VALUE_BYTES_MAX,
@@ -90,6 +91,9 @@ pub enum EditError {
         /// What is allowed.
         limit: u64,
     },
+    /// Every peer would refuse the change.
+    #[error("this edit makes a change that peers refuse: {0}")]
+    Refused(Refusal),
     /// The merge library refused what passed our checks. A bug of ours.
     #[error("automerge refused: {0}")]
     Internal(String),

@@ -23,6 +23,7 @@ pub(crate) struct History {
     am: Arc<am::Automerge>,
     actors: Arc<BTreeMap<ActorId, Actor>>,
     max_op: u64,
+    heads: usize,
 }
 
 /// What is known of an actor.
@@ -70,6 +71,10 @@ impl Change {
         self.0.raw_bytes()
     }
 
+    pub(crate) fn deps(&self) -> impl Iterator<Item = ChangeHash> {
+        self.0.deps().iter().map(|hash| ChangeHash(hash.0))
+    }
+
     pub(crate) fn actor(&self) -> Option<ActorId> {
         actor_from(self.0.actor_id())
     }
@@ -81,6 +86,7 @@ impl Default for History {
             am: Arc::new(am::Automerge::new_with_encoding(am::TextEncoding::UnicodeCodePoint)),
             actors: Arc::default(),
             max_op: 0,
+            heads: 0,
         }
     }
 }
@@ -196,10 +202,49 @@ impl History {
             bytes = self.check_last(&hash).inspect_err(|_| cache.clear())?;
         }
         self.max_op += counted.ops;
+        self.heads = 1;
         let entry = Arc::make_mut(&mut self.actors).entry(actor).or_default();
         entry.device = Some(device);
         entry.hashes.push(ChangeHash(hash.0));
         Ok((value, Some(Committed { bytes })))
+    }
+
+    /// A copy of this history with `changes` applied, which must come after what they depend on. May panic: call it under the
+    /// guard, on changes that have passed the gate.
+    pub(crate) fn with(&self, changes: Vec<(Change, DeviceId)>) -> Result<Self, String> {
+        let mut am = (*self.am).clone();
+        let mut actors = (*self.actors).clone();
+        let mut max_op = self.max_op;
+        let before = self.change_count();
+        let count = changes.len() as u64;
+        for (change, device) in &changes {
+            let actor = change.actor().ok_or_else(|| String::from("an actor is not 16 bytes"))?;
+            let entry = actors.entry(actor).or_default();
+            entry.device.get_or_insert(*device);
+            entry.hashes.push(change.hash());
+            if entry.hashes.len() as u64 != change.seq() {
+                return Err(alloc::format!("change {} of an actor is not its next", change.seq()));
+            }
+            max_op = max_op.max(change.0.max_op());
+        }
+        am.apply_changes(changes.into_iter().map(|(change, _)| change.0).collect::<Vec<_>>())
+            .map_err(|error| error.to_string())?;
+        let applied = am.stats().num_changes - before;
+        if applied != count {
+            return Err(alloc::format!("automerge applied {applied} of {count} changes"));
+        }
+        let heads = am.get_heads().len();
+        Ok(Self { am: Arc::new(am), actors: Arc::new(actors), max_op, heads })
+    }
+
+    /// The raw bytes of the last change made here.
+    pub(crate) fn last_local_change(&self) -> Option<Vec<u8>> {
+        self.am.get_last_local_change().map(|change| change.raw_bytes().to_vec())
+    }
+
+    /// The changes that are not at or below `base`, each after those it depends on.
+    pub(crate) fn since(&self, base: &[am::ChangeHash]) -> Vec<Change> {
+        self.am.get_changes(base).into_iter().map(Change).collect()
     }
 
     /// What may be added to the document, or why nothing may.
@@ -211,6 +256,9 @@ impl History {
         };
         if !self.has_actor(actor) && self.actors.len() >= DOCUMENT_ACTORS_MAX {
             return Err(full(self.actors.len() + 1, "actors", DOCUMENT_ACTORS_MAX));
+        }
+        if self.heads > CHANGE_DEPS_MAX {
+            return Err(full(self.heads, "heads", CHANGE_DEPS_MAX));
         }
         let left = |limit: u64, used: u64| (limit.saturating_sub(used), limit);
         let (document_ops, document_ops_limit) =
@@ -230,7 +278,7 @@ impl History {
                     unit: "bytes",
                     limit: CHANGE_BYTES_MAX as u64,
                 },
-                Err(refusal) => EditError::Internal(refusal.to_string()),
+                Err(refusal) => EditError::Refused(refusal),
             },
         };
         let kept = self.am.get_changes(&[]).into_iter().filter(|change| change.hash() != *hash).collect::<Vec<_>>();
@@ -256,11 +304,3 @@ fn write_as(am: &mut am::Automerge, actor: &ActorId, device: &DeviceId) {
 pub(crate) fn actor_from(actor: &am::ActorId) -> Option<ActorId> {
     ActorId::from_slice(actor.to_bytes())
 }
-
-/// automerge's words for why it refused.
-pub(crate) fn text(error: &am::AutomergeError) -> String {
-    error.to_string()
-}
-
-#[allow(unused)]
-const _: usize = CHANGE_DEPS_MAX;

@@ -59,6 +59,11 @@ impl Cost {
         }
     }
 
+    /// Whether it is nested deeper than any document may be.
+    pub(crate) fn is_too_deep(&self) -> bool {
+        self.depth > DEPTH_MAX
+    }
+
     /// Whether a key is longer than allowed.
     pub(crate) fn key_too_long(&self) -> bool {
         self.key_bytes_max > KEY_BYTES_MAX
