@@ -95,9 +95,9 @@ impl From<anabranch::DocumentError> for Failure {
         use anabranch::DocumentError as E;
         let exit = match &error {
             E::UnknownSpace(_) | E::UnknownHeads(_) => Exit::NotFound,
-            E::NotAWriter(_) | E::UnknownAuthority(_) => Exit::Refused,
+            E::NotAWriter(_) | E::ReadOnly(_) => Exit::Refused,
             E::Edit(_) => Exit::Usage,
-            E::NotOpen(_) | E::Stopped(_) => Exit::Error,
+            E::NotOpen(_) | E::Busy(_) | E::Stopped(_) => Exit::Error,
         };
         Self::new(exit, error)
     }

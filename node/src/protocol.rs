@@ -166,7 +166,7 @@ pub(crate) struct CounterValues {
     pub(crate) bytes_out: u64,
     pub(crate) frames_in: u64,
     pub(crate) bytes_in: u64,
-    pub(crate) data_frames_out: u64,
+    pub(crate) data_messages_out: u64,
     pub(crate) runs_accepted: u64,
     pub(crate) runs_refused: u64,
     pub(crate) runs_known: u64,
@@ -174,6 +174,7 @@ pub(crate) struct CounterValues {
     pub(crate) orphans_evicted: u64,
     pub(crate) reconciliations: u64,
     pub(crate) stalls: u64,
+    pub(crate) hints_out: u64,
     pub(crate) commits: u64,
 }
 

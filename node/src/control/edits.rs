@@ -1,6 +1,7 @@
 //! Edits: one change for all, or a change for each.
 
 use anabranch::{Document, DocumentError, Edit, EditError};
+use futures::executor::block_on;
 
 use crate::control::documents::blocking;
 use crate::control::names::{Expect, texts};
@@ -118,13 +119,7 @@ impl Lines {
 async fn one_change(document: &Document, edits: Vec<EditStep>, lines: Lines) -> Result<Vec<String>, Failure> {
     let document = document.clone();
     blocking(move || {
-        let made = document.try_edit(|edit| {
-            edits
-                .iter()
-                .enumerate()
-                .try_for_each(|(index, step)| apply(edit, step).map_err(|error| Misfit { index, ..error.into() }))
-        });
-        made.map_err(|misfit| lines.failure(misfit, 0))?;
+        change(&document, &edits, 0).map_err(|misfit| lines.failure(misfit, 0))?;
         Ok(texts(&document.heads()?))
     })
     .await?
@@ -140,8 +135,7 @@ async fn each_a_change(
     blocking(move || {
         let mut made = Vec::new();
         for (index, step) in edits.iter().enumerate() {
-            let edited = document.try_edit(|edit| apply(edit, step).map_err(|error| Misfit { index, ..error.into() }));
-            if let Err(misfit) = edited {
+            if let Err(misfit) = change(&document, std::slice::from_ref(step), index) {
                 let failure = lines.failure(misfit, made.len());
                 return Ok((made, Some(failure)));
             }
@@ -150,6 +144,24 @@ async fn each_a_change(
         Ok((made, None))
     })
     .await?
+}
+
+/// Makes one change of `steps`, the first of which is number `first`. Where edits come faster than the disk takes them, it
+/// waits for the disk.
+fn change(document: &Document, steps: &[EditStep], first: usize) -> Result<(), Misfit> {
+    loop {
+        let made = document.try_edit(|edit| {
+            steps.iter().enumerate().try_for_each(|(index, step)| {
+                apply(edit, step).map_err(|error| Misfit { index: first + index, ..error.into() })
+            })
+        });
+        match made {
+            Err(Misfit { error: DocumentError::Busy(_), .. }) => {
+                block_on(document.saved()).map_err(|stopped| DocumentError::Stopped(stopped.reason))?;
+            }
+            made => return made,
+        }
+    }
 }
 
 /// Makes one edit.

@@ -48,7 +48,7 @@ impl Control {
             bytes_out: counters.bytes_out,
             frames_in: counters.frames_in,
             bytes_in: counters.bytes_in,
-            data_frames_out: counters.data_frames_out,
+            data_messages_out: counters.data_messages_out,
             runs_accepted: counters.runs_accepted,
             runs_refused: counters.runs_refused,
             runs_known: counters.runs_known,
@@ -56,6 +56,7 @@ impl Control {
             orphans_evicted: counters.orphans_evicted,
             reconciliations: counters.reconciliations,
             stalls: counters.stalls,
+            hints_out: counters.hints_out,
             commits: counters.commits,
         }
     }
