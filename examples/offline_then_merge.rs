@@ -29,7 +29,7 @@ async fn run() -> anyhow::Result<()> {
     println!("                  bob has: {}", plan_of_bob.json()?);
     anyhow::ensure!(plan_of_alice.heads()? == plan_of_bob.heads()?, "the two replicas differ");
     for conflict in plan_of_alice.conflicts("/city")? {
-        println!("/city was also set to {} by {:.8}", conflict.value, conflict.device.unwrap_or(alice.device()));
+        println!("/city was set to {} by {:.8}", conflict.value, conflict.device.unwrap_or(alice.device()));
     }
 
     // Whoever decides writes again: that comes after both.
