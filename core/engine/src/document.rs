@@ -343,15 +343,25 @@ impl Document {
     /// Applies the inbox, or begins to. While a merge runs this does nothing (`Settled::default()`), and edits and
     /// `receive` go on.
     pub fn settle(&mut self, guard: &dyn Guard) -> Settle {
+        let heavy = self.history.ops() > INLINE_OPS_MAX || self.inbox.bytes() > INLINE_BATCH_BYTES_MAX;
+        let Some(work) = self.begin_merge() else { return Settle::Done(Settled::default()) };
+        if heavy && !work.candidates.is_empty() {
+            return Settle::Work(work);
+        }
+        let merged = work.run(guard);
+        Settle::Done(self.finish_merge(merged, guard))
+    }
+
+    /// As [`Self::settle`], but never does the work itself; `None` if there is none, or a merge runs.
+    pub fn begin_merge(&mut self) -> Option<Box<MergeWork>> {
         if self.merging || self.inbox.is_empty() {
-            return Settle::Done(Settled::default());
+            return None;
         }
         self.harvest();
         self.retire_if_cloned();
-        let heavy = self.history.ops() > INLINE_OPS_MAX || self.inbox.bytes() > INLINE_BATCH_BYTES_MAX;
+        self.merging = true;
         let Taken { candidates, refused, known } = self.inbox.take();
-        let heavy = heavy && !candidates.is_empty();
-        let work = MergeWork {
+        Some(Box::new(MergeWork {
             space: self.space,
             document: self.id,
             history: self.history.clone(),
@@ -359,13 +369,7 @@ impl Document {
             candidates,
             refused,
             known,
-        };
-        self.merging = true;
-        if heavy {
-            return Settle::Work(Box::new(work));
-        }
-        let merged = work.run(guard);
-        Settle::Done(self.finish_merge(merged, guard))
+        }))
     }
 
     /// Swaps in the merged copy, with the local changes made meanwhile.

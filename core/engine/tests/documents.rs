@@ -1,5 +1,7 @@
 //! Documents as an application and the engine see them: edits, reading, runs, merging.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use anabranch_engine::document::{EditError, Json, Patch, Settle};

@@ -180,14 +180,8 @@ impl History {
         write_as(am, &actor, &device);
         let mut edit = Edit::new(am.transaction(), cache, room);
         let result = f(&mut edit);
-        let (result, transaction) = match result {
-            Err(error) => (Err(error), edit.into_transaction()),
-            Ok(value) => match edit.finish() {
-                Ok((transaction, counted)) => (Ok((value, counted)), transaction),
-                Err((transaction, error)) => (Err(error.into()), transaction),
-            },
-        };
-        let (value, counted) = match result {
+        let (transaction, counted) = edit.finish();
+        let (value, counted) = match result.and_then(|value| Ok((value, counted?))) {
             Ok(done) => done,
             Err(error) => {
                 transaction.rollback();
