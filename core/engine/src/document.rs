@@ -25,6 +25,7 @@ mod merge;
 pub mod patch;
 pub mod path;
 mod read;
+pub mod record;
 pub mod view;
 pub mod work;
 
@@ -338,6 +339,11 @@ impl Document {
     /// Bytes of runs that wait for what they depend on.
     pub fn orphan_bytes(&self) -> usize {
         self.inbox.orphan_bytes()
+    }
+
+    /// Gives up waiting runs until there are at most so many bytes of them. Says how many were given up.
+    pub fn shrink_orphans(&mut self, bytes_max: usize) -> usize {
+        self.inbox.shrink(bytes_max)
     }
 
     /// Applies the inbox, or begins to. While a merge runs this does nothing (`Settled::default()`), and edits and

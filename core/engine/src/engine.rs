@@ -1,34 +1,111 @@
 //! The engine itself: takes inputs, routes them to the room that decides, hands out what is to be done.
 
-use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::document::{Edit, EditError, View};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+use tracing::{debug, error, info, trace};
+
+use crate::document::{Author, Edit, EditError, View};
+use crate::feed::FeedRow;
 use crate::gate::{Guard, Slot};
-use crate::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
+use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::SecretKey;
+use crate::limits::{POISONED_MAX, SESSIONS_PER_SPACE, UNSIGNED_BYTES_MAX};
+use crate::run::Run;
 use crate::space::membership::Member;
 use crate::space::roles::Role;
-use crate::storage::{CommitId, Image};
+use crate::space::{Record, Space};
+use crate::storage::{
+    self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
+};
+use crate::sync::dialer::Dialer;
+use crate::sync::session::Session;
+use crate::sync::transfer::Job;
 use crate::time::{Now, Timestamp};
 
+mod catch_up;
+mod commands;
+mod commits;
+mod documents;
+mod hints;
 pub mod input;
+mod load;
+mod members;
 pub mod output;
+mod sessions;
 
-use input::Input;
-use output::Output;
+use commands::Wait;
+use commits::Commits;
+use documents::{DocumentKey, Resident};
+use hints::PendingHint;
+use input::{CommandId, Input, SessionId};
+use output::{CommandError, Event, Output};
 
 /// What an engine is made with.
 pub struct Config {
     /// Where automerge may panic.
-    pub guard: alloc::sync::Arc<dyn Guard>,
+    pub guard: Arc<dyn Guard>,
     /// The slot found from an earlier process that died while applying.
     pub slot: Option<Slot>,
 }
 
 /// One replica's decisions. See the crate's documentation for how to drive it.
-pub struct Engine {}
+pub struct Engine {
+    identity: SecretKey,
+    device: DeviceId,
+    guard: Arc<dyn Guard>,
+    rng: ChaCha8Rng,
+    now: Now,
+    storage: StorageId,
+    epoch: u64,
+
+    spaces: BTreeMap<SpaceId, Space>,
+    residents: BTreeMap<DocumentKey, Resident>,
+    sessions: BTreeMap<SessionId, Session>,
+    dialer: Dialer,
+    commits: Commits,
+    feed_seq: u64,
+    listening: Vec<String>,
+    /// Runs that broke the merge before, by tip.
+    poisoned: BTreeSet<ChangeHash>,
+    /// Documents among whose runs such a one is, and the tips in question.
+    suspects: BTreeMap<DocumentKey, Vec<ChangeHash>>,
+
+    scans: BTreeMap<ScanId, Scan>,
+    last_scan: u64,
+    waits: BTreeMap<CommandId, Wait>,
+    joins: BTreeMap<SpaceId, Vec<CommandId>>,
+    hints: BTreeMap<SpaceId, PendingHint>,
+    shutting_down: Option<CommandId>,
+    stopped: Option<String>,
+    counters: Counters,
+
+    out: VecDeque<Output>,
+    /// Turns so far.
+    turn: u64,
+    /// Something came in and its consequences are not drawn yet.
+    turn_open: bool,
+    /// Documents with runs to merge.
+    touched: BTreeSet<DocumentKey>,
+    /// Documents with changes that no commit has yet.
+    dirty: BTreeSet<DocumentKey>,
+    changed_members: BTreeSet<SpaceId>,
+    to_flush: BTreeSet<SessionId>,
+    to_pump: BTreeSet<SessionId>,
+    dial_check: bool,
+}
+
+/// What a scan is for.
+enum Scan {
+    Open(DocumentKey),
+    Transfer { session: SessionId, key: DocumentKey, job: Job },
+    Feed { command: CommandId, limit: usize, rows: Vec<FeedRow> },
+    Purge(SpaceId, Table),
+}
 
 /// A document cannot be read or edited.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,11 +119,12 @@ pub enum DocumentError {
     /// Our role does not allow edits. The document is unchanged.
     #[error("this device is {0} in the space, a writer is needed")]
     NotAWriter(&'static str),
-    /// The space holds membership entries that this program does not understand. The document is unchanged.
-    #[error(
-        "the space uses membership entries of kind {0}, which this version does not know: update it; until then the space is read-only here"
-    )]
-    UnknownAuthority(u8),
+    /// The space cannot be written by this program. The document is unchanged.
+    #[error("{0}; until then the space is read-only here")]
+    ReadOnly(String),
+    /// Edits come faster than the disk takes them. The document is unchanged; try again when `saved`.
+    #[error("{0} bytes of this document's edits wait for the disk, limit {limit}", limit = UNSIGNED_BYTES_MAX)]
+    Busy(usize),
     /// The store failed, or the replica is shut down. The document is unchanged.
     #[error("the replica has stopped: {0}")]
     Stopped(String),
@@ -92,7 +170,7 @@ pub struct PeerStatus {
     pub last_failure: Option<String>,
 }
 
-/// What an engine counts. Bytes are of frames.
+/// What an engine counts since its start. Bytes are of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Frames sent.
@@ -103,8 +181,8 @@ pub struct Counters {
     pub frames_in: u64,
     /// Their bytes.
     pub bytes_in: u64,
-    /// Frames sent that were not keep-alives (I10: none of these between equal replicas).
-    pub data_frames_out: u64,
+    /// Messages sent that were not keep-alives or credit (I10: none of these between equal replicas).
+    pub data_messages_out: u64,
     /// Runs accepted from peers.
     pub runs_accepted: u64,
     /// Runs refused.
@@ -119,6 +197,8 @@ pub struct Counters {
     pub reconciliations: u64,
     /// Sessions torn down for want of progress.
     pub stalls: u64,
+    /// Hints sent.
+    pub hints_out: u64,
     /// Store commits asked for.
     pub commits: u64,
 }
@@ -130,14 +210,137 @@ impl Engine {
     /// # Errors
     /// The image cannot be read: the text names the row.
     pub fn new(config: Config, identity: SecretKey, seed: [u8; 32], now: Now, image: Image) -> Result<Self, String> {
-        let _ = (config, identity, seed, now, image);
-        todo!()
+        let poisoned: BTreeSet<ChangeHash> = image
+            .rows
+            .iter()
+            .filter(|(table, _, _)| *table == Table::Meta)
+            .filter_map(|(_, key, _)| ChangeHash::from_slice(key.strip_prefix(META_POISONED)?))
+            .collect();
+        let loaded = load::load(identity.device(), image)?;
+        let mut engine = Self {
+            device: identity.device(),
+            identity,
+            guard: config.guard,
+            rng: ChaCha8Rng::from_seed(seed),
+            now,
+            storage: StorageId([0; 16]),
+            epoch: loaded.epoch + 1,
+            spaces: loaded.spaces,
+            residents: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            dialer: Dialer::default(),
+            commits: Commits::default(),
+            feed_seq: loaded.feed_seq,
+            listening: Vec::new(),
+            poisoned,
+            suspects: BTreeMap::new(),
+            scans: BTreeMap::new(),
+            last_scan: 0,
+            waits: BTreeMap::new(),
+            joins: BTreeMap::new(),
+            hints: BTreeMap::new(),
+            shutting_down: None,
+            stopped: None,
+            counters: Counters::default(),
+            out: VecDeque::new(),
+            turn: 0,
+            turn_open: true,
+            touched: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            changed_members: BTreeSet::new(),
+            to_flush: BTreeSet::new(),
+            to_pump: BTreeSet::new(),
+            dial_check: true,
+        };
+        engine.storage = match loaded.storage {
+            Some(storage) => storage,
+            None => {
+                let storage = StorageId(engine.random());
+                engine.commits.put(Table::Meta, META_STORAGE_ID.to_vec(), storage.0.to_vec());
+                storage
+            }
+        };
+        engine.commits.put(Table::Meta, META_BOOT_EPOCH.to_vec(), engine.epoch.to_be_bytes().to_vec());
+        for (device, addresses) in loaded.addresses {
+            for address in addresses {
+                if let Err(error) = engine.dialer.learn(&address, Some(device), false, now.mono) {
+                    debug!(%error, "an address is not remembered");
+                }
+            }
+        }
+        for space in engine.spaces.keys().copied().collect::<Vec<_>>() {
+            engine.subscribe(&space);
+            let invite = engine.spaces.get(&space).and_then(|space| space.access.invite.clone());
+            engine.dial_ticket(&invite.map(|invite| invite.addresses).unwrap_or_default());
+        }
+        for space in loaded.remnants {
+            engine.purge(space);
+        }
+        if let Some(slot) = config.slot {
+            engine.read_slot(slot);
+        }
+        info!(device = %engine.device, storage = %engine.storage, epoch = engine.epoch, "started");
+        Ok(engine)
+    }
+
+    /// An earlier process died while it applied these runs.
+    fn read_slot(&mut self, slot: Slot) {
+        warn_of_slot(&slot);
+        match slot.tips.as_slice() {
+            [tip] if self.poisoned.len() < POISONED_MAX => {
+                self.poisoned.insert(*tip);
+                self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), Vec::new());
+            }
+            _ => {
+                self.suspects.insert((slot.space, slot.document), slot.tips);
+            }
+        }
     }
 
     /// Takes one piece of news. Drain [`Self::poll_output`] afterwards.
     pub fn handle(&mut self, now: Now, input: Input) {
-        let _ = (now, input);
-        todo!()
+        trace!(?input, "in");
+        self.begin_turn(now);
+        match input {
+            Input::Command(id, command) => self.command(id, command),
+            Input::Timeout => self.timeout(),
+            Input::SessionOpened { session, peer, opener, address } => {
+                self.session_opened(session, peer, opener, address);
+            }
+            Input::Frame { session, bytes } => self.frame(session, &bytes),
+            Input::Written { session, bytes } => self.written(session, bytes),
+            Input::SessionClosed { session, reason } => self.session_closed(session, &reason),
+            Input::DialFailed { address, reason } => {
+                debug!(reason, "dial failed");
+                let jitter = self.random_u32();
+                self.dialer.failed(&address, &reason, self.now.mono, jitter);
+                self.dial_check = true;
+            }
+            Input::Listening { address } => {
+                if !self.listening.contains(&address) {
+                    self.listening.push(address.clone());
+                }
+                self.event(Event::Listening { address });
+            }
+            Input::Hint { hint, from, topic, bytes } => self.heard_hint(hint, from, &topic, &bytes),
+            Input::Stored(storage::Reply::Committed { id, result }) => self.committed(id, result),
+            Input::Stored(storage::Reply::Scanned { id, result }) => self.scanned(id, result),
+            Input::Worked(done) => self.worked(*done),
+            Input::LocalChange { space, document, bytes } => self.local_change((space, document), &bytes),
+        }
+    }
+
+    fn begin_turn(&mut self, now: Now) {
+        debug_assert!(now.mono >= self.now.mono, "time never goes back");
+        self.now = Now { mono: self.now.mono.max(now.mono), wall_s: now.wall_s };
+        self.turn += 1;
+        self.turn_open = true;
+    }
+
+    fn timeout(&mut self) {
+        self.sessions_due();
+        self.hints_due();
+        self.dial_check = true;
     }
 
     /// Runs `f` on a document that is open and keeps what it did as one change, in memory. Returns `f`'s value and the commit
@@ -149,100 +352,444 @@ impl Engine {
         document: &DocumentId,
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<(T, Option<CommitId>), E> {
-        let _ = (now, space, document, f);
-        todo!()
+        self.begin_turn(now);
+        let author = self.may_edit(space)?;
+        let key = (*space, *document);
+        let resident = self.residents.get_mut(&key);
+        let Some(open) = resident.and_then(Resident::live_mut) else {
+            return Err(DocumentError::NotOpen(*document).into());
+        };
+        let waiting = open.unsigned_bytes();
+        if waiting > UNSIGNED_BYTES_MAX {
+            return Err(DocumentError::Busy(waiting).into());
+        }
+        let (value, changed) = open.edit(author, f)?;
+        if !changed {
+            return Ok((value, None));
+        }
+        self.edited(key);
+        Ok((value, Some(self.commits.next())))
+    }
+
+    fn may_edit(&mut self, space: &SpaceId) -> Result<Author, DocumentError> {
+        if let Some(reason) = &self.stopped {
+            return Err(DocumentError::Stopped(reason.clone()));
+        }
+        let known = self.spaces.get(space).ok_or(DocumentError::UnknownSpace(*space))?;
+        if let Some(reason) = self.read_only(known) {
+            return Err(DocumentError::ReadOnly(reason));
+        }
+        if let Some(role) = known.role_for_writing() {
+            return Err(DocumentError::NotAWriter(role));
+        }
+        Ok(Author { device: self.device, fresh_actor: ActorId(self.random()), wall_s: self.now.wall_s })
+    }
+
+    fn edited(&mut self, key: DocumentKey) {
+        self.dirty.insert(key);
+        self.event(Event::DocumentChanged { space: key.0, document: key.1, remote: false });
+    }
+
+    /// A recorded local change, replayed.
+    fn local_change(&mut self, key: DocumentKey, bytes: &[u8]) {
+        let result = self.may_edit(&key.0).map_err(|error| error.to_string()).and_then(|author| {
+            let guard = self.guard.clone();
+            let document = self.residents.get_mut(&key).and_then(Resident::live_mut);
+            let document = document.ok_or_else(|| DocumentError::NotOpen(key.1).to_string())?;
+            document.apply_local(author.device, bytes, &*guard).map_err(|error| error.to_string())
+        });
+        match result {
+            Ok(()) => self.edited(key),
+            Err(error) => error!(document = %key.1, error, "a recorded change does not apply"),
+        }
     }
 
     /// What to do next; `None` when all is said for this turn.
     pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        if self.turn_open {
+            self.turn_open = false;
+            self.end_turn();
+        }
+        let output = self.out.pop_front();
+        if let Some(output) = &output {
+            trace!(?output, "out");
+        }
+        output
+    }
+
+    /// Draws the consequences of what came in, each kind once for the whole turn.
+    fn end_turn(&mut self) {
+        self.settle_documents();
+        self.commit();
+        self.tell_changed_members();
+        for id in core::mem::take(&mut self.to_pump) {
+            self.pump(id);
+        }
+        self.report_credit();
+        for id in core::mem::take(&mut self.to_flush) {
+            self.flush(id);
+            // What was held back by a full lane can go on.
+            if self
+                .sessions
+                .get(&id)
+                .is_some_and(|session| session.shared.iter().any(|shared| !shared.transfer.is_idle()))
+            {
+                self.pump(id);
+                self.flush(id);
+            }
+        }
+        for id in core::mem::take(&mut self.to_flush) {
+            self.flush(id);
+        }
+        if core::mem::take(&mut self.dial_check) {
+            self.dial_due();
+        }
+        self.evict_documents();
+        self.finish_shutdown();
+    }
+
+    /// Closes the runs of every changed document and forms the next commit, unless one is in flight.
+    fn commit(&mut self) {
+        if self.commits.is_in_flight() || self.stopped.is_some() {
+            return;
+        }
+        let mut spaces = BTreeSet::new();
+        while let Some(key) = self.dirty.pop_first() {
+            self.close_runs(key);
+            spaces.insert(key.0);
+        }
+        if let Some(request) = self.commits.take() {
+            self.counters.commits += 1;
+            self.out(Output::Store(request));
+        }
+        for space in &spaces {
+            self.space_changed(space);
+            self.hint_later(space);
+        }
+        if !spaces.is_empty() {
+            self.event(Event::FeedGrew { seq: self.feed_seq });
+        }
+    }
+
+    /// Signs a document's local changes, brings its record up to date and puts both into the next commit.
+    fn close_runs(&mut self, key: DocumentKey) {
+        let Some(space) = self.spaces.get(&key.0) else { return };
+        let acl = space.current_acl().clone();
+        let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else { return };
+        let mut runs = Vec::new();
+        while let Some(unsigned) = document.take_unsigned() {
+            runs.push(Run::sign(&self.identity, key.0, key.1, acl.hash, unsigned));
+        }
+        let heads = document.heads();
+        if !runs.is_empty() {
+            self.keep_acl(&key.0, &acl);
+        }
+        for run in &runs {
+            self.keep_run(run);
+        }
+        let accepted = self.residents.get_mut(&key).map(Resident::take_accepted).unwrap_or_default();
+        self.feed_seq += 1;
+        let Some(space) = self.spaces.get_mut(&key.0) else { return };
+        let mut record = space.records.get(&key.1).cloned().unwrap_or_default();
+        for proof in accepted {
+            record.signed.frontier.accept(proof);
+        }
+        record.signed.heads = heads;
+        self.commits.put(Table::Documents, document_key(&key.0, &key.1), record.signed.encode_stored());
+        if record.feed_seq != 0 {
+            self.commits.remove(Table::Feed, feed_key(record.feed_seq));
+        }
+        record.feed_seq = self.feed_seq;
+        let row = FeedRow { seq: self.feed_seq, space: key.0, document: key.1, heads: record.signed.heads.clone() };
+        self.commits.put(Table::Feed, feed_key(row.seq), row.to_stored());
+        space.set_record(key.1, record);
+        self.forward(&key.0, runs.into_iter().map(|run| (None, run)).collect());
+    }
+
+    fn committed(&mut self, id: CommitId, result: Result<(), storage::Failure>) {
+        match result {
+            Ok(()) => {
+                for (command, reply) in self.commits.committed(id) {
+                    self.reply(command, Ok(reply));
+                }
+                self.event(Event::Committed(id));
+                // What was dirty may be clean now, and all roots told.
+                self.check_waits();
+            }
+            Err(failure) => self.stop(failure.to_string()),
+        }
+    }
+
+    fn scanned(&mut self, id: ScanId, result: Result<storage::Scanned, storage::Failure>) {
+        let Some(scan) = self.scans.remove(&id) else { return };
+        let scanned = match result {
+            Ok(scanned) => scanned,
+            Err(failure) => return self.stop(failure.to_string()),
+        };
+        match scan {
+            Scan::Open(key) => self.scanned_open(key, scanned),
+            Scan::Transfer { session, key, job } => self.scanned_transfer(session, key, job, &scanned),
+            Scan::Feed { command, limit, rows } => self.scanned_feed(command, limit, rows, &scanned),
+            Scan::Purge(space, table) => self.scanned_purge(space, table, scanned),
+        }
+    }
+
+    /// The store failed: take no more edits, say so, let the owner reopen.
+    fn stop(&mut self, reason: String) {
+        if self.stopped.is_some() {
+            return;
+        }
+        tracing::warn!(reason, "the replica has stopped");
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.close_session(id, "the replica has stopped");
+        }
+        self.stopped = Some(reason.clone());
+        self.abandon_commands(&reason);
+        if let Some(id) = self.shutting_down.take() {
+            self.reply(id, Err(CommandError::Stopped(reason.clone())));
+        }
+        self.dirty.clear();
+        self.event(Event::Stopped { reason });
+    }
+
+    fn abandon_commands(&mut self, reason: &str) {
+        let mut commands = self.commits.abandon();
+        commands.extend(core::mem::take(&mut self.waits).into_keys());
+        commands.extend(core::mem::take(&mut self.joins).into_values().flatten());
+        for (_, scan) in core::mem::take(&mut self.scans) {
+            if let Scan::Feed { command, .. } = scan {
+                commands.push(command);
+            }
+        }
+        for resident in self.residents.values_mut() {
+            commands.extend(resident.take_waiting());
+        }
+        for command in commands {
+            self.reply(command, Err(CommandError::Stopped(reason.to_string())));
+        }
+    }
+
+    fn dial_due(&mut self) {
+        if self.stopped.is_some() || self.shutting_down.is_some() {
+            return;
+        }
+        let wanted = self.wanted_peers();
+        let jitter = self.random_u32();
+        let mut dialer = core::mem::take(&mut self.dialer);
+        let due = dialer.due(
+            self.now.mono,
+            |peer| wanted.contains(peer),
+            |peer| *peer == self.device || !self.is_dialable(peer),
+            || jitter,
+        );
+        self.dialer = dialer;
+        for (address, peer) in due {
+            debug!(address, "dialing");
+            self.out(Output::Dial { address, peer });
+        }
+    }
+
+    /// Members of our spaces, as long as a space has fewer sessions than it may have.
+    fn wanted_peers(&self) -> BTreeSet<DeviceId> {
+        let mut wanted = BTreeSet::new();
+        for (id, space) in &self.spaces {
+            let sessions = self
+                .sessions
+                .values()
+                .filter(|session| session.shared.iter().any(|shared| shared.space == *id))
+                .count();
+            if sessions < SESSIONS_PER_SPACE {
+                wanted.extend(space.others());
+            }
+        }
+        wanted
     }
 
     /// When to call `handle(Input::Timeout)` next, and what for.
     pub fn poll_timeout(&mut self) -> Option<(Timestamp, &'static str)> {
-        todo!()
+        if self.stopped.is_some() {
+            return None;
+        }
+        let wanted = self.wanted_peers();
+        let dial = self
+            .dialer
+            .deadline(|peer| wanted.contains(peer), |peer| *peer == self.device || !self.is_dialable(peer))
+            .map(|at| (at, "dial"));
+        [dial, self.sessions_deadline(), self.hints_deadline()].into_iter().flatten().min()
     }
 
     /// Lets go of one opening of a document.
     pub fn close(&mut self, space: &SpaceId, document: &DocumentId) {
-        let _ = (space, document);
-        todo!()
+        if let Some(resident) = self.residents.get_mut(&(*space, *document)) {
+            resident.holds = resident.holds.saturating_sub(1);
+        }
     }
 
     /// A fresh random document id.
     pub fn new_document_id(&mut self) -> DocumentId {
-        todo!()
+        DocumentId(self.random())
     }
 
     /// Reads an open document as it is, or as it was at `heads`.
+    ///
+    /// # Errors
+    /// The space is not here, the document is not open, or one of `heads` is not in it.
     pub fn view(
         &self,
         space: &SpaceId,
         document: &DocumentId,
         heads: Option<&[ChangeHash]>,
     ) -> Result<View<'_>, DocumentError> {
-        let _ = (space, document, heads);
-        todo!()
+        if !self.spaces.contains_key(space) {
+            return Err(DocumentError::UnknownSpace(*space));
+        }
+        let resident = self.residents.get(&(*space, *document));
+        let open = resident.and_then(Resident::live).ok_or(DocumentError::NotOpen(*document))?;
+        match heads {
+            None => Ok(open.view()),
+            Some(heads) => open.view_at(heads).map_err(|unknown| DocumentError::UnknownHeads(unknown.0)),
+        }
     }
 
     /// Signed heads of a document, open or not; empty if it is not known.
     pub fn heads(&self, space: &SpaceId, document: &DocumentId) -> Vec<ChangeHash> {
-        let _ = (space, document);
-        todo!()
+        let record = self.spaces.get(space).and_then(|space| space.records.get(document));
+        record.map(|record| record.signed.heads.clone()).unwrap_or_default()
     }
 
     /// Ids of a space's documents, in order.
     pub fn documents(&self, space: &SpaceId) -> Vec<DocumentId> {
-        let _ = space;
-        todo!()
+        self.spaces.get(space).map(|space| space.records.keys().copied().collect()).unwrap_or_default()
     }
 
     /// Every space.
     pub fn spaces(&mut self) -> Vec<SpaceStatus> {
-        todo!()
+        let device = self.device;
+        let read_only: Vec<_> = self.spaces.values().map(|space| self.read_only(space)).collect();
+        let sessions = &self.sessions;
+        self.spaces
+            .iter_mut()
+            .zip(read_only)
+            .map(|((id, space), read_only)| SpaceStatus {
+                space: *id,
+                name: space.membership.name().map(String::from),
+                role: if space.joining().is_some() { None } else { space.membership.role(&device) },
+                documents: space.records.len(),
+                root: space.documents.root(),
+                read_only,
+                peers: sessions
+                    .values()
+                    .filter(|session| session.is_open())
+                    .filter_map(|session| {
+                        let shared = session.shared.iter().find(|shared| shared.space == *id)?;
+                        Some((session.peer, shared.in_sync))
+                    })
+                    .collect(),
+            })
+            .collect()
     }
 
     /// Members of a space, by device.
     pub fn members(&self, space: &SpaceId) -> Vec<Member> {
-        let _ = space;
-        todo!()
+        self.spaces.get(space).map(|space| space.membership.members()).unwrap_or_default()
     }
 
     /// Every known peer, by device.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        todo!()
+        let mut peers = self.dialer.peers();
+        peers.extend(self.sessions.values().filter(|session| session.is_open()).map(|session| session.peer));
+        peers.remove(&self.device);
+        peers
+            .into_iter()
+            .map(|peer| {
+                let open = self.sessions.values().find(|session| session.peer == peer && session.is_open());
+                PeerStatus {
+                    peer,
+                    connected: open.is_some(),
+                    addresses: self.dialer.addresses(&peer),
+                    spaces: open.map(|s| s.shared.iter().map(|shared| shared.space).collect()).unwrap_or_default(),
+                    last_failure: if open.is_some() { None } else { self.dialer.last_failure(&peer) },
+                }
+            })
+            .collect()
+    }
+
+    /// Addresses given by the application at which nobody has answered yet, and why.
+    pub fn unanswered(&self) -> Vec<(String, Option<String>)> {
+        self.dialer.unanswered()
     }
 
     /// Where we can be reached.
     pub fn listening(&self) -> &[String] {
-        todo!()
+        &self.listening
     }
 
     /// Our device.
     pub fn device(&self) -> DeviceId {
-        todo!()
+        self.device
     }
 
     /// Our store, and how often a process has started on it.
     pub fn storage(&self) -> (StorageId, u64) {
-        todo!()
+        (self.storage, self.epoch)
     }
 
     /// What was counted since the start.
     pub fn counters(&self) -> Counters {
-        todo!()
+        self.counters
     }
 
     /// Why the replica takes no more edits, if so.
     pub fn stopped(&self) -> Option<&str> {
-        todo!()
+        self.stopped.as_deref()
     }
 
     /// The last seq of the feed.
     pub fn feed_seq(&self) -> u64 {
-        todo!()
+        self.feed_seq
+    }
+
+    /// A document's record, for those who check.
+    pub fn record(&self, space: &SpaceId, document: &DocumentId) -> Option<&Record> {
+        self.spaces.get(space)?.records.get(document)
+    }
+
+    fn backlog_bytes(&self) -> usize {
+        self.residents.values().map(Resident::inbox_bytes).sum()
+    }
+
+    fn out(&mut self, output: Output) {
+        self.out.push_back(output);
+    }
+
+    fn event(&mut self, event: Event) {
+        self.out(Output::Event(event));
+    }
+
+    fn random<const N: usize>(&mut self) -> [u8; N] {
+        random(&mut self.rng)
+    }
+
+    fn random_u32(&mut self) -> u32 {
+        self.rng.next_u32()
+    }
+
+    /// A generator of its own, for a closure that cannot borrow ours.
+    fn fork_rng(&mut self) -> ChaCha8Rng {
+        ChaCha8Rng::from_seed(self.random())
     }
 }
 
-#[allow(unused)]
-type _Unused = Box<()>;
+fn random<const N: usize>(rng: &mut ChaCha8Rng) -> [u8; N] {
+    let mut bytes = [0; N];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}
+
+fn warn_of_slot(slot: &Slot) {
+    tracing::warn!(
+        document = %slot.document,
+        runs = slot.tips.len(),
+        "an earlier process died while it merged runs into this document: they are applied one by one now, or refused"
+    );
+}

@@ -128,6 +128,8 @@ pub fn payload_tip(payload: &[u8]) -> Result<PayloadTip, Refusal> {
                 first_seq: chunk.seq,
                 last_seq: chunk.seq,
                 tip: chunk.hash,
+                first_lamport: chunk.max_op(),
+                lamport: chunk.max_op(),
             },
             Some(before) if chunk.actor != before.actor => {
                 return Err(Refusal::Malformed("a run has changes of two actors".to_string()));
@@ -138,7 +140,13 @@ pub fn payload_tip(payload: &[u8]) -> Result<PayloadTip, Refusal> {
             Some(before) if before.changes >= RUN_CHANGES_MAX => {
                 return Err(Refusal::TooLarge(format!("a run has more than {RUN_CHANGES_MAX} changes")));
             }
-            Some(before) => PayloadTip { changes: before.changes + 1, last_seq: chunk.seq, tip: chunk.hash, ..*before },
+            Some(before) => PayloadTip {
+                changes: before.changes + 1,
+                last_seq: chunk.seq,
+                tip: chunk.hash,
+                lamport: chunk.max_op(),
+                ..*before
+            },
         };
         found = Some(next);
     }
@@ -158,6 +166,10 @@ pub struct PayloadTip {
     pub last_seq: u64,
     /// Its hash.
     pub tip: ChangeHash,
+    /// Greatest operation counter of the first change.
+    pub first_lamport: u64,
+    /// Greatest operation counter of the last change.
+    pub lamport: u64,
 }
 
 /// The changes of a payload one after the other; ends after the first that is malformed.

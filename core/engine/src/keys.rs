@@ -67,6 +67,11 @@ pub fn verify(device: &DeviceId, domain: Domain, bytes: &[u8], signature: &[u8; 
     })
 }
 
+/// Whether a device or invite key can sign at all: a point of the curve, not one of the few that anyone can sign for.
+pub fn is_sound(key: &DeviceId) -> bool {
+    VerifyingKey::from_bytes(&key.0).is_ok_and(|key| !key.is_weak())
+}
+
 fn message(domain: Domain, bytes: &[u8]) -> Vec<u8> {
     [domain.prefix(), bytes].concat()
 }
@@ -86,6 +91,8 @@ mod tests {
 
     #[test]
     fn a_weak_key_signs_nothing() {
+        assert!(!is_sound(&DeviceId([0; 32])));
+        assert!(is_sound(&SecretKey::from_seed(&[7; 32]).device()));
         assert!(!verify(&DeviceId([0; 32]), Domain::Run, b"bytes", &[0; 64]));
     }
 }

@@ -50,6 +50,8 @@ pub const STALL_AFTER: Duration = Duration::from_secs(15);
 pub const ROOT_QUIET: Duration = Duration::from_secs(1);
 /// The longest that a busy space puts off a comparison of roots.
 pub const ROOT_QUIET_MAX: Duration = Duration::from_secs(5);
+/// A space is hinted at most this often.
+pub const HINT_INTERVAL: Duration = Duration::from_secs(2);
 /// First wait before dialing again.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest wait in the first ten minutes of an absence.
@@ -111,10 +113,13 @@ pub const ORPHANS_PER_DOCUMENT_MAX: usize = 1_024;
 pub const ORPHAN_BYTES_PER_DOCUMENT_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of all waiting runs of one replica.
 pub const ORPHAN_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Local changes of one document that wait to be signed, which happens with every commit; more are refused until the disk
+/// has caught up.
+pub const UNSIGNED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Runs remembered because they broke the merge.
+pub const POISONED_MAX: usize = 1_024;
 /// Tips of runs that broke the merge, remembered for one document while it is in memory.
 pub const POISONED_REMEMBERED_MAX: usize = 1_024;
-/// Local changes of one document that wait to be signed; more close the run early.
-pub const UNSIGNED_BYTES_MAX: usize = 1024 * 1024;
 /// A merge into a document with more operations than this is handed to a worker. Measured: applying costs about 0.1 us
 /// for each operation held, so below it a turn stays under a millisecond.
 pub const INLINE_OPS_MAX: u64 = 5_000;

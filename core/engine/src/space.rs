@@ -1,6 +1,224 @@
-//! One space: its members, its collection, its documents.
+//! One space: its members, what is known of its documents, the set that is reconciled. Which documents are in memory is the
+//! engine's business.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use minicbor::bytes::ByteArray;
+use minicbor::{Decode, Encode};
+
+use crate::document::record::DocumentRecord;
+use crate::id::{AclHash, DeviceId, DocumentId, EntryHash, SpaceId};
+use crate::keys::SecretKey;
+use crate::space::membership::{Membership, acl_hash};
+use crate::space::roles::Role;
+use crate::space::ticket::Ticket;
+use crate::sync::collection::{Collection, Digest, Key};
 
 pub mod auth;
 pub mod membership;
 pub mod roles;
 pub mod ticket;
+
+/// One space of a replica.
+#[derive(Debug)]
+pub struct Space {
+    device: DeviceId,
+    /// What lets us take part.
+    pub access: Access,
+    /// The membership log.
+    pub membership: Membership,
+    /// The same log as a set to reconcile.
+    pub entries: Collection,
+    /// Every document, as far as it is signed.
+    pub records: BTreeMap<DocumentId, Record>,
+    /// The same documents as a set to reconcile.
+    pub documents: Collection,
+    /// Every `acl_ref` that a run of ours stands on, by the first 8 bytes of its hash.
+    acls: BTreeMap<[u8; 8], Acl>,
+    /// The one that we sign under.
+    current_acl: Acl,
+}
+
+/// What is stored about a space beside its log: the value of `Table::Spaces`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Access {
+    /// Version of this record.
+    #[n(0)]
+    pub version: u8,
+    /// The connection key, from the founder or the ticket.
+    #[n(1)]
+    pub connection_key: ByteArray<32>,
+    /// While joining: the invite.
+    #[n(2)]
+    pub invite: Option<Invitation>,
+}
+
+/// What is kept of a ticket until we are admitted.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Invitation {
+    /// Seed of the invite's key.
+    #[n(0)]
+    pub seed: ByteArray<32>,
+    /// Where members may be found.
+    #[n(1)]
+    pub addresses: Vec<String>,
+}
+
+/// What is known of one document.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Heads and frontier, as stored.
+    pub signed: DocumentRecord,
+    /// Where its row in the feed is; 0 before the first.
+    pub feed_seq: u64,
+}
+
+/// An `acl_ref`: the membership entries that an author stood on, and the hash that stands for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acl {
+    /// In signed bytes.
+    pub hash: AclHash,
+    /// Sorted.
+    pub entries: Vec<EntryHash>,
+}
+
+impl Access {
+    /// Version of the stored form.
+    pub const VERSION: u8 = 1;
+
+    /// The record of a space that we founded.
+    pub fn founded(connection_key: [u8; 32]) -> Self {
+        Self { version: Self::VERSION, connection_key: connection_key.into(), invite: None }
+    }
+
+    /// The record of a space that we want to join.
+    pub fn joining(ticket: &Ticket) -> Self {
+        let invite = Invitation { seed: ticket.invite_seed.into(), addresses: ticket.addresses.clone() };
+        Self { version: Self::VERSION, connection_key: ticket.connection_key.into(), invite: Some(invite) }
+    }
+}
+
+impl Acl {
+    /// Names a list of entries. The list is sorted first.
+    pub fn new(mut entries: Vec<EntryHash>) -> Self {
+        entries.sort_unstable();
+        entries.dedup();
+        Self { hash: acl_hash(&entries), entries }
+    }
+
+    /// How it is called on the wire.
+    pub fn short(&self) -> [u8; 8] {
+        short(&self.hash)
+    }
+}
+
+/// How an `acl_ref` is called on the wire.
+pub fn short(hash: &AclHash) -> [u8; 8] {
+    *hash.0.first_chunk().expect("32 bytes begin with 8")
+}
+
+/// The key of a membership entry in its set.
+pub fn entry_key(hash: &EntryHash) -> Key {
+    *hash.0.first_chunk().expect("32 bytes begin with 16")
+}
+
+impl Space {
+    /// A space around its log, as `device` sees it.
+    pub fn new(device: DeviceId, access: Access, membership: Membership) -> Self {
+        let mut entries = Collection::default();
+        for hash in membership.hashes() {
+            entries.set(entry_key(&hash), Some(hash.0));
+        }
+        let current_acl = Acl::new(membership.acl_ref(&device));
+        Self {
+            device,
+            access,
+            membership,
+            entries,
+            records: BTreeMap::new(),
+            documents: Collection::default(),
+            acls: BTreeMap::new(),
+            current_acl,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> SpaceId {
+        self.membership.space()
+    }
+
+    /// The connection key.
+    pub fn connection_key(&self) -> [u8; 32] {
+        *self.access.connection_key
+    }
+
+    /// The invite's key, while we are not yet admitted.
+    pub fn joining(&self) -> Option<SecretKey> {
+        self.access.invite.as_ref().map(|invite| SecretKey::from_seed(&invite.seed))
+    }
+
+    /// Notes that the log has grown by this entry.
+    pub fn entry_added(&mut self, hash: &EntryHash) {
+        self.entries.set(entry_key(hash), Some(hash.0));
+        self.current_acl = Acl::new(self.membership.acl_ref(&self.device));
+    }
+
+    /// The `acl_ref` that we sign under now.
+    pub fn current_acl(&self) -> &Acl {
+        &self.current_acl
+    }
+
+    /// An `acl_ref` that is known here, by its name on the wire.
+    pub fn acl(&self, short: &[u8; 8]) -> Option<&Acl> {
+        if self.current_acl.short() == *short { Some(&self.current_acl) } else { self.acls.get(short) }
+    }
+
+    /// Keeps an `acl_ref` that a good run stands on; says whether it is new and so has to be stored.
+    pub fn keep_acl(&mut self, acl: &Acl) -> bool {
+        let news = !self.acls.contains_key(&acl.short());
+        if news {
+            self.acls.insert(acl.short(), acl.clone());
+        }
+        news
+    }
+
+    /// Sets a document's record and its place in the set.
+    pub fn set_record(&mut self, document: DocumentId, record: Record) {
+        self.documents.set(document.0, Some(document_digest(&document, &record.signed)));
+        self.records.insert(document, record);
+    }
+
+    /// What our role keeps us from, in the words of an error: `None` if we may write.
+    pub fn role_for_writing(&self) -> Option<&'static str> {
+        if self.joining().is_some() {
+            return Some("not yet admitted");
+        }
+        match self.membership.role(&self.device) {
+            Some(role) if role.can_write() => None,
+            Some(Role::Reader) => Some("a reader"),
+            Some(Role::Writer | Role::Admin) | None => Some("not a member"),
+        }
+    }
+
+    /// The devices of all members but us.
+    pub fn others(&self) -> BTreeSet<DeviceId> {
+        self.membership
+            .members()
+            .into_iter()
+            .map(|member| member.device)
+            .filter(|member| *member != self.device)
+            .collect()
+    }
+}
+
+/// What a document is compared by: BLAKE3 over a domain, its id, its sorted heads and a byte of flags (none yet).
+pub fn document_digest(document: &DocumentId, record: &DocumentRecord) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"anabranch/v1/document\0").update(&document.0).update(&[0]);
+    for head in &record.heads {
+        hasher.update(&head.0);
+    }
+    *hasher.finalize().as_bytes()
+}

@@ -21,7 +21,8 @@ pub enum Table {
     Members = 2,
     /// `space ‖ document` → heads and frontier.
     Documents = 3,
-    /// `space ‖ document ‖ actor ‖ last seq` → signed run.
+    /// `space ‖ document ‖ lamport ‖ actor ‖ last seq` → signed run. Lamport is the greatest operation counter of the run's last
+    /// change, so that a scan gives each run after those it depends on.
     Runs = 4,
     /// `seq` → which document changed.
     Feed = 5,
@@ -153,14 +154,47 @@ pub const META_STORAGE_ID: &[u8] = b"storage_id";
 /// Key of [`Table::Meta`] for the boot epoch (8 bytes, big endian).
 pub const META_BOOT_EPOCH: &[u8] = b"boot_epoch";
 
+/// Keys of [`Table::Meta`] that begin so, followed by the tip of a run: it broke the merge and is refused. No value.
+pub const META_POISONED: &[u8] = b"poisoned ";
+
 /// Key in [`Table::Documents`], and the common prefix of the document's runs.
 pub fn document_key(space: &SpaceId, document: &DocumentId) -> Vec<u8> {
     [&space.0[..], &document.0[..]].concat()
 }
 
 /// Key in [`Table::Runs`].
-pub fn run_key(space: &SpaceId, document: &DocumentId, actor: &ActorId, last_seq: u64) -> Vec<u8> {
-    [&space.0[..], &document.0[..], &actor.0[..], &last_seq.to_be_bytes()[..]].concat()
+pub fn run_key(space: &SpaceId, document: &DocumentId, lamport: u64, actor: &ActorId, last_seq: u64) -> Vec<u8> {
+    [&space.0[..], &document.0[..], &lamport.to_be_bytes(), &actor.0[..], &last_seq.to_be_bytes()].concat()
+}
+
+/// What a key in [`Table::Runs`] says, or `None` if it is none.
+pub fn parse_run_key(key: &[u8]) -> Option<RunKey> {
+    let (space, rest) = key.split_first_chunk()?;
+    let (document, rest) = rest.split_first_chunk()?;
+    let (lamport, rest) = rest.split_first_chunk()?;
+    let (actor, last_seq) = rest.split_first_chunk()?;
+    Some(RunKey {
+        space: SpaceId(*space),
+        document: DocumentId(*document),
+        lamport: u64::from_be_bytes(*lamport),
+        actor: ActorId(*actor),
+        last_seq: u64::from_be_bytes(last_seq.try_into().ok()?),
+    })
+}
+
+/// A key in [`Table::Runs`], taken apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RunKey {
+    /// The space.
+    pub space: SpaceId,
+    /// The document.
+    pub document: DocumentId,
+    /// Greatest operation counter of the last change.
+    pub lamport: u64,
+    /// The actor.
+    pub actor: ActorId,
+    /// Sequence number of the last change.
+    pub last_seq: u64,
 }
 
 /// Key in [`Table::Feed`].

@@ -1,5 +1,6 @@
 //! Heavy work on one document, as a value that can be carried to another thread and back.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use crate::document::{Document, MergeWork, Merged, OpenWork};
@@ -42,7 +43,7 @@ pub struct WorkDone {
 #[allow(clippy::large_enum_variant, reason = "there is one at a time, and it is moved twice")]
 pub enum WorkResult {
     /// The document, or why it cannot be built.
-    Opened(Result<Document, String>),
+    Opened(Result<Box<Document>, String>),
     /// The merged clone.
     Merged(Merged),
 }
@@ -52,7 +53,7 @@ impl Work {
     pub fn run(self, guard: &dyn Guard) -> WorkDone {
         let Self { space, document, kind } = self;
         let result = match kind {
-            WorkKind::Open(work) => WorkResult::Opened(work.run(guard)),
+            WorkKind::Open(work) => WorkResult::Opened(work.run(guard).map(Box::new)),
             WorkKind::Merge(work) => WorkResult::Merged(work.run(guard)),
         };
         WorkDone { space, document, result }

@@ -31,6 +31,15 @@ impl Role {
         self as u8
     }
 
+    /// The role as in "this device is a reader".
+    pub const fn with_article(self) -> &'static str {
+        match self {
+            Self::Reader => "a reader",
+            Self::Writer => "a writer",
+            Self::Admin => "an admin",
+        }
+    }
+
     /// Whether changes by such a member are accepted.
     pub const fn can_write(self) -> bool {
         matches!(self, Self::Writer | Self::Admin)

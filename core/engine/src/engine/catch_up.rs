@@ -1,0 +1,370 @@
+//! Catch-up: which documents differ, what each side lacks of them, the runs. And the live lane, which only saves waiting.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use minicbor::bytes::ByteArray;
+use tracing::{debug, warn};
+
+use crate::engine::documents::DocumentKey;
+use crate::engine::input::SessionId;
+use crate::engine::output::Event;
+use crate::engine::{Engine, Scan};
+use crate::gate;
+use crate::id::{ActorId, DocumentId, EntryHash, SpaceId};
+use crate::limits::{ACL_REF_ENTRIES_MAX, INBOX_BYTES_MAX, RANGES_PER_MESSAGE_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES};
+use crate::run::{Run, RunHeader};
+use crate::space::{Acl, short};
+use crate::storage::{Scanned, Table, document_key, parse_run_key, prefix_end};
+use crate::sync::reconcile::{Differences, Reconciler};
+use crate::sync::transfer::{Job, compare, tips};
+use crate::wire::{DocumentFrontier, Lane, Level, Message, Node, Range, RefusalCode, SpaceIndex, WireRun};
+
+/// Frontiers of about this many bytes go into one message.
+const FRONTIERS_MESSAGE_BYTES: usize = 48 * 1024;
+
+impl Engine {
+    pub(super) fn heard_nodes(&mut self, id: SessionId, index: SpaceIndex, level: Level, nodes: &[Node]) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (peer, salt) = (session.peer, session.salt);
+        let Some(space) = session.shared_at(index).and_then(|shared| self.spaces.get_mut(&shared.space)) else {
+            return;
+        };
+        let collection = match level {
+            Level::Members => &mut space.entries,
+            Level::Documents if space.membership.role(&peer).is_some() => &mut space.documents,
+            Level::Documents => return,
+        };
+        let nodes = &nodes[..nodes.len().min(RANGES_PER_MESSAGE_MAX)];
+        let messages = Reconciler { collection, salt: &salt, space: index, level }.nodes(nodes);
+        messages.iter().for_each(|message| self.say(id, message));
+    }
+
+    pub(super) fn heard_items(&mut self, id: SessionId, index: SpaceIndex, level: Level, ranges: &[Range]) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (peer, salt) = (session.peer, session.salt);
+        let Some(space) = session.shared_at(index).and_then(|shared| self.spaces.get_mut(&shared.space)) else {
+            return;
+        };
+        let ranges = &ranges[..ranges.len().min(RANGES_PER_MESSAGE_MAX)];
+        match level {
+            Level::Members => {
+                let collection = &mut space.entries;
+                let differences = Reconciler { collection, salt: &salt, space: index, level }.items(ranges);
+                self.exchange_entries(id, index, differences);
+            }
+            Level::Documents if space.membership.role(&peer).is_some() => {
+                let collection = &mut space.documents;
+                let differences = Reconciler { collection, salt: &salt, space: index, level }.items(ranges);
+                self.exchange_frontiers(id, index, differences);
+            }
+            Level::Documents => {}
+        }
+    }
+
+    /// Sends what the peer has nothing of, asks for what we have nothing of, shows what we have of the rest.
+    fn exchange_frontiers(&mut self, id: SessionId, index: SpaceIndex, differences: Differences) {
+        let Some((space_id, _)) = self.shared_space(id, index) else { return };
+        let Some(space) = self.spaces.get(&space_id) else { return };
+        let mut frontiers = Vec::new();
+        for key in differences.missing_here {
+            frontiers.push(DocumentFrontier { document: DocumentId(key), actors: Vec::new(), reply: false });
+        }
+        for key in differences.differing {
+            let document = DocumentId(key);
+            if let Some(record) = space.records.get(&document) {
+                frontiers.push(DocumentFrontier { document, actors: tips(&record.signed), reply: true });
+            }
+        }
+        if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {
+            for key in differences.missing_there {
+                shared.transfer.want(DocumentId(key), Job { have: Default::default(), from_lamport: 0 });
+            }
+        }
+        self.say_frontiers(id, index, frontiers);
+        self.to_pump.insert(id);
+    }
+
+    fn say_frontiers(&mut self, id: SessionId, index: SpaceIndex, frontiers: Vec<DocumentFrontier>) {
+        let mut documents = Vec::new();
+        let mut bytes = 0;
+        for frontier in frontiers {
+            bytes += 24 + 36 * frontier.actors.len();
+            documents.push(frontier);
+            if bytes > FRONTIERS_MESSAGE_BYTES {
+                bytes = 0;
+                self.say(id, &Message::Frontiers { space: index, documents: core::mem::take(&mut documents) });
+            }
+        }
+        if !documents.is_empty() {
+            self.say(id, &Message::Frontiers { space: index, documents });
+        }
+    }
+
+    pub(super) fn heard_frontiers(&mut self, id: SessionId, index: SpaceIndex, documents: &[DocumentFrontier]) {
+        let Some((space_id, peer)) = self.shared_space(id, index) else { return };
+        let Some(space) = self.spaces.get(&space_id) else { return };
+        if space.membership.role(&peer).is_none() {
+            return;
+        }
+        let mut answers = Vec::new();
+        let mut jobs = Vec::new();
+        let mut forks = Vec::new();
+        for theirs in documents {
+            let record = space.records.get(&theirs.document);
+            let ours = record.map(|record| record.signed.clone()).unwrap_or_default();
+            let comparison = compare(&ours, &theirs.actors);
+            if let Some(job) = comparison.job {
+                jobs.push((theirs.document, job));
+            }
+            if let Some(fork) = comparison.fork {
+                forks.push((theirs.document, fork));
+            }
+            if theirs.reply && comparison.behind {
+                answers.push(DocumentFrontier { document: theirs.document, actors: tips(&ours), reply: false });
+            }
+        }
+        if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {
+            for (document, job) in jobs {
+                shared.transfer.want(document, job);
+            }
+        }
+        for (document, (actor, seq)) in forks {
+            let reason = alloc::format!("fork: actor {actor} has another change {seq} at the peer");
+            warn!(%document, %peer, %reason, "documents cannot converge");
+            self.event(Event::RunRefused { space: space_id, document, peer, by_us: true, reason });
+        }
+        self.say_frontiers(id, index, answers);
+        self.to_pump.insert(id);
+    }
+
+    /// Reads and sends what a peer lacks, as fast as it takes it in.
+    pub(super) fn pump(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let mut scans = Vec::new();
+        let mut messages = Vec::new();
+        if session.lanes.is_congested() {
+            return;
+        }
+        for (index, shared) in session.shared.iter_mut().enumerate() {
+            while let Some(runs) = shared.transfer.take_message() {
+                messages.push((index as SpaceIndex, shared.space, runs));
+            }
+            if messages.is_empty() {
+                while let Some((document, job)) = shared.transfer.next_scan() {
+                    scans.push(((shared.space, document), job));
+                }
+            }
+        }
+        for (key, job) in scans {
+            let from = [&document_key(&key.0, &key.1)[..], &job.from_lamport.to_be_bytes()].concat();
+            self.scan_transfer(id, key, job, from);
+        }
+        for (index, space, runs) in messages {
+            self.say_runs(id, Lane::Bulk, index, &space, runs);
+            // There may be room for more once this one is on its way.
+            self.to_pump.insert(id);
+        }
+    }
+
+    fn scan_transfer(&mut self, session: SessionId, key: DocumentKey, job: Job, from: Vec<u8>) {
+        let to = prefix_end(&document_key(&key.0, &key.1));
+        self.scan(Scan::Transfer { session, key, job }, Table::Runs, from, to, SCAN_BYTES);
+    }
+
+    /// A page of what a peer lacks was read.
+    pub(super) fn scanned_transfer(&mut self, id: SessionId, key: DocumentKey, job: Job, scanned: &Scanned) {
+        let device = self.device;
+        let Some((_, shared)) = self.sessions.get_mut(&id).and_then(|session| session.shared_in(&key.0)) else {
+            return;
+        };
+        for (row, value) in &scanned.rows {
+            let Some(at) = parse_run_key(row) else { continue };
+            if job.have.get(&at.actor).is_some_and(|have| *have >= at.last_seq) {
+                continue;
+            }
+            match Run::decode_stored(at.space, at.document, at.actor, at.last_seq, value) {
+                Ok(run) => shared.transfer.stage(wire_run(&device, &run)),
+                Err(error) => {
+                    return self.stop(alloc::format!("the store is damaged: runs of document {}: {error}", key.1));
+                }
+            }
+        }
+        match scanned.rows.last() {
+            Some((last, _)) if scanned.more => {
+                let from = [last.as_slice(), &[0]].concat();
+                self.scan_transfer(id, key, job, from);
+            }
+            Some(_) | None => shared.transfer.scan_done(),
+        }
+        self.to_pump.insert(id);
+    }
+
+    /// Sends runs, with the `acl_ref`s that the peer does not know yet on this lane.
+    fn say_runs(&mut self, id: SessionId, lane: Lane, index: SpaceIndex, space: &SpaceId, runs: Vec<WireRun>) {
+        let (Some(session), Some(space)) = (self.sessions.get_mut(&id), self.spaces.get(space)) else { return };
+        let Some(shared) = session.shared_at(index) else { return };
+        let mut acls = Vec::<&Acl>::new();
+        for run in &runs {
+            if let Some(acl) = space.acl(&run.acl)
+                && !shared.knows_acl(lane, &run.acl)
+                && !acls.contains(&acl)
+            {
+                acls.push(acl);
+            }
+        }
+        let told: Vec<[u8; 8]> = acls.iter().map(|acl| acl.short()).collect();
+        let acls = acls.into_iter().map(|acl| acl.entries.clone()).collect();
+        if self.say_on(id, lane, &Message::Runs { space: index, acls, runs })
+            && let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index))
+        {
+            told.into_iter().for_each(|acl| shared.told_acl(lane, acl));
+        }
+    }
+
+    /// Sends fresh runs along the live lanes of every session that did not bring them.
+    pub(super) fn forward(&mut self, space_id: &SpaceId, runs: Vec<(Option<SessionId>, Run)>) {
+        let Some(space) = self.spaces.get(space_id) else { return };
+        let mut sends = Vec::new();
+        for (id, session) in &mut self.sessions {
+            let peer = session.peer;
+            if !session.is_open() || space.membership.role(&peer).is_none() {
+                continue;
+            }
+            let Some((index, shared)) = session.shared_in(space_id) else { continue };
+            // A peer that is being caught up, or was never compared with, gets them in order from there.
+            if shared.heard.is_none_or(|heard| heard.1.is_none()) {
+                continue;
+            }
+            let wire: Vec<WireRun> = runs
+                .iter()
+                .filter(|(origin, run)| *origin != Some(*id) && run.header.device != peer)
+                .map(|(_, run)| wire_run(&self.device, run))
+                .collect();
+            if !wire.is_empty() {
+                sends.push((*id, index, wire));
+            }
+        }
+        for (id, index, mut wire) in sends {
+            while !wire.is_empty() {
+                let rest = wire.split_off(wire.len().min(RUNS_PER_MESSAGE_MAX));
+                self.say_runs(id, Lane::Live, index, space_id, wire);
+                wire = rest;
+            }
+        }
+    }
+
+    pub(super) fn heard_runs(
+        &mut self,
+        id: SessionId,
+        lane: Lane,
+        index: SpaceIndex,
+        acls: Vec<Vec<EntryHash>>,
+        runs: Vec<WireRun>,
+    ) {
+        let Some((space_id, peer)) = self.shared_space(id, index) else { return };
+        debug!(%peer, ?lane, runs = runs.len(), "runs arrived");
+        // Bulk is held back by credit; live runs that nobody asked for are dropped instead, and caught up with later.
+        if lane != Lane::Bulk && self.backlog_bytes() > INBOX_BYTES_MAX {
+            return self.space_changed(&space_id);
+        }
+        if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {
+            for entries in acls.into_iter().take(RUNS_PER_MESSAGE_MAX) {
+                if entries.len() <= ACL_REF_ENTRIES_MAX {
+                    shared.heard_acl(Acl::new(entries));
+                }
+            }
+        }
+        for wire in runs.into_iter().take(RUNS_PER_MESSAGE_MAX) {
+            self.heard_run(id, space_id, wire);
+        }
+    }
+
+    fn heard_run(&mut self, id: SessionId, space_id: SpaceId, wire: WireRun) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let peer = session.peer;
+        let Some(space) = self.spaces.get(&space_id) else { return };
+        let device = wire.device.unwrap_or(peer);
+        let mut header = RunHeader {
+            space: space_id,
+            document: wire.document,
+            acl: crate::id::AclHash([0; 32]),
+            device,
+            actor: wire.actor,
+            first_seq: wire.first_seq,
+            last_seq: wire.first_seq,
+            tip: crate::id::ChangeHash([0; 32]),
+            signature: *wire.signature,
+        };
+        if space.joining().is_some() || space.membership.role(&peer).is_none() {
+            return self.answer_refusal(id, &header, RefusalCode::NotAMember, "not a member of the space");
+        }
+        let tip = match gate::payload_tip(&wire.payload) {
+            Ok(tip) => tip,
+            Err(refusal) => return self.refuse(id, &header, &refusal),
+        };
+        header.last_seq = tip.last_seq;
+        header.tip = tip.tip;
+        let heard = session.shared_in(&space_id).and_then(|(_, shared)| shared.acl(&wire.acl)).cloned();
+        // What this peer sent in full goes first: two lists with one short name can be ground out.
+        let acl = heard.or_else(|| space.acl(&wire.acl).cloned());
+        let authority = acl.as_ref().and_then(|acl| space.membership.authority(&acl.entries, &device));
+        let (Some(acl), Some(authority)) = (acl, authority) else {
+            debug!(%peer, document = %wire.document, "a run that stands on members unknown here");
+            if let Some((_, shared)) = session.shared_in(&space_id) {
+                shared.roots_changed(self.now.mono);
+            }
+            return self.answer_refusal(id, &header, RefusalCode::MembersUnknown, "members unknown");
+        };
+        header.acl = acl.hash;
+        let run = Run { header, payload: wire.payload.into() };
+        self.receive_run(id, run, &acl, authority, tip);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    pub(super) fn heard_refused(
+        &mut self,
+        id: SessionId,
+        index: SpaceIndex,
+        document: DocumentId,
+        actor: ActorId,
+        first_seq: u64,
+        code: RefusalCode,
+        detail: &str,
+    ) {
+        let now = self.now.mono;
+        let Some((space, peer)) = self.shared_space(id, index) else { return };
+        debug!(%peer, %document, %actor, first_seq, ?code, detail, "the peer refused a run");
+        let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) else { return };
+        match code {
+            // It says so until the members are reconciled; then the runs are found missing and sent again.
+            RefusalCode::MembersUnknown | RefusalCode::NotAMember => {
+                shared.forget_told_acls();
+                shared.roots_changed(now);
+            }
+            RefusalCode::NotAWriter
+            | RefusalCode::BadSignature
+            | RefusalCode::Malformed
+            | RefusalCode::TooLarge
+            | RefusalCode::Misfit
+            | RefusalCode::Fork
+            | RefusalCode::Poisoned => {
+                let reason: String = detail.chars().take(200).collect();
+                self.event(Event::RunRefused { space, document, peer, by_us: false, reason });
+            }
+        }
+    }
+}
+
+fn wire_run(us: &crate::id::DeviceId, run: &Run) -> WireRun {
+    let header = &run.header;
+    WireRun {
+        document: header.document,
+        actor: header.actor,
+        first_seq: header.first_seq,
+        acl: ByteArray::from(short(&header.acl)),
+        signature: header.signature.into(),
+        payload: run.payload.clone().into(),
+        device: (header.device != *us).then_some(header.device),
+    }
+}

@@ -1,0 +1,462 @@
+//! Documents in memory: which are, how runs reach them, what follows when some were merged.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use tracing::{debug, warn};
+
+use crate::document::work::{Work, WorkDone, WorkKind, WorkResult};
+use crate::document::{Document, OpenWork, Settle, Settled};
+use crate::engine::Engine;
+use crate::engine::input::{CommandId, SessionId};
+use crate::engine::output::{CommandError, Event, Output, Reply};
+use crate::frontier::Proof;
+use crate::gate::{self, Refusal};
+use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
+use crate::limits::{
+    DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, ORPHAN_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX,
+    SCAN_BYTES,
+};
+use crate::run::{Run, RunHeader};
+use crate::space::Acl;
+use crate::storage::{
+    META_POISONED, Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end, run_key, space_hash_key,
+};
+use crate::wire::{Message, RefusalCode};
+
+/// A document within a replica.
+pub(super) type DocumentKey = (SpaceId, DocumentId);
+
+/// A document in memory, or on its way there.
+#[derive(Debug)]
+pub(super) struct Resident {
+    /// Where it is.
+    pub state: State,
+    /// Openings by the application.
+    pub holds: usize,
+    /// For eviction: when it was last of use, in turns.
+    pub used: u64,
+    /// Commands that wait for it to be open.
+    waiting: Vec<CommandId>,
+    /// Which session brought each run that is not yet judged, by actor and first change.
+    origins: BTreeMap<(ActorId, u64), SessionId>,
+    /// What was merged since the last commit was formed.
+    accepted: Vec<Proof>,
+}
+
+/// Where a document is.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Its runs are being read, or it is being built from them. What arrives meanwhile waits.
+    Opening {
+        /// Runs read so far.
+        stored: Vec<Run>,
+        /// Runs that arrived.
+        inbox: Vec<Run>,
+        /// Their bytes.
+        inbox_bytes: usize,
+    },
+    /// In memory.
+    Live(Box<Document>),
+}
+
+impl Resident {
+    fn new(state: State) -> Self {
+        Self { state, holds: 0, used: 0, waiting: Vec::new(), origins: BTreeMap::new(), accepted: Vec::new() }
+    }
+
+    /// The document, if it is in memory.
+    pub(super) fn live(&self) -> Option<&Document> {
+        match &self.state {
+            State::Live(document) => Some(document),
+            State::Opening { .. } => None,
+        }
+    }
+
+    /// The document, if it is in memory.
+    pub(super) fn live_mut(&mut self) -> Option<&mut Document> {
+        match &mut self.state {
+            State::Live(document) => Some(document),
+            State::Opening { .. } => None,
+        }
+    }
+
+    /// What was merged since the last call.
+    pub(super) fn take_accepted(&mut self) -> Vec<Proof> {
+        core::mem::take(&mut self.accepted)
+    }
+
+    /// Commands that wait for the document to be open.
+    pub(super) fn take_waiting(&mut self) -> Vec<CommandId> {
+        core::mem::take(&mut self.waiting)
+    }
+
+    /// Bytes of runs that wait to be judged.
+    pub(super) fn inbox_bytes(&self) -> usize {
+        match &self.state {
+            State::Live(document) => document.inbox_bytes(),
+            State::Opening { inbox_bytes, .. } => *inbox_bytes,
+        }
+    }
+}
+
+impl Engine {
+    /// Brings a document into memory, or begins to.
+    fn resident(&mut self, key: DocumentKey) -> &mut Resident {
+        self.turn += 1;
+        if !self.residents.contains_key(&key) {
+            let known = self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1));
+            let state = if known {
+                self.scan_runs(key, document_key(&key.0, &key.1));
+                State::Opening { stored: Vec::new(), inbox: Vec::new(), inbox_bytes: 0 }
+            } else {
+                let mut document = Document::empty(key.0, key.1);
+                document.suspect(self.suspects.get(&key).map(Vec::as_slice).unwrap_or_default());
+                State::Live(Box::new(document))
+            };
+            self.residents.insert(key, Resident::new(state));
+        }
+        let turn = self.turn;
+        let resident = self.residents.get_mut(&key).expect("it was inserted a moment ago");
+        resident.used = turn;
+        resident
+    }
+
+    fn scan_runs(&mut self, key: DocumentKey, from: Vec<u8>) {
+        let to = prefix_end(&document_key(&key.0, &key.1));
+        self.scan(crate::engine::Scan::Open(key), Table::Runs, from, to, SCAN_BYTES);
+    }
+
+    pub(super) fn open_document(&mut self, command: CommandId, key: DocumentKey) {
+        let Some(space) = self.spaces.get(&key.0) else {
+            return self.reply(command, Err(CommandError::UnknownSpace(key.0)));
+        };
+        if !space.records.contains_key(&key.1) && space.records.len() >= DOCUMENTS_PER_SPACE_MAX {
+            let documents = space.records.len();
+            let text = alloc::format!("{documents} documents in the space, limit {DOCUMENTS_PER_SPACE_MAX}");
+            return self.reply(command, Err(CommandError::Invalid(text)));
+        }
+        let resident = self.resident(key);
+        match &resident.state {
+            State::Live(_) => {
+                resident.holds += 1;
+                self.reply(command, Ok(Reply::DocumentOpen));
+            }
+            State::Opening { .. } => resident.waiting.push(command),
+        }
+    }
+
+    /// A page of a document's runs was read.
+    pub(super) fn scanned_open(&mut self, key: DocumentKey, scanned: Scanned) {
+        let mut read = Vec::with_capacity(scanned.rows.len());
+        for (row, value) in &scanned.rows {
+            let run = match parse_run_key(row) {
+                Some(at) => Run::decode_stored(at.space, at.document, at.actor, at.last_seq, value)
+                    .map_err(|error| error.to_string()),
+                None => Err(String::from("a key that is none")),
+            };
+            match run {
+                Ok(run) => read.push(run),
+                Err(error) => {
+                    return self.stop(alloc::format!("the store is damaged: runs of document {}: {error}", key.1));
+                }
+            }
+        }
+        let poisoned = self.suspects.get(&key).cloned().unwrap_or_default();
+        let Some(Resident { state: State::Opening { stored, .. }, .. }) = self.residents.get_mut(&key) else {
+            return;
+        };
+        stored.append(&mut read);
+        if scanned.more
+            && let Some((last, _)) = scanned.rows.last()
+        {
+            let from = [last.as_slice(), &[0]].concat();
+            return self.scan_runs(key, from);
+        }
+        let runs = core::mem::take(stored);
+        let work = OpenWork { space: key.0, id: key.1, runs, poisoned };
+        self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, kind: WorkKind::Open(work) })));
+    }
+
+    /// Heavy work came back.
+    pub(super) fn worked(&mut self, done: WorkDone) {
+        let key = (done.space, done.document);
+        let Some(resident) = self.residents.get_mut(&key) else {
+            return debug!(document = %key.1, "work came back for a document that is gone");
+        };
+        match done.result {
+            WorkResult::Opened(Err(error)) => {
+                self.stop(alloc::format!("the store is damaged: document {} cannot be built: {error}", key.1));
+            }
+            WorkResult::Opened(Ok(mut document)) => {
+                let State::Opening { inbox, .. } = &mut resident.state else {
+                    return warn!(document = %key.1, "opened twice");
+                };
+                let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
+                if record.is_some_and(|record| record.signed.heads != document.heads()) {
+                    // A damaged page can hide rows without any checksum failing.
+                    return self.stop(alloc::format!("the store is damaged: runs of document {} are missing", key.1));
+                }
+                for run in inbox.drain(..) {
+                    document.receive(run);
+                }
+                resident.state = State::Live(document);
+                let waiting = core::mem::take(&mut resident.waiting);
+                resident.holds += waiting.len();
+                for command in waiting {
+                    self.reply(command, Ok(Reply::DocumentOpen));
+                }
+                self.touched.insert(key);
+            }
+            WorkResult::Merged(merged) => {
+                let Some(document) = resident.live_mut() else {
+                    return warn!(document = %key.1, "merged before it was open");
+                };
+                let settled = document.finish_merge(merged, &*self.guard);
+                self.after_settling(key, settled);
+                self.touched.insert(key);
+            }
+        }
+    }
+
+    /// Stages 2 to 5 of the gate, then the inbox. What it refuses is answered.
+    pub(super) fn receive_run(
+        &mut self,
+        session: SessionId,
+        run: Run,
+        acl: &Acl,
+        authority: gate::Authority,
+        tip: gate::PayloadTip,
+    ) {
+        let key = (run.header.space, run.header.document);
+        let actor = run.header.actor;
+        if let Some(known) = self.known_tip(&key, &actor)
+            && known.0 >= tip.last_seq
+        {
+            if known.0 == tip.last_seq && known.1 != tip.tip {
+                let refusal = Refusal::Fork { actor: actor.to_string(), seq: tip.last_seq };
+                return self.refuse(session, &run.header, &refusal);
+            }
+            self.counters.runs_known += 1;
+            return;
+        }
+        if self.poisoned.contains(&tip.tip) {
+            return self.refuse(session, &run.header, &Refusal::Poisoned);
+        }
+        if let Err(refusal) = gate::inspect(&run, authority) {
+            return self.refuse(session, &run.header, &refusal);
+        }
+        let full = self
+            .spaces
+            .get(&key.0)
+            .is_none_or(|space| !space.records.contains_key(&key.1) && space.records.len() >= DOCUMENTS_PER_SPACE_MAX);
+        if full {
+            let text = alloc::format!("{DOCUMENTS_PER_SPACE_MAX} documents in the space");
+            return self.refuse(session, &run.header, &Refusal::TooLarge(text));
+        }
+        self.keep_acl(&key.0, acl);
+        let first_seq = run.header.first_seq;
+        let resident = self.resident(key);
+        // Waiting runs are bounded by the document; so is the note of who brought them.
+        if resident.origins.len() < 2 * (ORPHANS_PER_DOCUMENT_MAX + 4 * RUNS_PER_MESSAGE_MAX) {
+            resident.origins.insert((actor, first_seq), session);
+        }
+        match &mut resident.state {
+            State::Live(document) => document.receive(run),
+            State::Opening { inbox, inbox_bytes, .. } => {
+                *inbox_bytes += run.payload.len();
+                inbox.push(run);
+            }
+        }
+        self.touched.insert(key);
+    }
+
+    fn known_tip(&self, key: &DocumentKey, actor: &ActorId) -> Option<(u64, ChangeHash)> {
+        if let Some(document) = self.residents.get(key).and_then(Resident::live) {
+            return document.tip(actor);
+        }
+        let record = self.spaces.get(&key.0)?.records.get(&key.1)?;
+        record.signed.frontier.actors.get(actor).map(|proof| (proof.header.last_seq, proof.header.tip))
+    }
+
+    /// Tells the deliverer and the application that a run was not taken.
+    pub(super) fn refuse(&mut self, session: SessionId, header: &RunHeader, refusal: &Refusal) {
+        self.counters.runs_refused += 1;
+        let reason = refusal.to_string();
+        debug!(document = %header.document, actor = %header.actor, %reason, "run refused");
+        if matches!(refusal, Refusal::Poisoned) && self.poisoned.insert(header.tip) {
+            self.commits.put(Table::Meta, [META_POISONED, &header.tip.0].concat(), Vec::new());
+        }
+        let Some(peer) = self.sessions.get(&session).map(|session| session.peer) else {
+            return;
+        };
+        self.answer_refusal(session, header, refusal_code(refusal), &reason);
+        self.event(Event::RunRefused { space: header.space, document: header.document, peer, by_us: true, reason });
+    }
+
+    pub(super) fn answer_refusal(&mut self, session: SessionId, header: &RunHeader, code: RefusalCode, reason: &str) {
+        let Some((index, _)) = self.sessions.get_mut(&session).and_then(|session| session.shared_in(&header.space))
+        else {
+            return;
+        };
+        let detail = reason.chars().take(200).collect();
+        let message = Message::Refused {
+            space: index,
+            document: header.document,
+            actor: header.actor,
+            first_seq: header.first_seq,
+            code,
+            detail,
+        };
+        self.say(session, &message);
+    }
+
+    /// Merges what has arrived in this turn, one batch for each document.
+    pub(super) fn settle_documents(&mut self) {
+        while let Some(key) = self.touched.pop_first() {
+            let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else {
+                continue;
+            };
+            match document.settle(&*self.guard) {
+                Settle::Done(settled) => self.after_settling(key, settled),
+                Settle::Work(work) => {
+                    let work = Work { space: key.0, document: key.1, kind: WorkKind::Merge(*work) };
+                    self.out(Output::Work(Box::new(work)));
+                }
+            }
+        }
+    }
+
+    /// Stores and forwards what was merged, answers what was refused.
+    fn after_settling(&mut self, key: DocumentKey, settled: Settled) {
+        self.counters.runs_accepted += settled.accepted.len() as u64;
+        self.counters.runs_known += settled.known as u64;
+        self.counters.runs_waited += settled.waiting as u64;
+        self.counters.orphans_evicted += settled.evicted as u64;
+        if settled.waiting > 0 {
+            self.bound_orphans(key);
+        }
+        let Some(resident) = self.residents.get_mut(&key) else { return };
+        let mut refused = Vec::new();
+        for (header, refusal) in settled.refused {
+            let origin = resident.origins.remove(&(header.actor, header.first_seq));
+            refused.push((origin, header, refusal));
+        }
+        let mut accepted = Vec::with_capacity(settled.accepted.len());
+        for run in settled.accepted {
+            let origin = resident.origins.remove(&(run.header.actor, run.header.first_seq));
+            accepted.push((origin, run));
+        }
+        if resident.live().is_some_and(|document| document.inbox_bytes() == 0 && document.orphan_bytes() == 0) {
+            resident.origins.clear();
+        }
+        for (origin, header, refusal) in refused {
+            if let Some(session) = origin {
+                self.refuse(session, &header, &refusal);
+            }
+        }
+        if accepted.is_empty() {
+            return;
+        }
+        for (_, run) in &accepted {
+            self.keep_run(run);
+        }
+        self.dirty.insert(key);
+        self.event(Event::DocumentChanged { space: key.0, document: key.1, remote: true });
+        self.forward(&key.0, accepted);
+    }
+
+    /// The document that keeps runs waiting gives way when those of all documents are too many.
+    fn bound_orphans(&mut self, key: DocumentKey) {
+        let all: usize = self.residents.values().filter_map(Resident::live).map(Document::orphan_bytes).sum();
+        if all > ORPHAN_BYTES_MAX
+            && let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut)
+        {
+            let surplus = all - ORPHAN_BYTES_MAX;
+            let evicted = document.shrink_orphans(document.orphan_bytes().saturating_sub(surplus));
+            self.counters.orphans_evicted += evicted as u64;
+        }
+    }
+
+    /// Puts a run that is now part of its document into the next commit.
+    pub(super) fn keep_run(&mut self, run: &Run) {
+        let key = (run.header.space, run.header.document);
+        let Ok(tip) = gate::payload_tip(&run.payload) else {
+            return warn!(document = %key.1, "an accepted run without a tip");
+        };
+        let header = &run.header;
+        let row = run_key(&key.0, &key.1, tip.lamport, &header.actor, header.last_seq);
+        self.commits.put(Table::Runs, row, run.encode_stored());
+        if let Some(resident) = self.residents.get_mut(&key) {
+            let proof = Proof { header: header.clone(), first_lamport: tip.first_lamport, lamport: tip.lamport };
+            resident.accepted.push(proof);
+        }
+    }
+
+    /// Puts an `acl_ref` that a good run stands on into the next commit, unless it is there already.
+    pub(super) fn keep_acl(&mut self, space_id: &SpaceId, acl: &Acl) {
+        if self.spaces.get_mut(space_id).is_some_and(|space| space.keep_acl(acl)) {
+            let entries = minicbor::to_vec(&acl.entries).expect("writing to memory does not fail");
+            self.commits.put(Table::AclRefs, space_hash_key(space_id, &acl.hash.0), entries);
+        }
+    }
+
+    /// Drops documents that nobody holds, the longest unused first, until the limit is kept.
+    pub(super) fn evict_documents(&mut self) {
+        if self.residents.len() <= DOCUMENTS_RESIDENT_MAX {
+            return;
+        }
+        let mut idle: Vec<_> = self
+            .residents
+            .iter()
+            .filter(|(key, resident)| {
+                resident.holds == 0
+                    && !self.dirty.contains(key)
+                    && !self.touched.contains(key)
+                    && resident.live().is_some_and(|document| {
+                        !document.is_busy()
+                            && document.unsigned_bytes() == 0
+                            && document.inbox_bytes() == 0
+                            && document.orphan_bytes() == 0
+                    })
+            })
+            .map(|(key, resident)| (resident.used, *key))
+            .collect();
+        let surplus = self.residents.len() - DOCUMENTS_RESIDENT_MAX;
+        if idle.len() > surplus {
+            idle.select_nth_unstable(surplus);
+            idle.truncate(surplus);
+        }
+        for (_, key) in idle {
+            self.residents.remove(&key);
+        }
+    }
+
+    pub(super) fn scan(
+        &mut self,
+        scan: crate::engine::Scan,
+        table: Table,
+        from: Vec<u8>,
+        to: Vec<u8>,
+        bytes_max: usize,
+    ) {
+        self.last_scan += 1;
+        let id = ScanId(self.last_scan);
+        self.scans.insert(id, scan);
+        self.out(Output::Store(Request::Scan { id, table, from, to, bytes_max }));
+    }
+}
+
+fn refusal_code(refusal: &Refusal) -> RefusalCode {
+    match refusal {
+        Refusal::NotAWriter { .. } => RefusalCode::NotAWriter,
+        Refusal::BadSignature => RefusalCode::BadSignature,
+        Refusal::Malformed(_) => RefusalCode::Malformed,
+        Refusal::TooLarge(_) => RefusalCode::TooLarge,
+        Refusal::Misfit(_) => RefusalCode::Misfit,
+        Refusal::Fork { .. } => RefusalCode::Fork,
+        Refusal::Poisoned => RefusalCode::Poisoned,
+    }
+}

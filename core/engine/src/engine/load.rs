@@ -1,0 +1,128 @@
+//! From the rows of a store's image to spaces, records and addresses.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use crate::document::record::DocumentRecord;
+use crate::feed::FeedRow;
+use crate::id::{DeviceId, DocumentId, EntryHash, SpaceId, StorageId};
+use crate::space::membership::Membership;
+use crate::space::{Access, Acl, Record, Space};
+use crate::storage::{Image, META_BOOT_EPOCH, META_STORAGE_ID, Table};
+
+/// What an image says.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// The store's id, unless it is new.
+    pub storage: Option<StorageId>,
+    /// Process starts so far.
+    pub epoch: u64,
+    /// Every space.
+    pub spaces: BTreeMap<SpaceId, Space>,
+    /// Addresses by device.
+    pub addresses: Vec<(DeviceId, Vec<String>)>,
+    /// The last seq of the feed.
+    pub feed_seq: u64,
+    /// Spaces of which rows are left although we left them: the process died while it removed them.
+    pub remnants: Vec<SpaceId>,
+}
+
+/// Reads the image of `device`'s replica. The error names the row.
+pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
+    let mut loaded = Loaded::default();
+    let mut accesses = BTreeMap::<SpaceId, Access>::new();
+    let mut logs = BTreeMap::<SpaceId, Vec<Vec<u8>>>::new();
+    let mut records = BTreeMap::<(SpaceId, DocumentId), Record>::new();
+    let mut acls = Vec::<(SpaceId, Acl)>::new();
+    for (table, key, value) in image.rows {
+        let bad = |what: String| format!("table {}, key {}: {what}", table.name(), hex(&key));
+        match table {
+            Table::Meta if key == META_STORAGE_ID => {
+                loaded.storage = Some(StorageId::from_slice(&value).ok_or_else(|| bad(length_error(16, &value)))?);
+            }
+            Table::Meta if key == META_BOOT_EPOCH => {
+                let bytes = value.as_slice().try_into().map_err(|_| bad(length_error(8, &value)))?;
+                loaded.epoch = u64::from_be_bytes(bytes);
+            }
+            // A newer version's business.
+            Table::Meta | Table::Runs => {}
+            Table::Spaces => {
+                let space = SpaceId::from_slice(&key).ok_or_else(|| bad(length_error(32, &key)))?;
+                let access: Access = minicbor::decode(&value).map_err(|error| bad(format!("{error}")))?;
+                if access.version > Access::VERSION {
+                    return Err(bad(format!("version {}, this program reads {}", access.version, Access::VERSION)));
+                }
+                accesses.insert(space, access);
+            }
+            Table::Members => {
+                let (space, _) = space_and_hash(&key).ok_or_else(|| bad(length_error(64, &key)))?;
+                logs.entry(space).or_default().push(value);
+            }
+            Table::Documents => {
+                let (space, document) = space_and_document(&key).ok_or_else(|| bad(length_error(48, &key)))?;
+                let signed =
+                    DocumentRecord::decode_stored(space, document, &value).map_err(|error| bad(error.to_string()))?;
+                records.entry((space, document)).or_default().signed = signed;
+            }
+            Table::Feed => {
+                let row = FeedRow::from_stored(&key, &value).map_err(bad)?;
+                loaded.feed_seq = loaded.feed_seq.max(row.seq);
+                records.entry((row.space, row.document)).or_default().feed_seq = row.seq;
+            }
+            Table::AclRefs => {
+                let (space, hash) = space_and_hash(&key).ok_or_else(|| bad(length_error(64, &key)))?;
+                let entries: Vec<EntryHash> = minicbor::decode(&value).map_err(|error| bad(format!("{error}")))?;
+                let acl = Acl::new(entries);
+                if acl.hash.0 != hash {
+                    return Err(bad(String::from("not the entries that the key stands for")));
+                }
+                acls.push((space, acl));
+            }
+            Table::Peers => {
+                let device = DeviceId::from_slice(&key).ok_or_else(|| bad(length_error(32, &key)))?;
+                let addresses = minicbor::decode(&value).map_err(|error| bad(format!("{error}")))?;
+                loaded.addresses.push((device, addresses));
+            }
+        }
+    }
+    for (space, access) in accesses {
+        let entries = logs.remove(&space).unwrap_or_default();
+        let membership = Membership::load(space, entries.iter().map(Vec::as_slice))
+            .map_err(|error| format!("membership log of space {space}: {error}"))?;
+        loaded.spaces.insert(space, Space::new(device, access, membership));
+    }
+    loaded.remnants = logs.into_keys().collect();
+    for ((id, document), record) in records {
+        match loaded.spaces.get_mut(&id) {
+            Some(space) => space.set_record(document, record),
+            None if loaded.remnants.contains(&id) => {}
+            None => loaded.remnants.push(id),
+        }
+    }
+    for (id, acl) in acls {
+        if let Some(space) = loaded.spaces.get_mut(&id) {
+            space.keep_acl(&acl);
+        }
+    }
+    Ok(loaded)
+}
+
+fn space_and_hash(key: &[u8]) -> Option<(SpaceId, [u8; 32])> {
+    let (space, hash) = key.split_first_chunk()?;
+    Some((SpaceId(*space), hash.try_into().ok()?))
+}
+
+fn space_and_document(key: &[u8]) -> Option<(SpaceId, DocumentId)> {
+    let (space, document) = key.split_first_chunk()?;
+    Some((SpaceId(*space), DocumentId::from_slice(document)?))
+}
+
+fn length_error(expected: usize, bytes: &[u8]) -> String {
+    format!("{} bytes where {expected} were expected", bytes.len())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}

@@ -1,0 +1,398 @@
+//! Membership in motion: founding, inviting, joining, leaving, and the exchange of log entries that comes before everything.
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use minicbor::bytes::{ByteArray, ByteVec};
+use tracing::{debug, info, warn};
+
+use crate::engine::input::{CommandId, SessionId};
+use crate::engine::output::{CommandError, Event, Output, Reply};
+use crate::engine::{Engine, Scan};
+use crate::id::{DeviceId, EntryHash, SpaceId};
+use crate::keys::SecretKey;
+use crate::limits::{RANGES_PER_MESSAGE_MAX, SCAN_BYTES, SPACES_MAX, TICKET_ADDRESSES_MAX};
+use crate::space::auth::topic;
+use crate::space::membership::{Entry, Inserted, Membership, MembershipError};
+use crate::space::roles::Role;
+use crate::space::ticket::Ticket;
+use crate::space::{Access, Space, entry_key};
+use crate::storage::{Scanned, Table, document_key, feed_key, prefix_end, space_hash_key};
+use crate::sync::reconcile::Differences;
+use crate::wire::{Message, SpaceIndex};
+
+/// Entries of about this many bytes go into one message.
+const ENTRIES_MESSAGE_BYTES: usize = 48 * 1024;
+
+impl Engine {
+    pub(super) fn create_space(&mut self, command: CommandId, name: &str) {
+        if let Err(error) = self.room_for_a_space() {
+            return self.reply(command, Err(error));
+        }
+        let nonce = self.random();
+        let (id, membership, genesis) = match Membership::found(&self.identity, name, nonce) {
+            Ok(founded) => founded,
+            Err(error) => return self.reply(command, Err(membership_error(&error))),
+        };
+        let access = Access::founded(self.random());
+        self.keep_access(&id, &access);
+        self.commits.put(Table::Members, space_hash_key(&id, &genesis.hash.0), genesis.bytes);
+        self.spaces.insert(id, Space::new(self.device, access, membership));
+        self.subscribe(&id);
+        self.commits.follow(command, Reply::SpaceReady(id));
+        self.event(Event::MembersChanged { space: id });
+    }
+
+    fn room_for_a_space(&self) -> Result<(), CommandError> {
+        let spaces = self.spaces.len();
+        if spaces < SPACES_MAX {
+            return Ok(());
+        }
+        Err(CommandError::Invalid(format!("{spaces} spaces here, limit {SPACES_MAX}")))
+    }
+
+    /// The set of our spaces grew: sessions that were opened before do not know it, and a stranger then may be none now.
+    fn greet_again(&mut self) {
+        self.dial_check = true;
+        let ids: Vec<_> = self.sessions.keys().copied().collect();
+        for id in ids {
+            self.close_session(id, "the shared spaces change: dial again");
+        }
+    }
+
+    fn keep_access(&mut self, space: &SpaceId, access: &Access) {
+        let value = minicbor::to_vec(access).expect("writing to memory does not fail");
+        self.commits.put(Table::Spaces, space.0.to_vec(), value);
+    }
+
+    pub(super) fn invite(
+        &mut self,
+        command: CommandId,
+        space_id: SpaceId,
+        role: Role,
+        max_uses: u32,
+        addresses: Vec<String>,
+    ) {
+        let (seed, nonce): ([u8; 32], [u8; 16]) = (self.random(), self.random());
+        let Some(space) = self.spaces.get(&space_id) else {
+            return self.reply(command, Err(CommandError::UnknownSpace(space_id)));
+        };
+        if addresses.len() > TICKET_ADDRESSES_MAX {
+            let text = format!("{} addresses for a ticket, limit {TICKET_ADDRESSES_MAX}", addresses.len());
+            return self.reply(command, Err(CommandError::Invalid(text)));
+        }
+        if let Some(reason) = self.read_only(space) {
+            return self.reply(command, Err(CommandError::NotAllowed(reason)));
+        }
+        let invite_pk = SecretKey::from_seed(&seed).device();
+        let entry = match space.membership.invite(&self.identity, invite_pk, role, max_uses, nonce) {
+            Ok(entry) => entry,
+            Err(error) => return self.reply(command, Err(membership_error(&error))),
+        };
+        let connection_key = space.connection_key();
+        let addresses = if addresses.is_empty() { self.own_addresses() } else { addresses };
+        self.add_entry(space_id, &entry, None);
+        let ticket = Ticket { space: space_id, connection_key, invite_seed: seed, role, addresses };
+        self.commits.follow(command, Reply::Ticket(ticket));
+    }
+
+    pub(super) fn join(&mut self, command: CommandId, ticket: &Ticket) {
+        if let Some(space) = self.spaces.get(&ticket.space) {
+            if space.joining().is_none() {
+                return self.reply(command, Ok(Reply::SpaceReady(ticket.space)));
+            }
+        } else if let Err(error) = self.room_for_a_space() {
+            return self.reply(command, Err(error));
+        }
+        info!(space = %ticket.space, "joining");
+        let access = Access::joining(ticket);
+        self.keep_access(&ticket.space, &access);
+        match self.spaces.get_mut(&ticket.space) {
+            Some(space) => space.access = access,
+            None => {
+                self.spaces.insert(ticket.space, Space::new(self.device, access, Membership::unknown(ticket.space)));
+            }
+        }
+        self.joins.entry(ticket.space).or_default().push(command);
+        self.dial_ticket(&ticket.addresses);
+        self.greet_again();
+    }
+
+    pub(super) fn dial_ticket(&mut self, addresses: &[String]) {
+        for address in addresses.iter().take(TICKET_ADDRESSES_MAX) {
+            if let Err(error) = self.dialer.learn(address, None, true, self.now.mono) {
+                warn!(%error, "an address of the ticket is not dialed");
+            }
+        }
+    }
+
+    /// Whoever answers at an address of a ticket does not have the space that it names: the wish to join is dropped.
+    pub(super) fn ticket_is_for_another_space(&mut self, address: &str, peer: DeviceId) {
+        let spaces: Vec<_> = self
+            .spaces
+            .iter()
+            .filter(|(_, space)| {
+                space.access.invite.as_ref().is_some_and(|invite| invite.addresses.iter().any(|at| at == address))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for space in spaces {
+            let reason = String::from("the peer at this address does not have the space that the ticket names");
+            self.not_admitted(space, peer, reason);
+        }
+    }
+
+    /// Signs our own entry as soon as the log shows the invite.
+    fn try_join(&mut self, space_id: SpaceId) {
+        let nonce = self.random();
+        let Some(space) = self.spaces.get(&space_id) else { return };
+        let Some(invite) = space.joining() else { return };
+        if space.membership.role(&self.device).is_some() {
+            return;
+        }
+        match space.membership.join(&self.identity, &invite, nonce) {
+            Ok(entry) => self.add_entry(space_id, &entry, None),
+            Err(error) => debug!(space = %space_id, %error, "cannot join yet"),
+        }
+    }
+
+    /// A peer has the same membership log: if it is a member and we are in the log, we are admitted.
+    pub(super) fn members_agreed(&mut self, space_id: SpaceId, peer: DeviceId) {
+        let Some(space) = self.spaces.get_mut(&space_id) else { return };
+        if space.joining().is_none()
+            || space.membership.role(&self.device).is_none()
+            || space.membership.role(&peer).is_none()
+        {
+            return;
+        }
+        info!(space = %space_id, "joined");
+        space.access.invite = None;
+        let access = space.access.clone();
+        self.keep_access(&space_id, &access);
+        for command in self.joins.remove(&space_id).unwrap_or_default() {
+            self.commits.follow(command, Reply::SpaceReady(space_id));
+        }
+        self.subscribe(&space_id);
+        self.event(Event::SpaceJoined { space: space_id });
+        self.members_changed(space_id);
+    }
+
+    pub(super) fn heard_join_refused(&mut self, id: SessionId, index: SpaceIndex, reason: &str) {
+        let Some((space_id, peer)) = self.shared_space(id, index) else { return };
+        if self.spaces.get(&space_id).is_none_or(|space| space.joining().is_none()) {
+            return;
+        }
+        self.not_admitted(space_id, peer, reason.chars().take(200).collect());
+    }
+
+    fn not_admitted(&mut self, space_id: SpaceId, peer: DeviceId, reason: String) {
+        info!(space = %space_id, %peer, reason, "not admitted");
+        for command in self.joins.remove(&space_id).unwrap_or_default() {
+            self.reply(command, Err(CommandError::Refused { peer, reason: reason.clone() }));
+        }
+        self.event(Event::JoinRefused { space: space_id, peer, reason });
+        self.forget_space(space_id);
+    }
+
+    pub(super) fn leave_space(&mut self, command: CommandId, space_id: SpaceId) {
+        if !self.spaces.contains_key(&space_id) {
+            return self.reply(command, Err(CommandError::UnknownSpace(space_id)));
+        }
+        self.forget_space(space_id);
+        self.commits.follow(command, Reply::Done);
+    }
+
+    /// Removes a space here. Its access goes first; if the process dies before the rest is gone, the next start goes on.
+    fn forget_space(&mut self, space_id: SpaceId) {
+        let Some(space) = self.spaces.remove(&space_id) else { return };
+        self.out(Output::Unsubscribe { topic: topic(&space.connection_key()) });
+        self.residents.retain(|key, _| key.0 != space_id);
+        self.dirty.retain(|key| key.0 != space_id);
+        self.touched.retain(|key| key.0 != space_id);
+        self.hints.remove(&space_id);
+        for command in self.joins.remove(&space_id).unwrap_or_default() {
+            self.reply(command, Err(CommandError::UnknownSpace(space_id)));
+        }
+        self.commits.remove(Table::Spaces, space_id.0.to_vec());
+        for (document, record) in &space.records {
+            if record.feed_seq != 0 {
+                self.commits.remove(Table::Feed, feed_key(record.feed_seq));
+            }
+            self.commits.remove(Table::Documents, document_key(&space_id, document));
+        }
+        self.purge(space_id);
+        let shared: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.shared.iter().any(|shared| shared.space == space_id))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in shared {
+            self.close_session(id, "the shared spaces change: dial again");
+        }
+        self.check_waits();
+    }
+
+    /// Removes what is left of a space's rows, a page at a time.
+    pub(super) fn purge(&mut self, space: SpaceId) {
+        for table in [Table::Members, Table::AclRefs, Table::Documents, Table::Runs] {
+            let from = space.0.to_vec();
+            self.scan(Scan::Purge(space, table), table, from.clone(), prefix_end(&from), SCAN_BYTES);
+        }
+    }
+
+    /// A page of rows of a space that we left was read.
+    pub(super) fn scanned_purge(&mut self, space: SpaceId, table: Table, scanned: Scanned) {
+        if self.spaces.contains_key(&space) {
+            // Joined again meanwhile: the rows are its own now.
+            return;
+        }
+        let last = scanned.rows.last().map(|(key, _)| [key.as_slice(), &[0]].concat());
+        for (key, _) in scanned.rows {
+            self.commits.remove(table, key);
+        }
+        if let (Some(from), true) = (last, scanned.more) {
+            self.scan(Scan::Purge(space, table), table, from, prefix_end(&space.0), SCAN_BYTES);
+        }
+    }
+
+    /// Puts a new entry into the log and the next commit, and passes it on.
+    fn add_entry(&mut self, space_id: SpaceId, entry: &Entry, from: Option<SessionId>) {
+        let Some(space) = self.spaces.get_mut(&space_id) else { return };
+        match space.membership.insert(&entry.bytes) {
+            Ok(Inserted::New) => self.entry_added(space_id, entry.hash, &entry.bytes, from),
+            Ok(Inserted::Known) => {}
+            Ok(Inserted::MissingPrev) => warn!(space = %space_id, "our own entry names entries that are not here"),
+            Err(error) => warn!(space = %space_id, %error, "our own entry was refused"),
+        }
+    }
+
+    fn entry_added(&mut self, space_id: SpaceId, hash: EntryHash, bytes: &[u8], from: Option<SessionId>) {
+        let Some(space) = self.spaces.get_mut(&space_id) else { return };
+        space.entry_added(&hash);
+        self.commits.put(Table::Members, space_hash_key(&space_id, &hash.0), bytes.to_vec());
+        let sessions: Vec<_> = self
+            .sessions
+            .iter_mut()
+            .filter(|(id, session)| session.is_open() && Some(**id) != from)
+            .filter_map(|(id, session)| session.shared_in(&space_id).map(|(index, _)| (*id, index)))
+            .collect();
+        for (id, index) in sessions {
+            self.say(id, &Message::Entries { space: index, entries: alloc::vec![ByteVec::from(bytes.to_vec())] });
+        }
+        self.members_changed(space_id);
+    }
+
+    /// Roles may have changed: say so, and tell every peer where we stand now.
+    fn members_changed(&mut self, space_id: SpaceId) {
+        self.event(Event::MembersChanged { space: space_id });
+        self.changed_members.insert(space_id);
+        self.dial_check = true;
+    }
+
+    /// Tells roots for the spaces whose members changed in this turn.
+    pub(super) fn tell_changed_members(&mut self) {
+        while let Some(space_id) = self.changed_members.pop_first() {
+            let sessions: Vec<_> = self
+                .sessions
+                .iter_mut()
+                .filter(|(_, session)| session.is_open())
+                .filter_map(|(id, session)| session.shared_in(&space_id).map(|(index, _)| (*id, index)))
+                .collect();
+            for (id, index) in sessions {
+                self.tell_roots(id, Some(&[index]), 0, 0);
+                self.introduce(id);
+                self.compare_roots(id, index);
+            }
+        }
+    }
+
+    /// Sends the entries that the peer lacks and asks for those that we lack.
+    pub(super) fn exchange_entries(&mut self, id: SessionId, index: SpaceIndex, differences: Differences) {
+        let Differences { missing_here, mut missing_there, differing } = differences;
+        missing_there.extend(differing);
+        self.say_entries(id, index, &missing_there);
+        for keys in missing_here.chunks(RANGES_PER_MESSAGE_MAX) {
+            let keys = keys.iter().map(|key| ByteArray::from(*key)).collect();
+            self.say(id, &Message::WantEntries { space: index, keys });
+        }
+    }
+
+    pub(super) fn heard_want_entries(&mut self, id: SessionId, index: SpaceIndex, keys: &[ByteArray<16>]) {
+        let keys: Vec<[u8; 16]> = keys.iter().take(RANGES_PER_MESSAGE_MAX).map(|key| **key).collect();
+        self.say_entries(id, index, &keys);
+    }
+
+    fn say_entries(&mut self, id: SessionId, index: SpaceIndex, keys: &[[u8; 16]]) {
+        let Some((space_id, _)) = self.shared_space(id, index) else { return };
+        let Some(space) = self.spaces.get(&space_id) else { return };
+        let wanted: alloc::collections::BTreeSet<_> = keys.iter().copied().collect();
+        let hashes: Vec<EntryHash> =
+            space.membership.hashes().into_iter().filter(|hash| wanted.contains(&entry_key(hash))).collect();
+        let mut messages = Vec::new();
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for hash in space.membership.in_order(&hashes) {
+            let Some(entry) = space.membership.entry(&hash) else { continue };
+            bytes += entry.len();
+            entries.push(ByteVec::from(entry.to_vec()));
+            if bytes > ENTRIES_MESSAGE_BYTES {
+                bytes = 0;
+                messages.push(Message::Entries { space: index, entries: core::mem::take(&mut entries) });
+            }
+        }
+        if !entries.is_empty() {
+            messages.push(Message::Entries { space: index, entries });
+        }
+        messages.iter().for_each(|message| self.say(id, message));
+    }
+
+    pub(super) fn heard_entries(&mut self, id: SessionId, index: SpaceIndex, entries: &[ByteVec]) {
+        for bytes in entries {
+            let Some((space_id, peer)) = self.shared_space(id, index) else { return };
+            let Some(space) = self.spaces.get_mut(&space_id) else { return };
+            // Who holds only the connection key may bring its own joining, nothing else. A joiner has no log to judge by: it
+            // takes what leads back to the genesis entry that the ticket named.
+            let trusted = space.membership.role(&peer).is_some() || space.joining().is_some();
+            let inserted = if trusted { space.membership.insert(bytes) } else { space.membership.admit(bytes, &peer) };
+            match inserted {
+                Ok(Inserted::New) => {
+                    let hash = crate::space::membership::entry_hash(bytes);
+                    self.entry_added(space_id, hash, bytes, Some(id));
+                }
+                Ok(Inserted::Known) => {}
+                Ok(Inserted::MissingPrev) => debug!(%peer, space = %space_id, "an entry before those it names"),
+                Err(error) => {
+                    let reason = error.to_string();
+                    if trusted {
+                        self.event(Event::PeerMisbehaved { peer, reason });
+                    } else {
+                        self.say(id, &Message::JoinRefused { space: index, reason });
+                    }
+                }
+            }
+        }
+        if let Some((space_id, _)) = self.shared_space(id, index) {
+            self.try_join(space_id);
+        }
+    }
+
+    /// Why the space is read-only here whatever our role is.
+    pub(super) fn read_only(&self, space: &Space) -> Option<String> {
+        space.membership.unknown_authority().map(|kind| {
+            format!("the space uses membership entries of kind {kind}, which this version does not know: update it")
+        })
+    }
+}
+
+fn membership_error(error: &MembershipError) -> CommandError {
+    match error {
+        MembershipError::NotAllowed { .. } | MembershipError::UnknownAuthority(_) => {
+            CommandError::NotAllowed(error.to_string())
+        }
+        MembershipError::Malformed(_)
+        | MembershipError::TooLarge(_)
+        | MembershipError::InviteUsedUp { .. }
+        | MembershipError::NoSuchInvite => CommandError::Invalid(error.to_string()),
+    }
+}

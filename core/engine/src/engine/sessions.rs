@@ -1,0 +1,578 @@
+//! Sessions: how they open and end, how their frames become messages and messages frames, and where two peers stand.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use minicbor::bytes::ByteArray;
+use tracing::{debug, info, trace};
+
+use crate::engine::Engine;
+use crate::engine::input::SessionId;
+use crate::engine::output::{Event, Output};
+use crate::id::{DeviceId, SpaceId};
+use crate::limits::{
+    COMMIT_BYTES_MAX, DEAD_PEER_AFTER, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL, SESSIONS_MAX, STALL_AFTER,
+    TICKET_ADDRESSES_MAX,
+};
+use crate::space::auth::topic;
+use crate::sync::collection::fingerprint;
+use crate::sync::reconcile::Reconciler;
+use crate::sync::session::{Phase, Roots, Session, Step};
+use crate::time::{Duration, Timestamp};
+use crate::wire::{Lane, Level, Message, MessageError, PeerAddresses, SpaceIndex, SpaceRoots};
+
+/// Two sessions with one peer that opened within this time of each other were dialed at once by both sides.
+const SIMULTANEOUS: Duration = Duration::from_secs(5);
+
+impl Engine {
+    pub(super) fn session_opened(&mut self, id: SessionId, peer: DeviceId, opener: bool, address: String) {
+        if peer == self.device {
+            self.dialer.forget(&address);
+            return self.out(Output::Close { session: id, reason: String::from("that is this device itself") });
+        }
+        if self.sessions.len() >= SESSIONS_MAX || self.stopped.is_some() {
+            let reason = match &self.stopped {
+                Some(reason) => reason.clone(),
+                None => format!("{SESSIONS_MAX} sessions are open, limit {SESSIONS_MAX}"),
+            };
+            return self.out(Output::Close { session: id, reason });
+        }
+        debug!(%peer, opener, "session opened");
+        self.dialer.connected(&address, peer, opener);
+        let session = Session::new(peer, opener, address, self.random(), self.now.mono);
+        let hello = session.hello();
+        self.sessions.insert(id, session);
+        if opener {
+            self.say(id, &hello);
+        }
+    }
+
+    pub(super) fn session_closed(&mut self, id: SessionId, reason: &str) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        debug!(peer = %session.peer, reason, "session closed");
+        let jitter = self.random_u32();
+        self.dialer.disconnected(&session.peer, reason, self.now.mono, jitter);
+        self.dial_check = true;
+        if session.is_open() && !self.is_connected(&session.peer) {
+            info!(peer = %session.peer, reason, "peer disconnected");
+            self.event(Event::PeerDisconnected { peer: session.peer, reason: reason.to_string() });
+        }
+    }
+
+    /// Ends a session from our side.
+    pub(super) fn close_session(&mut self, id: SessionId, reason: &str) {
+        if self.sessions.contains_key(&id) {
+            self.say(id, &Message::Bye { reason: reason.chars().take(200).collect() });
+            self.flush(id);
+            self.out(Output::Close { session: id, reason: reason.to_string() });
+            self.session_closed(id, reason);
+        }
+    }
+
+    /// The peer did what no honest peer does.
+    fn misbehaved(&mut self, id: SessionId, reason: &str) {
+        if let Some(session) = self.sessions.get(&id) {
+            self.event(Event::PeerMisbehaved { peer: session.peer, reason: reason.to_string() });
+        }
+        self.close_session(id, reason);
+    }
+
+    pub(super) fn is_connected(&self, peer: &DeviceId) -> bool {
+        self.sessions.values().any(|session| session.peer == *peer && session.is_open())
+    }
+
+    /// Queues a message where it belongs.
+    pub(super) fn say(&mut self, id: SessionId, message: &Message) {
+        self.say_on(id, message.lane(), message);
+    }
+
+    /// Queues a message on a lane; says whether it was (a live one may be dropped).
+    pub(super) fn say_on(&mut self, id: SessionId, lane: Lane, message: &Message) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        trace!(peer = %session.peer, ?lane, ?message, "say");
+        let queued = session.lanes.push(lane, message);
+        match message {
+            Message::Roots { .. } | Message::Credit { .. } => {}
+            _ if queued => self.counters.data_messages_out += 1,
+            _ => {}
+        }
+        self.to_flush.insert(id);
+        queued
+    }
+
+    /// Hands over what may be sent now.
+    pub(super) fn flush(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        while let Some(bytes) = session.lanes.poll() {
+            session.sent_at = self.now.mono;
+            self.counters.frames_out += 1;
+            self.counters.bytes_out += bytes.len() as u64;
+            self.out.push_back(Output::Send { session: id, bytes });
+        }
+    }
+
+    pub(super) fn written(&mut self, id: SessionId, bytes: usize) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.lanes.written(bytes);
+            self.to_flush.insert(id);
+        }
+    }
+
+    pub(super) fn frame(&mut self, id: SessionId, bytes: &[u8]) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        self.counters.frames_in += 1;
+        self.counters.bytes_in += bytes.len() as u64;
+        session.heard_at = self.now.mono;
+        let (lane, message) = match session.lanes.receive(bytes) {
+            Ok(None) => return,
+            Ok(Some(received)) => received,
+            Err(error) => return self.misbehaved(id, &error.to_string()),
+        };
+        let message = match Message::from_bytes(&message) {
+            Ok(message) => message,
+            Err(MessageError::Unknown) => return debug!(peer = %session.peer, "a message of an unknown kind"),
+            Err(error) => return self.misbehaved(id, &error.to_string()),
+        };
+        trace!(peer = %session.peer, ?lane, ?message, "heard");
+        match (message, session.is_open()) {
+            (Message::Hello { version, nonce }, _) => self.heard_hello(id, version, *nonce),
+            (Message::Tags { tags }, _) => self.heard_tags(id, &tags),
+            (Message::Bye { reason }, _) => {
+                let reason = format!("the peer said: {reason}");
+                self.out(Output::Close { session: id, reason: reason.clone() });
+                self.session_closed(id, &reason);
+            }
+            (message, true) => self.heard(id, lane, message),
+            (_, false) => self.misbehaved(id, "a message before authentication"),
+        }
+    }
+
+    fn heard(&mut self, id: SessionId, lane: Lane, message: Message) {
+        match message {
+            Message::Hello { .. } | Message::Tags { .. } | Message::Bye { .. } => {}
+            Message::Greeting { storage, epoch, addresses } => {
+                let Some(session) = self.sessions.get_mut(&id) else { return };
+                session.storage = Some((storage, epoch));
+                let peer = session.peer;
+                self.learn_addresses(peer, &addresses);
+            }
+            Message::Roots { ask, answer, spaces } => self.heard_roots(id, ask, answer, &spaces),
+            Message::Nodes { space, level, nodes } => self.heard_nodes(id, space, level, &nodes),
+            Message::Items { space, level, ranges } => self.heard_items(id, space, level, &ranges),
+            Message::WantEntries { space, keys } => self.heard_want_entries(id, space, &keys),
+            Message::Entries { space, entries } => self.heard_entries(id, space, &entries),
+            Message::Frontiers { space, documents } => self.heard_frontiers(id, space, &documents),
+            Message::Runs { space, acls, runs } => self.heard_runs(id, lane, space, acls, runs),
+            Message::Refused { space, document, actor, first_seq, code, detail } => {
+                self.heard_refused(id, space, document, actor, first_seq, code, &detail);
+            }
+            Message::Credit { taken } => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.lanes.credited(taken);
+                    self.to_flush.insert(id);
+                }
+            }
+            Message::JoinRefused { space, reason } => self.heard_join_refused(id, space, &reason),
+            Message::Peers { space, peers } => self.heard_peers(id, space, peers),
+        }
+    }
+
+    fn heard_hello(&mut self, id: SessionId, version: u32, nonce: [u8; 32]) {
+        let keys = self.connection_keys();
+        let (device, mut rng) = (self.device, self.fork_rng());
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let step = session.heard_hello(device, version, nonce, &keys, &mut || crate::engine::random(&mut rng));
+        self.step(id, step);
+    }
+
+    fn heard_tags(&mut self, id: SessionId, tags: &[ByteArray<16>]) {
+        let keys = self.connection_keys();
+        let (now, mut rng) = (self.now.mono, self.fork_rng());
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let tags: Vec<[u8; 16]> = tags.iter().map(|tag| **tag).collect();
+        let step = session.heard_tags(&tags, &keys, &mut || crate::engine::random(&mut rng), now);
+        self.step(id, step);
+    }
+
+    fn connection_keys(&self) -> Vec<(SpaceId, [u8; 32])> {
+        self.spaces.iter().map(|(id, space)| (*id, space.connection_key())).collect()
+    }
+
+    fn step(&mut self, id: SessionId, step: Step) {
+        match step {
+            Step::Say(messages) => messages.iter().for_each(|message| self.say(id, message)),
+            Step::Authenticated(messages) => {
+                messages.iter().for_each(|message| self.say(id, message));
+                self.authenticated(id);
+            }
+            Step::Stranger(messages) => {
+                messages.iter().for_each(|message| self.say(id, message));
+                let Some(session) = self.sessions.get(&id) else { return };
+                let (peer, address, dialed) = (session.peer, session.address.clone(), session.opener);
+                self.event(Event::StrangerRefused { peer });
+                self.close_session(id, "no shared space");
+                if dialed {
+                    self.ticket_is_for_another_space(&address, peer);
+                }
+            }
+            Step::Bad(reason) => self.misbehaved(id, &reason),
+        }
+    }
+
+    fn authenticated(&mut self, id: SessionId) {
+        if !self.settle_duplicates(id) {
+            return;
+        }
+        let Some(session) = self.sessions.get(&id) else { return };
+        let (peer, dialed, address) = (session.peer, session.opener, session.address.clone());
+        info!(%peer, spaces = session.shared.len(), "peer connected");
+        self.out(Output::Admit { peer });
+        self.event(Event::PeerConnected { peer });
+        self.dialer.authenticated(&peer);
+        if dialed {
+            self.learn_addresses(peer, &[address]);
+        }
+        let addresses = self.listening.iter().take(crate::limits::ADDRESSES_PER_DEVICE_MAX).cloned().collect();
+        self.say(id, &Message::Greeting { storage: self.storage, epoch: self.epoch, addresses });
+        self.tell_roots(id, None, 0, 0);
+        self.introduce(id);
+    }
+
+    /// Keeps one session with each peer. Where both dialed at once both sides keep the one that the smaller device opened;
+    /// otherwise the newest wins, because the peer would not have dialed again without need.
+    fn settle_duplicates(&mut self, id: SessionId) -> bool {
+        let Some(new) = self.sessions.get(&id) else { return false };
+        let (peer, opener) = (new.peer, new.opener);
+        let others: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(other, session)| **other != id && session.peer == peer && session.is_open())
+            .map(|(other, session)| (*other, session.opener, session.opened_at))
+            .collect();
+        for (other, other_opener, opened_at) in others {
+            let simultaneous = opener != other_opener && self.now.mono - opened_at < SIMULTANEOUS;
+            let ours_opens = self.device < peer;
+            if simultaneous && opener != ours_opens {
+                self.close_session(id, "a second session");
+                return false;
+            }
+            self.close_session(other, "replaced by a newer session");
+        }
+        true
+    }
+
+    /// Remembers where a device is, and tells the other members of its spaces.
+    pub(super) fn learn_addresses(&mut self, peer: DeviceId, addresses: &[String]) {
+        if !self.spaces.values().any(|space| space.membership.role(&peer).is_some()) {
+            return;
+        }
+        let mut news = false;
+        for address in addresses.iter().take(crate::limits::ADDRESSES_PER_DEVICE_MAX) {
+            news |= self.dialer.learn(address, Some(peer), false, self.now.mono).unwrap_or(false);
+        }
+        if !news {
+            return;
+        }
+        let known = self.dialer.addresses(&peer);
+        self.commits.put(
+            crate::storage::Table::Peers,
+            peer.0.to_vec(),
+            minicbor::to_vec(&known).expect("writing to memory does not fail"),
+        );
+        self.dial_check = true;
+        let others: Vec<_> =
+            self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
+        for id in others {
+            self.introduce_only(id, Some(peer));
+        }
+    }
+
+    /// Tells a member where the other members of the shared spaces are.
+    pub(super) fn introduce(&mut self, id: SessionId) {
+        self.introduce_only(id, None);
+    }
+
+    fn introduce_only(&mut self, id: SessionId, only: Option<DeviceId>) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let peer = session.peer;
+        let mut messages = Vec::new();
+        for (index, shared) in session.shared.iter().enumerate() {
+            let Some(space) = self.spaces.get(&shared.space) else { continue };
+            if space.membership.role(&peer).is_none() {
+                continue;
+            }
+            let peers: Vec<_> = space
+                .others()
+                .into_iter()
+                .filter(|device| *device != peer && only.is_none_or(|only| only == *device))
+                .map(|device| PeerAddresses { device, addresses: self.dialer.addresses(&device) })
+                .filter(|entry| !entry.addresses.is_empty())
+                .take(64)
+                .collect();
+            if !peers.is_empty() {
+                messages.push(Message::Peers { space: index as SpaceIndex, peers });
+            }
+        }
+        messages.iter().for_each(|message| self.say(id, message));
+    }
+
+    fn heard_peers(&mut self, id: SessionId, index: SpaceIndex, peers: Vec<PeerAddresses>) {
+        let Some((space_id, peer)) = self.shared_space(id, index) else { return };
+        let Some(space) = self.spaces.get(&space_id) else { return };
+        if space.membership.role(&peer).is_none() {
+            return;
+        }
+        let members = space.others();
+        for PeerAddresses { device, addresses } in peers.into_iter().take(64) {
+            if members.contains(&device) && self.dialer.addresses(&device).is_empty() {
+                self.learn_addresses(device, &addresses);
+            }
+        }
+    }
+
+    /// The space that a session calls by this number, and the peer.
+    pub(super) fn shared_space(&self, id: SessionId, index: SpaceIndex) -> Option<(SpaceId, DeviceId)> {
+        let session = self.sessions.get(&id)?;
+        Some((session.shared.get(index as usize)?.space, session.peer))
+    }
+
+    /// What we have, in the session's fingerprints.
+    fn roots(&mut self, id: SessionId, index: SpaceIndex) -> Option<Roots> {
+        let session = self.sessions.get(&id)?;
+        let shared = session.shared.get(index as usize)?;
+        let space = self.spaces.get_mut(&shared.space)?;
+        let member = space.membership.role(&session.peer).is_some() && space.joining().is_none();
+        let members = fingerprint(&session.salt, &space.entries.root());
+        let documents = member.then(|| fingerprint(&session.salt, &space.documents.root()));
+        Some((members, documents))
+    }
+
+    /// Tells where we stand in some (or all) of the shared spaces.
+    pub(super) fn tell_roots(&mut self, id: SessionId, only: Option<&[SpaceIndex]>, ask: u32, answer: u32) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let all: Vec<SpaceIndex> = (0..session.shared.len() as SpaceIndex).collect();
+        let mut spaces = Vec::new();
+        for index in only.unwrap_or(&all) {
+            let Some(roots) = self.roots(id, *index) else { continue };
+            spaces.push(SpaceRoots { space: *index, members: roots.0.into(), documents: roots.1.map(ByteArray::from) });
+            if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(*index)) {
+                shared.told(roots);
+            }
+        }
+        self.say(id, &Message::Roots { ask, answer, spaces });
+    }
+
+    fn heard_roots(&mut self, id: SessionId, ask: u32, answer: u32, spaces: &[SpaceRoots]) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if answer != 0 {
+            session.heard_answer(answer);
+        }
+        let mut indexes = Vec::new();
+        for roots in spaces {
+            if let Some(shared) = session.shared_at(roots.space) {
+                shared.heard = Some((*roots.members, roots.documents.map(|documents| *documents)));
+                shared.answered = shared.answered.max(answer);
+                indexes.push(roots.space);
+            }
+        }
+        if ask != 0 {
+            self.tell_roots(id, Some(&indexes), 0, ask);
+        }
+        for index in indexes {
+            self.compare_roots(id, index);
+        }
+    }
+
+    /// Decides what follows from where both stand: in sync, or time to reconcile, or to wait.
+    pub(super) fn compare_roots(&mut self, id: SessionId, index: SpaceIndex) {
+        let now = self.now.mono;
+        let leads = self.sessions.get(&id).is_some_and(|session| self.device < session.peer);
+        let Some(ours) = self.roots(id, index) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let peer = session.peer;
+        let Some(shared) = session.shared_at(index) else { return };
+        let Some(theirs) = shared.heard else { return };
+        let space_id = shared.space;
+        if ours == theirs {
+            let news = !shared.in_sync;
+            shared.in_sync = ours.1.is_some();
+            shared.catching_up = false;
+            if shared.told != Some(ours) {
+                self.tell_roots(id, Some(&[index]), 0, 0);
+            }
+            if news && ours.1.is_some() {
+                debug!(%peer, space = %space_id, "in sync");
+                self.event(Event::InSync { space: space_id, peer });
+            }
+        } else {
+            shared.in_sync = false;
+            if shared.tell_at.is_some() {
+                // Ours changed a moment ago: the peer may be about to say the same.
+            } else if shared.told != Some(ours) {
+                self.tell_roots(id, Some(&[index]), 0, 0);
+                self.begin_reconciliation(id, index, ours, theirs, leads);
+            } else if now >= shared.attempt_at || !shared.was_attempted(ours, theirs) {
+                self.begin_reconciliation(id, index, ours, theirs, leads);
+            }
+        }
+        if ours.0 == theirs.0 {
+            self.members_agreed(space_id, peer);
+        }
+        self.check_waits();
+    }
+
+    /// The smaller device leads, so that the two do not do the same work twice; the other one reminds it.
+    fn begin_reconciliation(&mut self, id: SessionId, index: SpaceIndex, ours: Roots, theirs: Roots, leads: bool) {
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let salt = session.salt;
+        let Some(shared) = session.shared_at(index) else { return };
+        let space_id = shared.space;
+        let again = shared.was_attempted(ours, theirs);
+        if again && now < shared.attempt_at {
+            return;
+        }
+        shared.attempt(ours, theirs, now);
+        if again {
+            // The same difference as before: make sure that it is not news that got lost.
+            let ask = session.next_ask(now);
+            self.tell_roots(id, Some(&[index]), ask, 0);
+        }
+        if !leads {
+            return;
+        }
+        let Some(space) = self.spaces.get_mut(&space_id) else { return };
+        self.counters.reconciliations += 1;
+        let mut messages = Vec::new();
+        let members_differ = ours.0 != theirs.0;
+        if members_differ {
+            let collection = &mut space.entries;
+            messages.extend(Reconciler { collection, salt: &salt, space: index, level: Level::Members }.open());
+        }
+        // Members first: they decide what is valid. But if that led to nothing, the documents must not wait for it for ever.
+        if ours.1.is_some() && theirs.1.is_some() && ours.1 != theirs.1 && (!members_differ || again) {
+            let collection = &mut space.documents;
+            messages.extend(Reconciler { collection, salt: &salt, space: index, level: Level::Documents }.open());
+        }
+        messages.iter().for_each(|message| self.say(id, message));
+    }
+
+    /// The content of a space changed here: every session of it will tell, after some quiet.
+    pub(super) fn space_changed(&mut self, space: &SpaceId) {
+        let now = self.now.mono;
+        for session in self.sessions.values_mut().filter(|session| session.is_open()) {
+            if let Some((_, shared)) = session.shared_in(space) {
+                shared.in_sync = false;
+                shared.roots_changed(now);
+            }
+        }
+    }
+
+    /// Deadlines of sessions.
+    pub(super) fn sessions_due(&mut self) {
+        let now = self.now.mono;
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            let Some(session) = self.sessions.get(&id) else { continue };
+            if session.handshake_deadline().is_some_and(|at| now >= at) {
+                self.close_session(id, "not authenticated in time, limit 5 s");
+                continue;
+            }
+            if now - session.heard_at >= DEAD_PEER_AFTER {
+                self.close_session(id, "no sign of life, limit 30 s");
+                continue;
+            }
+            if session.asked.is_some_and(|(_, since)| now - since >= STALL_AFTER) {
+                self.counters.stalls += 1;
+                self.close_session(id, "no progress, limit 15 s");
+                continue;
+            }
+            if session.lanes.is_overfull() {
+                self.close_session(id, "it does not read");
+                continue;
+            }
+            if !session.is_open() {
+                continue;
+            }
+            let due: Vec<SpaceIndex> = (0..session.shared.len() as SpaceIndex)
+                .filter(|index| session.shared[*index as usize].tell_at.is_some_and(|at| now >= at))
+                .collect();
+            let attempts: Vec<SpaceIndex> = (0..session.shared.len() as SpaceIndex)
+                .filter(|index| {
+                    let shared = &session.shared[*index as usize];
+                    shared.catching_up && !shared.in_sync && now >= shared.attempt_at
+                })
+                .collect();
+            let keep_alive = now - session.sent_at >= KEEP_ALIVE_INTERVAL;
+            if keep_alive {
+                self.tell_roots(id, None, 0, 0);
+            } else if !due.is_empty() {
+                self.tell_roots(id, Some(&due), 0, 0);
+            }
+            for index in due.into_iter().chain(attempts).collect::<BTreeSet<_>>() {
+                self.compare_roots(id, index);
+            }
+        }
+    }
+
+    pub(super) fn sessions_deadline(&self) -> Option<(Timestamp, &'static str)> {
+        self.sessions
+            .values()
+            .flat_map(|session| {
+                let shared = session.shared.iter().flat_map(|shared| {
+                    let attempt =
+                        (shared.catching_up && !shared.in_sync).then_some((shared.attempt_at, "reconcile again"));
+                    [shared.tell_at.map(|at| (at, "tell roots")), attempt]
+                });
+                [
+                    session.handshake_deadline().map(|at| (at, "authentication")),
+                    Some((session.heard_at + DEAD_PEER_AFTER, "sign of life")),
+                    session.asked.map(|(_, since)| (since + STALL_AFTER, "progress")),
+                    session.is_open().then_some((session.sent_at + KEEP_ALIVE_INTERVAL, "keep-alive")),
+                ]
+                .into_iter()
+                .chain(shared)
+                .flatten()
+            })
+            .min()
+    }
+
+    /// Reports what was taken in, as long as there is room for more.
+    pub(super) fn report_credit(&mut self) {
+        let waiting: usize = self.backlog_bytes();
+        if waiting > INBOX_BYTES_MAX || self.commits.bytes() > COMMIT_BYTES_MAX {
+            return;
+        }
+        let due: Vec<_> = self
+            .sessions
+            .iter_mut()
+            .filter_map(|(id, session)| session.lanes.credit_due().map(|taken| (*id, taken)))
+            .collect();
+        for (id, taken) in due {
+            self.say(id, &Message::Credit { taken });
+        }
+    }
+
+    /// Addresses for a ticket.
+    pub(super) fn own_addresses(&self) -> Vec<String> {
+        self.listening.iter().take(TICKET_ADDRESSES_MAX).cloned().collect()
+    }
+
+    /// Subscribes to the topics of spaces that we are a member of.
+    pub(super) fn subscribe(&mut self, space: &SpaceId) {
+        if let Some(space) = self.spaces.get(space)
+            && space.joining().is_none()
+        {
+            let topic = topic(&space.connection_key());
+            self.out(Output::Subscribe { topic });
+        }
+    }
+
+    /// A session's handshake is still going on.
+    pub(super) fn is_dialable(&self, peer: &DeviceId) -> bool {
+        !self.sessions.values().any(|session| {
+            session.peer == *peer && matches!(session.phase, Phase::Hello | Phase::Tags(_) | Phase::Open)
+        })
+    }
+}

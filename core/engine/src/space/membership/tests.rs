@@ -1,0 +1,634 @@
+//! What the membership log promises, as facts.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::ToString;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::reference::Reference;
+use super::*;
+use crate::limits::{ENTRY_BYTES_MAX, SPACE_NAME_BYTES_MAX};
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&[seed; 32])
+}
+
+const FOUNDER: u8 = 1;
+const BOB: u8 = 2;
+const CAROL: u8 = 3;
+
+fn founded() -> Membership {
+    Membership::found(&key(FOUNDER), "orchard", [0; 16]).unwrap().1
+}
+
+/// Signs an invite and keeps it.
+fn invite(log: &mut Membership, by: u8, ticket: u8, role: Role, max_uses: u32) -> Entry {
+    let entry = log.invite(&key(by), key(ticket).device(), role, max_uses, [ticket; 16]).unwrap();
+    assert_eq!(log.insert(&entry.bytes), Ok(Inserted::New));
+    entry
+}
+
+/// Signs a join and has it admitted.
+fn join(log: &mut Membership, who: u8, ticket: u8) -> Result<Inserted, MembershipError> {
+    let entry = log.join(&key(who), &key(ticket), [who; 16])?;
+    log.admit(&entry.bytes, &key(who).device())
+}
+
+fn with_member(who: u8, role: Role) -> Membership {
+    let mut log = founded();
+    invite(&mut log, FOUNDER, 100 + who, role, 1);
+    assert_eq!(join(&mut log, who, 100 + who), Ok(Inserted::New));
+    log
+}
+
+/// Signs whatever the test wants behind the heads of `log`, allowed or not.
+fn forged(log: &Membership, author: u8, kind: u8, fields: &[u8]) -> Entry {
+    let (prev, depth) = log.log.tips(ENTRY_PREV_MAX, None);
+    let (space, author, prev) = (Some(log.space), key(author), Some(prev));
+    let body = Body {
+        version: entry::VERSION,
+        space,
+        prev,
+        author: author.device(),
+        depth: depth + 1,
+        kind,
+        fields: Raw(fields),
+        nonce: [9; 16],
+    };
+    body.sign(&author)
+}
+
+fn invite_fields(ticket: u8, role: u8) -> Vec<u8> {
+    encoded(InviteFields { key: key(ticket).device(), role, max_uses: 1 })
+}
+
+fn all(log: &Membership) -> Vec<Vec<u8>> {
+    log.hashes().iter().map(|hash| log.entry(hash).unwrap().to_vec()).collect()
+}
+
+/// Takes in what `from` has, as L0 would.
+fn merge(into: &mut Membership, from: &Membership) {
+    for hash in from.in_order(&from.hashes()) {
+        into.insert(from.entry(&hash).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn the_founder_is_admin() {
+    let (space, log, genesis) = Membership::found(&key(FOUNDER), "orchard", [0; 16]).unwrap();
+    assert_eq!(log.space(), space);
+    assert_eq!(log.name(), Some("orchard"));
+    assert_eq!(log.role(&key(FOUNDER).device()), Some(Role::Admin));
+    assert_eq!(log.heads(), [genesis.hash]);
+    let member = Member { device: key(FOUNDER).device(), role: Role::Admin, entry: genesis.hash };
+    assert_eq!(log.members(), [member]);
+}
+
+#[test]
+fn a_joiner_gets_the_role_of_its_invite() {
+    for role in [Role::Reader, Role::Writer, Role::Admin] {
+        let log = with_member(BOB, role);
+        assert_eq!(log.role(&key(BOB).device()), Some(role));
+        assert_eq!(log.role(&key(CAROL).device()), None);
+    }
+}
+
+#[test]
+fn a_second_invite_raises_the_role_and_a_lower_one_does_not_sink_it() {
+    let mut log = with_member(BOB, Role::Writer);
+    invite(&mut log, FOUNDER, 50, Role::Reader, 1);
+    join(&mut log, BOB, 50).unwrap();
+    assert_eq!(log.role(&key(BOB).device()), Some(Role::Writer));
+    invite(&mut log, FOUNDER, 51, Role::Admin, 1);
+    join(&mut log, BOB, 51).unwrap();
+    assert_eq!(log.role(&key(BOB).device()), Some(Role::Admin));
+}
+
+#[test]
+fn only_an_admin_signs_invites() {
+    let text = |log: &Membership, who| {
+        log.invite(&key(who), key(60).device(), Role::Reader, 1, [0; 16]).unwrap_err().to_string()
+    };
+    let log = with_member(BOB, Role::Writer);
+    assert_eq!(text(&log, BOB), "an admin is needed, this device is a writer");
+    assert_eq!(text(&with_member(BOB, Role::Reader), BOB), "an admin is needed, this device is a reader");
+    assert_eq!(text(&log, CAROL), "an admin is needed, this device is not a member");
+}
+
+#[test]
+fn an_invite_by_a_reader_or_a_writer_does_not_count() {
+    for role in [Role::Reader, Role::Writer] {
+        let mut log = with_member(BOB, role);
+        let forged = forged(&log, BOB, kind::INVITE, &invite_fields(61, 3));
+        assert_eq!(log.insert(&forged.bytes), Ok(Inserted::New));
+        assert_eq!(log.join(&key(CAROL), &key(61), [0; 16]), Err(MembershipError::NoSuchInvite));
+        let join = join_naming(&log, CAROL, forged.hash, 61);
+        assert_eq!(log.admit(&join.bytes, &key(CAROL).device()), Err(MembershipError::NoSuchInvite));
+        assert_eq!(log.insert(&join.bytes), Ok(Inserted::New));
+        assert_eq!(log.role(&key(CAROL).device()), None);
+    }
+}
+
+fn join_naming(log: &Membership, who: u8, invite: EntryHash, ticket: u8) -> Entry {
+    let proof = key(ticket).sign(Domain::Invite, &entry::proof_bytes(&log.space, &key(who).device()));
+    forged(log, who, kind::JOIN, &encoded(JoinFields { invite, proof }))
+}
+
+#[test]
+fn a_join_with_a_forged_proof_does_not_count() {
+    let mut log = founded();
+    let invite = invite(&mut log, FOUNDER, 62, Role::Writer, 5);
+    let elsewhere = Membership::found(&key(FOUNDER), "elsewhere", [1; 16]).unwrap().1;
+    let other_key = key(63).sign(Domain::Invite, &entry::proof_bytes(&log.space, &key(BOB).device()));
+    let other_joiner = key(62).sign(Domain::Invite, &entry::proof_bytes(&log.space, &key(CAROL).device()));
+    let other_space = key(62).sign(Domain::Invite, &entry::proof_bytes(&elsewhere.space, &key(BOB).device()));
+    for proof in [other_key, other_joiner, other_space] {
+        let join = forged(&log, BOB, kind::JOIN, &encoded(JoinFields { invite: invite.hash, proof }));
+        let error = log.admit(&join.bytes, &key(BOB).device()).unwrap_err();
+        assert!(error.to_string().contains("proof"), "{error}");
+        assert_eq!(log.insert(&join.bytes), Ok(Inserted::New));
+        assert_eq!(log.role(&key(BOB).device()), None);
+    }
+}
+
+#[test]
+fn a_join_must_stand_on_its_invite() {
+    // The invite counts, but is no ancestor of the join: concurrent to it.
+    let (mut log, before) = (founded(), founded());
+    let invite = invite(&mut log, FOUNDER, 64, Role::Writer, 5);
+    let join = join_naming(&before, BOB, invite.hash, 64);
+    assert_eq!(log.admit(&join.bytes, &key(BOB).device()), Err(MembershipError::NoSuchInvite));
+    log.insert(&join.bytes).unwrap();
+    assert_eq!(log.role(&key(BOB).device()), None);
+}
+
+#[test]
+fn only_the_joiner_hands_over_its_join() {
+    let mut log = founded();
+    let invite = invite(&mut log, FOUNDER, 65, Role::Writer, 5);
+    let join = log.join(&key(BOB), &key(65), [0; 16]).unwrap();
+    assert!(matches!(log.admit(&join.bytes, &key(CAROL).device()), Err(MembershipError::Malformed(_))));
+    let other = forged(&log, BOB, 200, &[0x80]);
+    assert!(matches!(log.admit(&other.bytes, &key(BOB).device()), Err(MembershipError::Malformed(_))));
+    assert_eq!(log.admit(&join.bytes, &key(BOB).device()), Ok(Inserted::New));
+    assert_eq!(log.admit(&join.bytes, &key(BOB).device()), Ok(Inserted::Known));
+    assert_eq!(log.admit(&invite.bytes, &key(BOB).device()), Ok(Inserted::Known));
+}
+
+#[test]
+fn an_invite_admits_as_often_as_it_allows() {
+    let mut log = founded();
+    invite(&mut log, FOUNDER, 66, Role::Writer, 2);
+    assert_eq!(join(&mut log, BOB, 66), Ok(Inserted::New));
+    // The same device once more (its store was lost) is no further use.
+    let again = log.join(&key(BOB), &key(66), [77; 16]).unwrap();
+    assert_eq!(log.admit(&again.bytes, &key(BOB).device()), Ok(Inserted::New));
+    assert_eq!(join(&mut log, CAROL, 66), Ok(Inserted::New));
+    let refused = join(&mut log, 4, 66).unwrap_err();
+    assert_eq!(refused, MembershipError::InviteUsedUp { used: 2, max: 2 });
+    assert_eq!(refused.to_string(), "this ticket has already been used (2 of 2 times)");
+    assert_eq!(log.role(&key(4).device()), None);
+}
+
+#[test]
+fn a_single_use_invite_used_on_both_sides_of_a_partition_lets_both_in() {
+    let mut left = founded();
+    invite(&mut left, FOUNDER, 67, Role::Writer, 1);
+    let mut right = left.clone();
+    assert_eq!(join(&mut left, BOB, 67), Ok(Inserted::New));
+    assert_eq!(join(&mut right, CAROL, 67), Ok(Inserted::New));
+    let (old_left, old_right) = (left.clone(), right.clone());
+    merge(&mut left, &old_right);
+    merge(&mut right, &old_left);
+    assert_eq!(left.hashes(), right.hashes());
+    assert_eq!(left.members(), right.members());
+    for who in [BOB, CAROL] {
+        assert_eq!(left.role(&key(who).device()), Some(Role::Writer));
+    }
+    assert_eq!(left.heads().len(), 2);
+    assert_eq!(join(&mut left, 4, 67), Err(MembershipError::InviteUsedUp { used: 2, max: 1 }));
+}
+
+#[test]
+fn of_two_equal_joins_all_replicas_name_the_same() {
+    let mut log = founded();
+    invite(&mut log, FOUNDER, 59, Role::Writer, 1);
+    let joins = [1, 2].map(|nonce| log.join(&key(BOB), &key(59), [nonce; 16]).unwrap());
+    let mut other = log.clone();
+    joins.iter().for_each(|join| _ = log.insert(&join.bytes).unwrap());
+    joins.iter().rev().for_each(|join| _ = other.insert(&join.bytes).unwrap());
+    assert_eq!(log.members(), other.members());
+}
+
+#[test]
+fn authority_is_that_of_the_entries_listed() {
+    let mut log = founded();
+    let before = log.heads();
+    invite(&mut log, FOUNDER, 68, Role::Writer, 1);
+    join(&mut log, BOB, 68).unwrap();
+    let role = |acl: &[EntryHash], who: u8| log.authority(acl, &key(who).device()).map(|authority| authority.role);
+    assert_eq!(role(&before, BOB), Some(None));
+    assert_eq!(role(&log.heads(), BOB), Some(Some(Role::Writer)));
+    assert_eq!(role(&before, FOUNDER), Some(Some(Role::Admin)));
+    assert_eq!(role(&[], FOUNDER), Some(None));
+    assert_eq!(role(&[before[0], EntryHash([1; 32])], FOUNDER), None);
+}
+
+#[test]
+fn an_unknown_kind_with_authority_makes_the_space_read_only() {
+    for kind in [3, 100, 127] {
+        let mut log = with_member(BOB, Role::Writer);
+        let entry = forged(&log, FOUNDER, kind, &encoded([1, 2, 3]));
+        assert_eq!(log.insert(&entry.bytes), Ok(Inserted::New));
+        assert_eq!(log.unknown_authority(), Some(kind));
+        assert!(log.hashes().contains(&entry.hash), "it is forwarded");
+        let refused = log.invite(&key(FOUNDER), key(69).device(), Role::Reader, 1, [0; 16]);
+        assert_eq!(refused, Err(MembershipError::UnknownAuthority(kind)));
+        // Others go on behind it.
+        let next = forged(&log, BOB, 200, &[0xf6]);
+        assert_eq!(log.insert(&next.bytes), Ok(Inserted::New));
+    }
+}
+
+#[test]
+fn a_role_of_a_later_version_makes_the_space_read_only() {
+    let mut log = founded();
+    let entry = forged(&log, FOUNDER, kind::INVITE, &invite_fields(70, 4));
+    assert_eq!(log.insert(&entry.bytes), Ok(Inserted::New));
+    assert_eq!(log.unknown_authority(), Some(kind::INVITE));
+}
+
+#[test]
+fn an_unknown_kind_that_informs_changes_nothing() {
+    for kind in [128, 200, 255] {
+        let mut log = with_member(BOB, Role::Writer);
+        let members = log.members();
+        let entry = forged(&log, BOB, kind, &encoded("what ever"));
+        assert_eq!(log.insert(&entry.bytes), Ok(Inserted::New));
+        assert_eq!(log.unknown_authority(), None);
+        assert_eq!(log.heads(), [entry.hash]);
+        assert_eq!(log.members(), members);
+    }
+}
+
+#[test]
+fn a_stranger_cannot_make_a_space_read_only() {
+    let mut log = with_member(BOB, Role::Writer);
+    let entry = forged(&log, CAROL, 100, &[0xf6]);
+    assert_eq!(log.insert(&entry.bytes), Ok(Inserted::New));
+    assert_eq!(log.unknown_authority(), None);
+}
+
+#[test]
+fn no_ticket_is_honoured_while_authority_is_unknown() {
+    let mut log = founded();
+    invite(&mut log, FOUNDER, 71, Role::Writer, 1);
+    let join = log.join(&key(BOB), &key(71), [0; 16]).unwrap();
+    let unknown = forged(&log, FOUNDER, 5, &[0xf6]);
+    log.insert(&unknown.bytes).unwrap();
+    assert_eq!(log.admit(&join.bytes, &key(BOB).device()), Err(MembershipError::UnknownAuthority(5)));
+    assert_eq!(log.insert(&join.bytes), Ok(Inserted::New), "from a member who admitted it");
+}
+
+#[test]
+fn unknown_fields_of_a_known_kind_are_skipped() {
+    let mut log = founded();
+    let fields = minicbor::to_vec((key(72).device(), 2u8, 1u32, ["later", "fields"])).unwrap();
+    let entry = forged(&log, FOUNDER, kind::INVITE, &fields);
+    assert_eq!(log.insert(&entry.bytes), Ok(Inserted::New));
+    assert_eq!(join(&mut log, BOB, 72), Ok(Inserted::New));
+    assert_eq!(log.role(&key(BOB).device()), Some(Role::Writer));
+}
+
+#[test]
+fn an_entry_waits_for_those_that_it_names() {
+    let log = with_member(BOB, Role::Writer);
+    let mut late = Membership::unknown(log.space());
+    let order = log.in_order(&log.hashes());
+    for hash in order.iter().rev().take(2) {
+        assert_eq!(late.insert(log.entry(hash).unwrap()), Ok(Inserted::MissingPrev));
+    }
+    assert_eq!(late.name(), None);
+    assert!(late.hashes().is_empty() && late.heads().is_empty());
+    for hash in order {
+        assert_eq!(late.insert(log.entry(&hash).unwrap()), Ok(Inserted::New));
+        assert_eq!(late.insert(log.entry(&hash).unwrap()), Ok(Inserted::Known));
+    }
+    assert_eq!(late.members(), log.members());
+}
+
+#[test]
+fn an_entry_of_another_space_is_refused() {
+    let mut log = founded();
+    let (_, mut elsewhere, genesis) = Membership::found(&key(FOUNDER), "elsewhere", [1; 16]).unwrap();
+    let invite = invite(&mut elsewhere, FOUNDER, 73, Role::Admin, 1);
+    for entry in [genesis, invite] {
+        assert!(matches!(log.insert(&entry.bytes), Err(MembershipError::Malformed(_))));
+    }
+    assert_eq!(log.hashes().len(), 1);
+}
+
+/// A body with one thing wrong, signed by the founder.
+fn broken(change: impl Fn(&mut Body<'_>)) -> Result<Inserted, MembershipError> {
+    let mut log = with_member(BOB, Role::Writer);
+    let fields = invite_fields(74, 2);
+    let (prev, depth) = log.log.tips(ENTRY_PREV_MAX, None);
+    let mut body = Body {
+        version: entry::VERSION,
+        space: Some(log.space),
+        prev: Some(prev),
+        author: key(FOUNDER).device(),
+        depth: depth + 1,
+        kind: kind::INVITE,
+        fields: Raw(&fields),
+        nonce: [0; 16],
+    };
+    change(&mut body);
+    let entry = body.sign(&key(FOUNDER));
+    let hashes = log.hashes();
+    let result = log.insert(&entry.bytes);
+    assert_eq!(log.hashes() == hashes, result != Ok(Inserted::New), "nothing is kept of what is refused");
+    result
+}
+
+#[test]
+fn malformed_entries_are_refused_with_a_reason() {
+    assert_eq!(broken(|_| {}), Ok(Inserted::New));
+    let refused = |change: fn(&mut Body<'_>), reason: &str| {
+        let error = broken(change).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error} does not contain {reason}");
+    };
+    refused(|body| body.version = 2, "version 2");
+    refused(|body| body.space = None, "names no space");
+    refused(|body| body.prev = None, "no earlier entries");
+    refused(|body| body.prev = Some(Vec::new()), "no earlier entries");
+    refused(|body| body.prev.as_mut().unwrap().push(EntryHash([0; 32])), "not in order");
+    refused(|body| body.prev = body.prev.take().map(|prev| [&prev[..], &prev[..]].concat()), "not in order");
+    refused(|body| body.prev = Some((0..17).map(|i| EntryHash([i; 32])).collect()), "17 entries, limit 16");
+    refused(|body| body.depth += 1, "depth is 4");
+    refused(|body| body.depth = u32::MAX, "depth is 4294967295");
+    refused(|body| body.author = key(BOB).device(), "signature");
+    refused(|body| body.author = DeviceId([0; 32]), "signature");
+    refused(|body| body.kind = kind::GENESIS, "fields");
+    refused(|body| body.fields = Raw(&[0x80]), "fields");
+    let weak = encoded(InviteFields { key: DeviceId([0; 32]), role: 1, max_uses: 1 });
+    let error = broken(|body| body.fields = Raw(weak.clone().leak())).unwrap_err();
+    assert!(error.to_string().contains("weak key"));
+    assert_eq!(broken(|body| body.prev = Some(Vec::from([EntryHash([7; 32])]))), Ok(Inserted::MissingPrev));
+}
+
+#[test]
+fn an_entry_has_one_form_only() {
+    // Nobody but its author can make an entry with another hash and the same meaning.
+    let mut log = founded();
+    let entry = log.invite(&key(FOUNDER), key(75).device(), Role::Reader, 1, [0; 16]).unwrap();
+    let envelope: (minicbor::bytes::ByteVec, minicbor::bytes::ByteArray<64>) = minicbor::decode(&entry.bytes).unwrap();
+    let indefinite = [&[0x9f], &entry.bytes[1..], &[0xff]].concat();
+    let longer = minicbor::to_vec((&envelope.0, &envelope.1, 1)).unwrap();
+    let trailing = [&entry.bytes[..], &[0]].concat();
+    for bytes in [indefinite, longer, trailing] {
+        assert!(matches!(log.insert(&bytes), Err(MembershipError::Malformed(_))));
+    }
+    let mut high_s = entry.bytes.clone();
+    *high_s.last_mut().unwrap() |= 0x80;
+    assert!(matches!(log.insert(&high_s), Err(MembershipError::Malformed(_))));
+    assert_eq!(log.insert(&entry.bytes), Ok(Inserted::New));
+}
+
+#[test]
+fn limits_name_value_and_limit() {
+    let mut log = founded();
+    let error = log.insert(&[0; ENTRY_BYTES_MAX + 1]).unwrap_err();
+    assert_eq!(error.to_string(), "over a limit: a membership entry is 4097 bytes, limit 4096");
+    let long = "x".repeat(SPACE_NAME_BYTES_MAX + 1);
+    let error = Membership::found(&key(1), &long, [0; 16]).unwrap_err();
+    assert_eq!(error.to_string(), "over a limit: the space's name is 129 bytes, limit 128");
+    assert!(Membership::found(&key(1), &long[1..], [0; 16]).is_ok());
+    for name in ["", "a\nb", "\u{7f}"] {
+        assert!(matches!(Membership::found(&key(1), name, [0; 16]), Err(MembershipError::Malformed(_))));
+    }
+    for uses in [0, INVITE_USES_MAX + 1] {
+        let refused = log.invite(&key(FOUNDER), key(76).device(), Role::Reader, uses, [0; 16]);
+        assert!(matches!(refused, Err(MembershipError::TooLarge(_))));
+    }
+    let refused = log.invite(&key(FOUNDER), DeviceId([0; 32]), Role::Reader, 1, [0; 16]);
+    assert!(matches!(refused, Err(MembershipError::Malformed(_))));
+}
+
+#[test]
+fn a_hundred_concurrent_joiners_can_all_write_and_invite() {
+    let mut log = founded();
+    invite(&mut log, FOUNDER, 77, Role::Admin, 100);
+    let start = log.clone();
+    for who in 100..200 {
+        let entry = start.join(&key(who), &key(77), [0; 16]).unwrap();
+        assert_eq!(log.admit(&entry.bytes, &key(who).device()), Ok(Inserted::New));
+    }
+    assert_eq!(log.heads().len(), ACL_REF_ENTRIES_MAX);
+    for who in 100..200 {
+        let device = key(who).device();
+        let acl = log.acl_ref(&device);
+        assert!(acl.len() <= ACL_REF_ENTRIES_MAX && acl.is_sorted());
+        assert_eq!(log.authority(&acl, &device).unwrap().role, Some(Role::Admin));
+        let mut log = log.clone();
+        let invite = invite(&mut log, who, 78, Role::Reader, 1);
+        assert_eq!(log.join(&key(BOB), &key(78), [0; 16]).map(|_| ()), Ok(()), "{} counts", invite.hash);
+    }
+}
+
+#[test]
+fn a_log_loads_from_the_order_on_disk() {
+    let mut log = with_member(BOB, Role::Admin);
+    invite(&mut log, BOB, 79, Role::Reader, 3);
+    join(&mut log, CAROL, 79).unwrap();
+    let rows = all(&log);
+    let loaded = Membership::load(log.space(), rows.iter().map(Vec::as_slice)).unwrap();
+    assert_eq!(loaded.hashes(), log.hashes());
+    assert_eq!(loaded.members(), log.members());
+    assert!(Membership::load(log.space(), [&rows[0][1..]]).is_err());
+    assert_eq!(Membership::load(log.space(), []).unwrap().name(), None);
+}
+
+#[test]
+fn acl_hash_is_of_a_set() {
+    let (a, b) = (EntryHash([1; 32]), EntryHash([2; 32]));
+    assert_eq!(acl_hash(&[a, b]), acl_hash(&[b, a, b]));
+    assert_ne!(acl_hash(&[a]), acl_hash(&[a, b]));
+}
+
+#[test]
+fn entries_have_these_bytes() {
+    let (space, mut log, genesis) = Membership::found(&key(FOUNDER), "orchard", [0x11; 16]).unwrap();
+    let invite = log.invite(&key(FOUNDER), key(80).device(), Role::Writer, 1, [0x22; 16]).unwrap();
+    log.insert(&invite.bytes).unwrap();
+    let join = log.join(&key(BOB), &key(80), [0x33; 16]).unwrap();
+    log.admit(&join.bytes, &key(BOB).device()).unwrap();
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+    assert_eq!(hex(&genesis.bytes), include_str!("../../../golden/membership-genesis.hex").trim_end());
+    assert_eq!(hex(&invite.bytes), include_str!("../../../golden/membership-invite.hex").trim_end());
+    assert_eq!(hex(&join.bytes), include_str!("../../../golden/membership-join.hex").trim_end());
+    let hashes = [space.0, genesis.hash.0, invite.hash.0, join.hash.0, acl_hash(&[genesis.hash, invite.hash]).0];
+    assert_eq!(
+        hashes.map(|hash| hex(&hash)).join("\n"),
+        include_str!("../../../golden/membership-hashes.hex").trim_end()
+    );
+}
+
+/// One random entry: who signs it, behind what, saying what.
+#[derive(Debug, Clone)]
+struct Step {
+    author: u8,
+    behind: Vec<Index>,
+    what: What,
+}
+
+#[derive(Debug, Clone)]
+enum What {
+    Invite {
+        ticket: u8,
+        role: u8,
+    },
+    /// By the entry at this place among the invites made so far, proven with the right ticket if `honest`.
+    Join {
+        invite: Index,
+        honest: bool,
+    },
+    Unknown(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let what = prop_oneof![
+        4 => (80..84u8, 1..=3u8).prop_map(|(ticket, role)| What::Invite { ticket, role }),
+        5 => (any::<Index>(), prop::bool::weighted(0.9)).prop_map(|(invite, honest)| What::Join { invite, honest }),
+        1 => prop_oneof![Just(3), Just(90), Just(200)].prop_map(What::Unknown),
+    ];
+    (prop_oneof![1 => Just(FOUNDER), 4 => 1..6u8], vec(any::<Index>(), 1..4), what)
+        .prop_map(|(author, behind, what)| Step { author, behind, what })
+}
+
+/// The entries of a random graph, parsed, with their bytes, and the space.
+fn graph(steps: &[Step]) -> (SpaceId, BTreeMap<EntryHash, Parsed>, BTreeMap<EntryHash, Vec<u8>>) {
+    let (space, _, genesis) = Membership::found(&key(FOUNDER), "random", [0; 16]).unwrap();
+    let mut made = Vec::from([(genesis.hash, 0)]);
+    let mut invites = Vec::new();
+    let mut parsed = BTreeMap::from([(genesis.hash, Parsed::read(&genesis.bytes, &space).unwrap())]);
+    let mut bytes = BTreeMap::from([(genesis.hash, genesis.bytes)]);
+    for (at, Step { author, behind, what }) in steps.iter().enumerate() {
+        // Mostly behind recent entries, so that the graph is deep as well as wide.
+        let recent = &made[made.len().saturating_sub(5)..];
+        let prev: BTreeMap<EntryHash, u32> = behind.iter().map(|index| *index.get(recent)).collect();
+        let depth = prev.values().max().unwrap() + 1;
+        let (kind, fields) = match what {
+            What::Invite { ticket, role } => (kind::INVITE, invite_fields(*ticket, *role)),
+            What::Unknown(kind) => (*kind, encoded(())),
+            What::Join { .. } if invites.is_empty() => (150, encoded(())),
+            What::Join { invite, honest } => {
+                let (invite, ticket) = *invite.get(&invites[invites.len().saturating_sub(4)..]);
+                let signer = key(if *honest { ticket } else { 99 });
+                let proof = signer.sign(Domain::Invite, &entry::proof_bytes(&space, &key(*author).device()));
+                (kind::JOIN, encoded(JoinFields { invite, proof }))
+            }
+        };
+        let body = Body {
+            version: entry::VERSION,
+            space: Some(space),
+            prev: Some(prev.into_keys().collect()),
+            author: key(*author).device(),
+            depth,
+            kind,
+            fields: Raw(&fields),
+            nonce: [at as u8; 16],
+        };
+        let entry = body.sign(&key(*author));
+        if let What::Invite { ticket, .. } = what {
+            invites.push((entry.hash, *ticket));
+        }
+        made.push((entry.hash, depth));
+        parsed.insert(entry.hash, Parsed::read(&entry.bytes, &space).unwrap());
+        bytes.insert(entry.hash, entry.bytes);
+    }
+    (space, parsed, bytes)
+}
+
+/// Inserts in the given order, again and again while something is missing.
+fn inserted(space: SpaceId, bytes: &[Vec<u8>]) -> Membership {
+    let mut log = Membership::unknown(space);
+    let mut open: Vec<&Vec<u8>> = bytes.iter().collect();
+    while !open.is_empty() {
+        let before = open.len();
+        open.retain(|bytes| log.insert(bytes).unwrap() == Inserted::MissingPrev);
+        assert!(open.len() < before, "every entry is there");
+    }
+    log
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_order_gives_what_the_reference_gives(
+        steps in vec(step(), 0..60),
+        shuffles in vec(vec(any::<u64>(), 61), 2),
+        acls in vec(vec(any::<Index>(), 0..4), 10),
+    ) {
+        let (space, parsed, bytes) = graph(&steps);
+        let reference = Reference::new(space, &parsed);
+        let hashes: Vec<EntryHash> = parsed.keys().copied().collect();
+        let now = reference.state(&hashes);
+        let named: BTreeSet<_> = parsed.values().flat_map(|entry| entry.prev.iter().copied()).collect();
+        let heads: Vec<_> = hashes.iter().filter(|hash| !named.contains(*hash)).copied().collect();
+        let mut members = Vec::new();
+        for shuffle in shuffles {
+            let mut order: Vec<(usize, Vec<u8>)> = bytes.values().cloned().enumerate().collect();
+            order.sort_by_key(|(at, _)| shuffle[*at]);
+            let order: Vec<Vec<u8>> = order.into_iter().map(|(_, bytes)| bytes).collect();
+            let log = inserted(space, &order);
+            prop_assert_eq!(log.hashes(), hashes.clone());
+            prop_assert_eq!(log.heads(), heads.clone());
+            prop_assert_eq!(log.unknown_authority(), reference.unknown_authority());
+            let roles: BTreeMap<_, _> = log.members().iter().map(|member| (member.device, member.role)).collect();
+            prop_assert_eq!(&roles, &now);
+            for acl in &acls {
+                let acl: Vec<EntryHash> = acl.iter().map(|index| *index.get(&hashes)).collect();
+                let state = reference.state(&acl);
+                for who in 1..7 {
+                    let device = key(who).device();
+                    let role = log.authority(&acl, &device).unwrap().role;
+                    prop_assert_eq!(role, state.get(&device).copied());
+                }
+            }
+            members.push(log.members());
+        }
+        prop_assert_eq!(&members[0], &members[1]);
+    }
+
+    #[test]
+    fn garbage_is_refused_and_kept_out(bytes in vec(any::<u8>(), 0..300)) {
+        let mut log = founded();
+        prop_assert!(log.insert(&bytes).is_err());
+        prop_assert!(log.admit(&bytes, &key(BOB).device()).is_err());
+        prop_assert_eq!(log.hashes().len(), 1);
+    }
+
+    #[test]
+    fn a_signed_body_of_garbage_is_refused_or_harmless(at in any::<Index>(), byte in any::<u8>(), cut in any::<Index>(), which in 0..3usize) {
+        // Signed well, so that everything behind the signature check is reached too.
+        let mut log = with_member(BOB, Role::Writer);
+        let hashes = log.in_order(&log.hashes());
+        let bytes = log.entry(&hashes[which]).unwrap().to_vec();
+        let envelope: (minicbor::bytes::ByteVec, minicbor::bytes::ByteArray<64>) = minicbor::decode(&bytes).unwrap();
+        let mut body = envelope.0.to_vec();
+        *at.get_mut(&mut body) = byte;
+        if byte.is_multiple_of(4) {
+            body.truncate(cut.index(body.len()));
+        }
+        let signature = key(FOUNDER).sign(Domain::Entry, &body);
+        let entry = (minicbor::bytes::ByteVec::from(body), minicbor::bytes::ByteArray::from(signature));
+        let (members, bytes) = (log.members(), minicbor::to_vec(entry).unwrap());
+        _ = log.admit(&bytes, &key(FOUNDER).device());
+        _ = log.insert(&bytes);
+        prop_assert_eq!(log.members(), members);
+    }
+}

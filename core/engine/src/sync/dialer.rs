@@ -1,0 +1,259 @@
+//! Where peers may be found, and when to dial which address again. Whether a session is wanted is asked of the caller.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::id::DeviceId;
+use crate::limits::{
+    ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, BACKOFF_EARLY_FOR, BACKOFF_MAX_EARLY, BACKOFF_MAX_LATE, BACKOFF_MIN,
+    DEVICES_REMEMBERED_MAX, DIAL_TIMEOUT,
+};
+use crate::time::{Duration, Timestamp};
+
+/// The address book and its timers.
+#[derive(Debug, Default)]
+pub struct Dialer {
+    targets: BTreeMap<String, Target>,
+}
+
+#[derive(Debug, Default)]
+struct Target {
+    /// Who answered there, or is said to.
+    peer: Option<DeviceId>,
+    /// Given by the application or a ticket: dialed whoever answers, and never forgotten.
+    permanent: bool,
+    dialing_since: Option<Timestamp>,
+    failures: u32,
+    failing_since: Option<Timestamp>,
+    next_at: Timestamp,
+    last_failure: Option<String>,
+}
+
+/// Why an address is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Too long.
+    #[error("an address of {0} bytes, limit {ADDRESS_BYTES_MAX}")]
+    TooLong(usize),
+    /// Too many.
+    #[error("{0} addresses, limit {max}", max = DEVICES_REMEMBERED_MAX * ADDRESSES_PER_DEVICE_MAX)]
+    TooMany(usize),
+}
+
+impl Dialer {
+    /// Remembers an address. For a `peer` the newest `ADDRESSES_PER_DEVICE_MAX` are kept. Says whether it is news.
+    pub fn learn(
+        &mut self,
+        address: &str,
+        peer: Option<DeviceId>,
+        permanent: bool,
+        now: Timestamp,
+    ) -> Result<bool, AddressError> {
+        if address.len() > ADDRESS_BYTES_MAX {
+            return Err(AddressError::TooLong(address.len()));
+        }
+        if let Some(target) = self.targets.get_mut(address) {
+            let news = (permanent && !target.permanent) || (peer.is_some() && target.peer != peer);
+            target.permanent |= permanent;
+            target.peer = peer.or(target.peer);
+            if news {
+                target.next_at = target.next_at.min(now);
+            }
+            return Ok(news);
+        }
+        if self.targets.len() >= DEVICES_REMEMBERED_MAX * ADDRESSES_PER_DEVICE_MAX {
+            return Err(AddressError::TooMany(self.targets.len()));
+        }
+        if let Some(peer) = peer {
+            let known: Vec<_> = self
+                .targets
+                .iter()
+                .filter(|(_, target)| target.peer == Some(peer) && !target.permanent)
+                .map(|(address, target)| (target.failures, address.clone()))
+                .collect();
+            if known.len() >= ADDRESSES_PER_DEVICE_MAX
+                && let Some((_, worst)) = known.into_iter().max()
+            {
+                self.targets.remove(&worst);
+            }
+        }
+        let target = Target { peer, permanent, next_at: now, ..Target::default() };
+        self.targets.insert(String::from(address), target);
+        Ok(true)
+    }
+
+    /// What is known of a device's addresses, those that answered first.
+    pub fn addresses(&self, peer: &DeviceId) -> Vec<String> {
+        let mut known: Vec<_> = self
+            .targets
+            .iter()
+            .filter(|(_, target)| target.peer.as_ref() == Some(peer))
+            .map(|(address, target)| (target.failures, address.clone()))
+            .collect();
+        known.sort();
+        known.into_iter().map(|(_, address)| address).take(ADDRESSES_PER_DEVICE_MAX).collect()
+    }
+
+    /// Every device of which an address is known.
+    pub fn peers(&self) -> BTreeSet<DeviceId> {
+        self.targets.values().filter_map(|target| target.peer).collect()
+    }
+
+    /// Why the last dial of a device failed.
+    pub fn last_failure(&self, peer: &DeviceId) -> Option<String> {
+        self.targets
+            .values()
+            .filter(|target| target.peer.as_ref() == Some(peer))
+            .find_map(|target| target.last_failure.clone())
+    }
+
+    /// Failures of addresses at which nobody is known yet.
+    pub fn unanswered(&self) -> Vec<(String, Option<String>)> {
+        self.targets
+            .iter()
+            .filter(|(_, target)| target.peer.is_none() && target.permanent)
+            .map(|(address, target)| (address.clone(), target.last_failure.clone()))
+            .collect()
+    }
+
+    /// A session came of dialing this address, or from this peer.
+    pub fn connected(&mut self, address: &str, peer: DeviceId, dialed: bool) {
+        if dialed && let Some(target) = self.targets.get_mut(address) {
+            target.peer = Some(peer);
+        }
+        for target in self.targets.values_mut().filter(|target| target.peer == Some(peer)) {
+            target.dialing_since = None;
+            target.last_failure = None;
+        }
+    }
+
+    /// The session was of use: begin with the shortest wait next time.
+    pub fn authenticated(&mut self, peer: &DeviceId) {
+        for target in self.targets.values_mut().filter(|target| target.peer.as_ref() == Some(peer)) {
+            target.failures = 0;
+            target.failing_since = None;
+        }
+    }
+
+    /// A session ended. Its addresses may be dialed again after the shortest wait.
+    pub fn disconnected(&mut self, peer: &DeviceId, reason: &str, now: Timestamp, jitter: u32) {
+        for target in self.targets.values_mut().filter(|target| target.peer.as_ref() == Some(peer)) {
+            target.last_failure = Some(String::from(reason));
+            target.wait(now, jitter);
+        }
+    }
+
+    /// A dial failed.
+    pub fn failed(&mut self, address: &str, reason: &str, now: Timestamp, jitter: u32) {
+        if let Some(target) = self.targets.get_mut(address) {
+            target.last_failure = Some(String::from(reason));
+            target.wait(now, jitter);
+        }
+    }
+
+    /// The address is our own: forget it.
+    pub fn forget(&mut self, address: &str) {
+        self.targets.remove(address);
+    }
+
+    /// Addresses to dial now. `wanted` says whether a session with this peer is wanted and there is none; addresses at which
+    /// nobody is known are wanted if permanent.
+    pub fn due(
+        &mut self,
+        now: Timestamp,
+        wanted: impl Fn(&DeviceId) -> bool,
+        connected: impl Fn(&DeviceId) -> bool,
+        jitter: impl Fn() -> u32,
+    ) -> Vec<(String, Option<DeviceId>)> {
+        let mut dial = Vec::new();
+        for (address, target) in &mut self.targets {
+            if target.dialing_since.is_some_and(|since| now - since >= DIAL_TIMEOUT) {
+                target.last_failure = Some(String::from("no answer"));
+                target.wait(now, jitter());
+            }
+            if target.is_wanted(&wanted, &connected) && target.dialing_since.is_none() && target.next_at <= now {
+                target.dialing_since = Some(now);
+                dial.push((address.clone(), target.peer));
+            }
+        }
+        dial
+    }
+
+    /// When [`Self::due`] has something to say next.
+    pub fn deadline(
+        &self,
+        wanted: impl Fn(&DeviceId) -> bool,
+        connected: impl Fn(&DeviceId) -> bool,
+    ) -> Option<Timestamp> {
+        self.targets
+            .values()
+            .filter(|target| target.is_wanted(&wanted, &connected))
+            .map(|target| target.dialing_since.map_or(target.next_at, |since| since + DIAL_TIMEOUT))
+            .min()
+    }
+}
+
+impl Target {
+    fn is_wanted(&self, wanted: &impl Fn(&DeviceId) -> bool, connected: &impl Fn(&DeviceId) -> bool) -> bool {
+        match &self.peer {
+            Some(peer) => !connected(peer) && (self.permanent || wanted(peer)),
+            None => self.permanent,
+        }
+    }
+
+    /// Exponential backoff with full jitter on its upper half.
+    fn wait(&mut self, now: Timestamp, jitter: u32) {
+        self.dialing_since = None;
+        let failing_since = *self.failing_since.get_or_insert(now);
+        let max = if now - failing_since < BACKOFF_EARLY_FOR { BACKOFF_MAX_EARLY } else { BACKOFF_MAX_LATE };
+        let doubled = BACKOFF_MIN.0.saturating_mul(1 << self.failures.min(20)).min(max.0);
+        self.failures = self.failures.saturating_add(1);
+        self.next_at = now + Duration(doubled / 2 + doubled / 2 * u64::from(jitter >> 16) / (1 << 16));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: DeviceId = DeviceId([1; 32]);
+
+    fn due(dialer: &mut Dialer, now: Timestamp) -> usize {
+        dialer.due(now, |_| true, |_| false, || 0).len()
+    }
+
+    #[test]
+    fn waits_grow_to_five_seconds_and_after_ten_minutes_to_sixty() {
+        let mut dialer = Dialer::default();
+        let mut now = Timestamp(0);
+        dialer.learn("a", Some(A), false, now).expect("short");
+        let mut longest = [0, 0];
+        for _ in 0..400 {
+            now = dialer.deadline(|_| true, |_| false).expect("one target");
+            assert_eq!(due(&mut dialer, now), 1);
+            assert_eq!(due(&mut dialer, now), 0, "not again while dialing");
+            dialer.failed("a", "refused", now, u32::MAX);
+            let wait = dialer.deadline(|_| true, |_| false).expect("one target") - now;
+            longest[usize::from(now.0 > BACKOFF_EARLY_FOR.0)] =
+                wait.0.max(longest[usize::from(now.0 > BACKOFF_EARLY_FOR.0)]);
+        }
+        assert!((4_900_000..=5_000_000).contains(&longest[0]), "{longest:?}");
+        assert!((59_000_000..=60_000_000).contains(&longest[1]), "{longest:?}");
+    }
+
+    #[test]
+    fn a_device_keeps_its_newest_addresses() {
+        let mut dialer = Dialer::default();
+        for i in 0..20 {
+            dialer.learn(&alloc::format!("address {i:02}"), Some(A), false, Timestamp(i)).expect("short");
+        }
+        assert_eq!(dialer.addresses(&A).len(), ADDRESSES_PER_DEVICE_MAX);
+    }
+
+    #[test]
+    fn an_overlong_address_is_refused_by_number() {
+        let error = Dialer::default().learn(&"x".repeat(300), None, true, Timestamp(0)).expect_err("300 bytes");
+        assert!(alloc::format!("{error}").contains("300 bytes, limit 256"));
+    }
+}

@@ -1,0 +1,325 @@
+//! One session with one peer: from the first hello to the list of shared spaces, and where the two stand in each of them.
+//! What follows from it for spaces and documents is the engine's to do.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::id::{DeviceId, SpaceId, StorageId};
+use crate::limits::{PRE_AUTH_TIME_MAX, ROOT_QUIET, ROOT_QUIET_MAX};
+use crate::space::Acl;
+use crate::space::auth::{Handshake, Side, Tag};
+use crate::sync::collection::Fingerprint;
+use crate::sync::lanes::Lanes;
+use crate::sync::transfer::Transfer;
+use crate::time::{Duration, Timestamp};
+use crate::wire::{Lane, Message, PROTOCOL_VERSION, SpaceIndex, wire_tags};
+
+/// While runs are being caught up, roots are compared after this much quiet.
+const ROOT_QUIET_CATCHING_UP: Duration = Duration::from_millis(20);
+/// Reconciling the same two roots again waits twice as long each time, up to this.
+const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(60);
+/// `acl_ref`s heard of and not yet needed.
+const HEARD_ACLS_MAX: usize = 1_024;
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    /// The peer, as proven by the transport.
+    pub peer: DeviceId,
+    /// We opened the stream.
+    pub opener: bool,
+    /// Where it is.
+    pub address: String,
+    /// When it opened.
+    pub opened_at: Timestamp,
+    /// How far the handshake is.
+    pub phase: Phase,
+    /// What waits to be sent and put together.
+    pub lanes: Lanes,
+    /// When the last frame came.
+    pub heard_at: Timestamp,
+    /// When the last frame went.
+    pub sent_at: Timestamp,
+    /// The shared spaces, in the order that both sides know.
+    pub shared: Vec<Shared>,
+    /// Keys the fingerprints.
+    pub salt: [u8; 32],
+    /// The peer's store and boot epoch, once told.
+    pub storage: Option<(StorageId, u64)>,
+    /// The last question for roots that is not answered, and since when.
+    pub asked: Option<(u32, Timestamp)>,
+    last_ask: u32,
+    nonce: [u8; 32],
+}
+
+/// How far a session is.
+#[derive(Debug, Clone)]
+pub enum Phase {
+    /// Waiting for the peer's hello.
+    Hello,
+    /// Waiting for the peer's tags.
+    Tags(Handshake),
+    /// Authenticated.
+    Open,
+}
+
+/// What a step of the handshake leads to.
+#[derive(Debug)]
+pub enum Step {
+    /// Say this, wait for more.
+    Say(Vec<Message>),
+    /// Say this; the peer is authenticated.
+    Authenticated(Vec<Message>),
+    /// Nothing shared: say this and end the session.
+    Stranger(Vec<Message>),
+    /// No honest peer does this.
+    Bad(String),
+}
+
+/// Fingerprints of a membership log and, for a member, of the documents.
+pub type Roots = (Fingerprint, Option<Fingerprint>);
+
+/// Where two peers stand in one shared space.
+#[derive(Debug)]
+pub struct Shared {
+    /// The space.
+    pub space: SpaceId,
+    /// What we last told of ourselves.
+    pub told: Option<Roots>,
+    /// What the peer last told of itself.
+    pub heard: Option<Roots>,
+    /// The number of the last of our questions that the peer answered.
+    pub answered: u32,
+    /// Both were told, and equal.
+    pub in_sync: bool,
+    /// What has to be sent.
+    pub transfer: Transfer,
+    /// A reconciliation was begun and roots were not equal since.
+    pub catching_up: bool,
+    /// Tell roots at this time.
+    pub tell_at: Option<Timestamp>,
+    unquiet_since: Option<Timestamp>,
+    /// Do not begin to reconcile before.
+    pub attempt_at: Timestamp,
+    attempted: Option<(Roots, Roots)>,
+    attempts: u32,
+    told_acls: BTreeMap<Lane, BTreeSet<[u8; 8]>>,
+    heard_acls: BTreeMap<[u8; 8], Acl>,
+}
+
+impl Session {
+    /// A session just opened.
+    pub fn new(peer: DeviceId, opener: bool, address: String, nonce: [u8; 32], now: Timestamp) -> Self {
+        Self {
+            peer,
+            opener,
+            address,
+            opened_at: now,
+            phase: Phase::Hello,
+            lanes: Lanes::default(),
+            heard_at: now,
+            sent_at: now,
+            shared: Vec::new(),
+            salt: [0; 32],
+            storage: None,
+            asked: None,
+            last_ask: 0,
+            nonce,
+        }
+    }
+
+    /// When an unfinished handshake is given up.
+    pub fn handshake_deadline(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Hello | Phase::Tags(_) => Some(self.opened_at + PRE_AUTH_TIME_MAX),
+            Phase::Open => None,
+        }
+    }
+
+    /// The handshake is over.
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    /// Our hello. The opener says it at once, the acceptor as an answer.
+    pub fn hello(&self) -> Message {
+        Message::Hello { version: PROTOCOL_VERSION, nonce: self.nonce.into() }
+    }
+
+    /// The peer's hello came.
+    pub fn heard_hello(
+        &mut self,
+        us: DeviceId,
+        version: u32,
+        nonce: [u8; 32],
+        spaces: &[(SpaceId, [u8; 32])],
+        filler: &mut dyn FnMut() -> Tag,
+    ) -> Step {
+        if !matches!(self.phase, Phase::Hello) {
+            return Step::Bad(String::from("a second hello"));
+        }
+        if version < PROTOCOL_VERSION {
+            return Step::Bad(alloc::format!(
+                "protocol version {version}, this program speaks {PROTOCOL_VERSION} and newer"
+            ));
+        }
+        let handshake = if self.opener {
+            Handshake { opener: us, acceptor: self.peer, opener_nonce: self.nonce, acceptor_nonce: nonce }
+        } else {
+            Handshake { opener: self.peer, acceptor: us, opener_nonce: nonce, acceptor_nonce: self.nonce }
+        };
+        let mut say = Vec::new();
+        if !self.opener {
+            say.push(self.hello());
+            say.push(tags_message(&handshake, Side::Acceptor, spaces, filler));
+        }
+        self.phase = Phase::Tags(handshake);
+        Step::Say(say)
+    }
+
+    /// The peer's tags came.
+    pub fn heard_tags(
+        &mut self,
+        tags: &[Tag],
+        spaces: &[(SpaceId, [u8; 32])],
+        filler: &mut dyn FnMut() -> Tag,
+        now: Timestamp,
+    ) -> Step {
+        let Phase::Tags(handshake) = &self.phase else {
+            return Step::Bad(String::from("tags out of place"));
+        };
+        let (ours, theirs) = if self.opener { (Side::Opener, Side::Acceptor) } else { (Side::Acceptor, Side::Opener) };
+        let shared = handshake.shared(theirs, spaces, tags);
+        let say = match ours {
+            Side::Opener => alloc::vec![tags_message(handshake, ours, spaces, filler)],
+            Side::Acceptor => Vec::new(),
+        };
+        if shared.is_empty() {
+            return Step::Stranger(say);
+        }
+        self.salt = handshake.salt();
+        self.shared = shared.into_iter().map(|space| Shared::new(space, now)).collect();
+        self.phase = Phase::Open;
+        self.lanes.authenticate();
+        Step::Authenticated(say)
+    }
+
+    /// A fresh number for a question.
+    pub fn next_ask(&mut self, now: Timestamp) -> u32 {
+        self.last_ask = self.last_ask.wrapping_add(1).max(1);
+        if self.asked.is_none() {
+            self.asked = Some((self.last_ask, now));
+        }
+        self.last_ask
+    }
+
+    /// The peer answered a question.
+    pub fn heard_answer(&mut self, answer: u32) {
+        if self.asked.is_some_and(|(ask, _)| answer >= ask) {
+            self.asked = None;
+        }
+    }
+
+    /// The shared space with this number.
+    pub fn shared_at(&mut self, index: SpaceIndex) -> Option<&mut Shared> {
+        self.shared.get_mut(index as usize)
+    }
+
+    /// Number and state of a shared space.
+    pub fn shared_in(&mut self, space: &SpaceId) -> Option<(SpaceIndex, &mut Shared)> {
+        self.shared
+            .iter_mut()
+            .enumerate()
+            .find(|(_, shared)| shared.space == *space)
+            .map(|(i, shared)| (i as u32, shared))
+    }
+}
+
+fn tags_message(
+    handshake: &Handshake,
+    side: Side,
+    spaces: &[(SpaceId, [u8; 32])],
+    filler: &mut dyn FnMut() -> Tag,
+) -> Message {
+    let keys: Vec<[u8; 32]> = spaces.iter().map(|(_, key)| *key).collect();
+    Message::Tags { tags: wire_tags(&handshake.tags(side, &keys, filler)) }
+}
+
+impl Shared {
+    fn new(space: SpaceId, now: Timestamp) -> Self {
+        Self {
+            space,
+            told: None,
+            heard: None,
+            answered: 0,
+            in_sync: false,
+            transfer: Transfer::default(),
+            catching_up: false,
+            tell_at: None,
+            unquiet_since: None,
+            attempt_at: now,
+            attempted: None,
+            attempts: 0,
+            told_acls: BTreeMap::new(),
+            heard_acls: BTreeMap::new(),
+        }
+    }
+
+    /// Our roots changed: they are told after some quiet, or at last after `ROOT_QUIET_MAX`.
+    pub fn roots_changed(&mut self, now: Timestamp) {
+        let since = *self.unquiet_since.get_or_insert(now);
+        let quiet = if self.catching_up { ROOT_QUIET_CATCHING_UP } else { ROOT_QUIET };
+        self.tell_at = Some((now + quiet).min(since + ROOT_QUIET_MAX));
+    }
+
+    /// Our roots are on their way to the peer.
+    pub fn told(&mut self, roots: Roots) {
+        self.told = Some(roots);
+        self.tell_at = None;
+        self.unquiet_since = None;
+    }
+
+    /// Notes a reconciliation of these roots and when the next may begin: at once for new roots, later and later for the same.
+    pub fn attempt(&mut self, ours: Roots, theirs: Roots, now: Timestamp) {
+        self.attempts = if self.attempted == Some((ours, theirs)) { self.attempts + 1 } else { 0 };
+        self.attempted = Some((ours, theirs));
+        let wait = Duration(ROOT_QUIET.0.saturating_mul(1 << self.attempts.min(10)).min(ATTEMPT_WAIT_MAX.0));
+        self.attempt_at = now + wait;
+        self.catching_up = true;
+    }
+
+    /// A reconciliation of exactly these roots was tried before.
+    pub fn was_attempted(&self, ours: Roots, theirs: Roots) -> bool {
+        self.attempted == Some((ours, theirs))
+    }
+
+    /// Which of these `acl_ref`s the peer was not told of on this lane. Call [`Self::told_acl`] when they are on their way.
+    pub fn knows_acl(&self, lane: Lane, short: &[u8; 8]) -> bool {
+        self.told_acls.get(&lane).is_some_and(|told| told.contains(short))
+    }
+
+    /// The peer was sent this `acl_ref` in full on this lane.
+    pub fn told_acl(&mut self, lane: Lane, short: [u8; 8]) {
+        self.told_acls.entry(lane).or_default().insert(short);
+    }
+
+    /// The peer did not know an `acl_ref`: send all in full again.
+    pub fn forget_told_acls(&mut self) {
+        self.told_acls.clear();
+    }
+
+    /// The peer sent an `acl_ref` in full.
+    pub fn heard_acl(&mut self, acl: Acl) {
+        if self.heard_acls.len() >= HEARD_ACLS_MAX {
+            // The peer is asked to send again what of it is still needed.
+            self.heard_acls.clear();
+        }
+        self.heard_acls.insert(acl.short(), acl);
+    }
+
+    /// An `acl_ref` that the peer sent in full.
+    pub fn acl(&self, short: &[u8; 8]) -> Option<&Acl> {
+        self.heard_acls.get(short)
+    }
+}

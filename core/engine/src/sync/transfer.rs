@@ -1,0 +1,148 @@
+//! What one peer lacks of one space's documents and has still to be sent: a queue of documents, each with what the peer has,
+//! and the runs read for it that do not fill a message yet.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use crate::document::record::DocumentRecord;
+use crate::id::{ActorId, DocumentId};
+use crate::limits::{RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX, TRANSFER_QUEUE_MAX};
+use crate::wire::{ActorTip, WireRun};
+
+/// Scans at once for one peer and space. Enough to keep the store busy, few enough to bound what waits in memory.
+const SCANS_MAX: usize = 4;
+
+/// What the peer has of one document: actor to last sequence number.
+pub type Have = BTreeMap<ActorId, u64>;
+
+/// The queue of one peer and space.
+#[derive(Debug, Default)]
+pub struct Transfer {
+    order: VecDeque<DocumentId>,
+    wanted: BTreeMap<DocumentId, Job>,
+    scanning: usize,
+    staged: Vec<WireRun>,
+    staged_bytes: usize,
+}
+
+/// One document to read runs of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What not to send.
+    pub have: Have,
+    /// Nothing before this operation counter is lacking.
+    pub from_lamport: u64,
+}
+
+/// How a peer's frontier of a document compares with ours.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Comparison {
+    /// What to send, if the peer lacks something.
+    pub job: Option<Job>,
+    /// We lack something that the peer has.
+    pub behind: bool,
+    /// An actor with the same last sequence number and another tip.
+    pub fork: Option<(ActorId, u64)>,
+}
+
+/// Compares a peer's frontier with ours.
+pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip]) -> Comparison {
+    let theirs: BTreeMap<ActorId, &ActorTip> = theirs.iter().map(|tip| (tip.actor, tip)).collect();
+    let mut comparison = Comparison { job: None, behind: false, fork: None };
+    let mut from_lamport = None::<u64>;
+    for (actor, proof) in &ours.frontier.actors {
+        let lacking_from = match theirs.get(actor) {
+            None => Some(proof.first_lamport),
+            Some(tip) if tip.seq < proof.header.last_seq => Some(tip.lamport),
+            Some(tip) => {
+                if tip.seq == proof.header.last_seq && *tip.tip != proof.header.tip.0[..8] {
+                    comparison.fork = Some((*actor, tip.seq));
+                }
+                None
+            }
+        };
+        if let Some(lamport) = lacking_from {
+            from_lamport = Some(from_lamport.map_or(lamport, |least| least.min(lamport)));
+        }
+    }
+    comparison.behind = theirs
+        .values()
+        .any(|tip| ours.frontier.actors.get(&tip.actor).is_none_or(|proof| proof.header.last_seq < tip.seq));
+    comparison.job = from_lamport
+        .map(|from_lamport| Job { have: theirs.values().map(|tip| (tip.actor, tip.seq)).collect(), from_lamport });
+    comparison
+}
+
+/// Our frontier as it travels.
+pub fn tips(record: &DocumentRecord) -> Vec<ActorTip> {
+    record
+        .frontier
+        .actors
+        .iter()
+        .map(|(actor, proof)| ActorTip {
+            actor: *actor,
+            seq: proof.header.last_seq,
+            lamport: proof.lamport,
+            tip: proof.header.tip.0.first_chunk::<8>().copied().expect("32 bytes begin with 8").into(),
+        })
+        .collect()
+}
+
+impl Transfer {
+    /// Queues a document. What was queued for it before is replaced. Beyond `TRANSFER_QUEUE_MAX` nothing is queued: the next
+    /// reconciliation finds it again.
+    pub fn want(&mut self, document: DocumentId, job: Job) {
+        if self.wanted.len() < TRANSFER_QUEUE_MAX && self.wanted.insert(document, job).is_none() {
+            self.order.push_back(document);
+        }
+    }
+
+    /// The next document to read, if there is one and not too much is being read already.
+    pub fn next_scan(&mut self) -> Option<(DocumentId, Job)> {
+        if self.scanning >= SCANS_MAX {
+            return None;
+        }
+        let document = self.order.pop_front()?;
+        let job = self.wanted.remove(&document)?;
+        self.scanning += 1;
+        Some((document, job))
+    }
+
+    /// A document was read to its end.
+    pub fn scan_done(&mut self) {
+        self.scanning = self.scanning.saturating_sub(1);
+    }
+
+    /// Keeps a run until there are enough for a message.
+    pub fn stage(&mut self, run: WireRun) {
+        self.staged_bytes += run.payload.len() + 160;
+        self.staged.push(run);
+    }
+
+    /// The runs of the next message: when it is full, or when nothing more is being read.
+    pub fn take_message(&mut self) -> Option<Vec<WireRun>> {
+        let full = self.staged_bytes >= RUNS_MESSAGE_BYTES || self.staged.len() >= RUNS_PER_MESSAGE_MAX;
+        let last = self.order.is_empty() && self.scanning == 0;
+        if self.staged.is_empty() || !(full || last) {
+            return None;
+        }
+        let mut bytes = 0;
+        let mut count = 0;
+        while count < self.staged.len() && count < RUNS_PER_MESSAGE_MAX {
+            let run_bytes = self.staged[count].payload.len() + 160;
+            if count > 0 && bytes + run_bytes > RUNS_MESSAGE_BYTES {
+                break;
+            }
+            bytes += run_bytes;
+            count += 1;
+        }
+        self.staged_bytes -= bytes;
+        let rest = self.staged.split_off(count);
+        Some(core::mem::replace(&mut self.staged, rest))
+    }
+
+    /// Nothing is queued, being read, or staged.
+    pub fn is_idle(&self) -> bool {
+        self.order.is_empty() && self.scanning == 0 && self.staged.is_empty()
+    }
+}

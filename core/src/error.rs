@@ -1,0 +1,64 @@
+//! What may go wrong while a replica is opened. What may go wrong later is the engine's vocabulary
+//! ([`crate::CommandError`], [`crate::DocumentError`]).
+
+use std::path::PathBuf;
+
+pub use anabranch_net::AddressError;
+pub use anabranch_store::OpenError as StoreProblem;
+
+/// A replica could not be opened. Nothing was changed, except that a directory may have been made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The directory cannot be made, read or written.
+    #[error("cannot use the directory {}: {reason}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// For people to read, with what to do next.
+        reason: String,
+    },
+    /// The device's key cannot be read, or is readable by others.
+    #[error("cannot use the identity {}: {reason}", path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// For people to read, with what to do next.
+        reason: String,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreProblem),
+    /// An address to listen on or to dial is not one.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// An address cannot be listened on: most often the port is in use.
+    #[error(
+        "cannot listen on {address}: {reason}; give an address of this machine and a port that is not in use (0 is any free one)"
+    )]
+    Listen {
+        /// The address asked for.
+        address: String,
+        /// For people to read.
+        reason: String,
+    },
+    /// An address to dial was not accepted: there are too many, for example.
+    #[error("cannot dial {address}: {reason}")]
+    Dial {
+        /// The address asked for.
+        address: String,
+        /// For people to read.
+        reason: String,
+    },
+    /// The operating system gave no thread, no randomness, or the like.
+    #[error("cannot start: {0}")]
+    System(String),
+}
+
+/// The replica takes no more work: it was shut down, or its store failed. What was saved is safe; open it again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the replica has stopped: {reason}")]
+pub struct Stopped {
+    /// Why.
+    pub reason: String,
+}
