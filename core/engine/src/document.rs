@@ -142,7 +142,7 @@ pub struct OpenWork {
     /// Every stored run of the document, in any order.
     pub runs: Vec<Run>,
     /// Tips that were being applied when an earlier process died (see [`Guard`]). If it is one, that run is refused now and
-    /// whenever it comes; if there are more, each is applied alone.
+    /// whenever it comes; if there are more, they are applied in small groups.
     pub poisoned: Vec<ChangeHash>,
 }
 
@@ -233,9 +233,9 @@ impl Document {
 
     /// Takes note of the slot of a process that died, as [`OpenWork::poisoned`] does for a document that is opened.
     pub fn suspect(&mut self, tips: &[ChangeHash]) {
-        let Suspects { guilty, alone } = Suspects::from_slot(tips);
+        let Suspects { guilty, apart } = Suspects::from_slot(tips);
         self.suspects.guilty.extend(guilty);
-        self.suspects.alone.extend(alone);
+        self.suspects.apart.extend(apart);
     }
 
     /// Runs `f` on an [`Edit`] and keeps what it did as one local change; says whether there was anything to keep. If `f`
@@ -497,10 +497,10 @@ impl Document {
         merge::reapply(merged, meanwhile, live.device, &slot, guard).map(Some)
     }
 
-    /// What was applied alone and did no harm was not what killed the process.
+    /// What was applied and did no harm was not what killed the process.
     fn clear_suspicion(&mut self, outcome: &Outcome) {
         for candidate in &outcome.accepted {
-            self.suspects.alone.remove(&candidate.run.header.tip);
+            self.suspects.apart.remove(&candidate.run.header.tip);
         }
     }
 
