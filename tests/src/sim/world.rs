@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_engine::document::work::WorkDone;
 use anabranch_engine::id::DeviceId;
-use anabranch_engine::{Engine, Event as Told, Input, Output, storage};
+use anabranch_engine::{CommandError, CommandId, Engine, Event as Told, Input, Output, Reply};
 
 use super::checkers::Registry;
 use super::dice::{Dice, Stream};
@@ -46,6 +46,8 @@ pub struct World {
     pub(super) cut: BTreeMap<(usize, usize), u32>,
     pub(super) network: NetworkOptions,
     pub(super) spaces: Vec<Space>,
+    /// Answers that stories asked for.
+    pub(super) answers: BTreeMap<(usize, CommandId), Result<Reply, CommandError>>,
     /// A story in which joiners are refused on purpose.
     pub expects_refusals: bool,
     pub(super) dice: AllDice,
@@ -123,6 +125,7 @@ impl World {
             cut: BTreeMap::new(),
             network,
             spaces: Vec::new(),
+            answers: BTreeMap::new(),
             expects_refusals: false,
             dice,
             options,
@@ -322,8 +325,8 @@ impl World {
                 }
             }
             Told::MembersChanged { .. } | Told::SpaceJoined { .. } => {}
-            Told::PeerDisconnected { .. } => self.stats.stalls += 1,
-            Told::DocumentChanged { .. }
+            Told::PeerDisconnected { .. }
+            | Told::DocumentChanged { .. }
             | Told::FeedGrew { .. }
             | Told::PeerConnected { .. }
             | Told::Listening { .. }
@@ -416,5 +419,3 @@ impl World {
     }
 }
 
-/// A reply of the store, for [`Input::Stored`].
-pub(super) type StoreReply = storage::Reply;
