@@ -281,7 +281,8 @@ impl World {
     pub(super) fn close(&mut self, replica: usize, id: SessionId, reason: String) {
         let (connection, end) = (id.0 / 2, (id.0 % 2) as usize);
         let latency = self.latency();
-        let Some(found) = self.connections.get_mut(&connection).filter(|found| found.ends[end].replica == replica) else {
+        let Some(found) = self.connections.get_mut(&connection).filter(|found| found.ends[end].replica == replica)
+        else {
             return;
         };
         if found.ends[end].state != EndState::Open {

@@ -291,7 +291,8 @@ mod tests {
         for seed in 0..500 {
             let options = Options::small(seed);
             let faults = &options.faults;
-            let losses = options.network.frames.drop + options.network.frames.duplicate + options.network.frames.reorder;
+            let losses =
+                options.network.frames.drop + options.network.frames.duplicate + options.network.frames.reorder;
             let planned = faults.splits + faults.one_way + faults.flaps + faults.resets + faults.crashes;
             assert!(planned > 0 || losses > 0, "{options:?}");
             assert!(options.replicas >= options.late + 2, "{options:?}");

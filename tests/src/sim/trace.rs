@@ -26,7 +26,9 @@ impl Trace {
     pub fn input(&mut self, at: u64, replica: usize, input: &Input) {
         self.begin(at, replica, b'i');
         match input {
-            Input::Command(id, command) => self.put(&[b"command", &id.0.to_be_bytes(), format!("{command:?}").as_bytes()]),
+            Input::Command(id, command) => {
+                self.put(&[b"command", &id.0.to_be_bytes(), format!("{command:?}").as_bytes()]);
+            }
             Input::Timeout => self.put(&[b"timeout"]),
             Input::SessionOpened { session, peer, opener, address } => {
                 self.put(&[b"opened", &session.0.to_be_bytes(), &peer.0, &[u8::from(*opener)], address.as_bytes()]);
@@ -108,11 +110,6 @@ impl Trace {
         self.begin(at, replica.unwrap_or(usize::MAX), b'n');
         self.put(&[text.as_bytes()]);
         self.line(at, replica, text);
-    }
-
-    /// Whether lines are kept, so that a caller need not make them.
-    pub fn keeps_lines(&self) -> bool {
-        self.lines.is_some()
     }
 
     /// The hash of all that was noted.

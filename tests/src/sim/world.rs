@@ -93,7 +93,7 @@ pub(super) enum Happening {
     /// Frames flow again between these.
     Mend { pairs: Vec<(usize, usize)> },
     /// An application gives up waiting.
-    Forget { replica: usize, process: u64, command: anabranch_engine::CommandId },
+    Forget { replica: usize, process: u64, command: CommandId },
     /// For a tampered world: a connection is reset, again and again.
     Restless,
 }
@@ -157,7 +157,11 @@ impl World {
             self.now = at;
             self.stats.events += 1;
             if self.stats.events > EVENTS_MAX {
-                self.fail(Kind::Liveness, "events", format!("more than {EVENTS_MAX} events: something goes on for ever"));
+                self.fail(
+                    Kind::Liveness,
+                    "events",
+                    format!("more than {EVENTS_MAX} events: something goes on for ever"),
+                );
                 return;
             }
             self.happen(happening);
@@ -406,9 +410,7 @@ impl World {
     }
 
     fn perform(&mut self, step: &Step) {
-        if self.trace.keeps_lines() {
-            self.trace.note(self.now, None, &format!("{:?}", step.act));
-        }
+        self.trace.note(self.now, None, &format!("{:?}", step.act));
         if matches!(self.options.tamper, Tamper::Panics) && self.now > self.options.chaos / 2 {
             panic!("a tampered world panics");
         }
@@ -418,4 +420,3 @@ impl World {
         self.act(&step.act, step.salt);
     }
 }
-
