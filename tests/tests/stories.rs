@@ -83,13 +83,13 @@ fn a_readers_edit_is_refused_and_nothing_leaves() {
     story.wait(60);
 
     let before = story.json(rita, minutes);
-    let sent = story.world.engine(rita.0).unwrap().counters().data_frames_out;
+    let sent = story.world.engine(rita.0).unwrap().counters().data_messages_out;
     let refused = story.try_edit(rita, minutes, |edit| Ok(edit.set("/text", "not so")?));
     assert!(matches!(&refused, Err(DocumentError::NotAWriter(_))), "{refused:?}");
     assert_eq!(refused.unwrap_err().to_string(), "this device is a reader in the space, a writer is needed");
     story.wait(60);
     assert_eq!(story.json(rita, minutes), before);
-    assert_eq!(story.world.engine(rita.0).unwrap().counters().data_frames_out, sent);
+    assert_eq!(story.world.engine(rita.0).unwrap().counters().data_messages_out, sent);
 
     // Everything else goes on.
     story.edit(alice, minutes, |edit| Ok(edit.set("/text", "decided again")?));
@@ -288,8 +288,10 @@ fn a_refused_edit_leaves_nothing_behind() {
     story.edit(alice, note, |edit| Ok(edit.set("/a", 1)?));
     story.agree();
     let (space, document) = note;
-    let engine = story.world.engine(alice.0).unwrap();
-    let result: Result<_, DocumentError> = engine.edit(Default::default(), &space, &document, |edit| {
+    let at = story.world.now;
+    let process = story.world.replicas[alice.0].process.as_mut().unwrap();
+    let now = process.clock.read(at);
+    let result: Result<_, DocumentError> = process.engine.edit(now, &space, &document, |edit| {
         {
             edit.set("/b", 2)?;
             edit.set("/list/0/x", 3)

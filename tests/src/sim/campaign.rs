@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::backtrace::Backtrace;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -115,7 +115,9 @@ pub fn run_caught_with(options: Options, plan: Plan, trace: Trace) -> Report {
     ERRORS.with_borrow_mut(Vec::clear);
     PANIC.take();
     let seed = options.seed;
+    CATCHING.set(true);
     let result = catch_unwind(AssertUnwindSafe(|| run_with(options, plan, trace)));
+    CATCHING.set(false);
     let failed = |kind, checker, text| Failure { kind, checker, at: 0, text };
     let mut report = result.unwrap_or_else(|panic| {
         let text = PANIC.take().unwrap_or_else(|| panic_text(&*panic));
@@ -143,6 +145,8 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> String {
 
 thread_local! {
     static ERRORS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    /// A seed runs on this thread: its panics are its own affair.
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -152,15 +156,14 @@ pub fn listen() {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            let simulated = std::thread::current().name().is_none_or(|name| name != "main");
+            if !CATCHING.get() {
+                return before(info);
+            }
             let trace = Backtrace::force_capture().to_string();
             // The frames of the panic itself and of the runtime say nothing.
-            let frames: Vec<&str> =
-                trace.lines().filter(|line| line.contains("anabranch") || line.contains("at ./")).collect();
+            let ours = |line: &&str| line.contains("anabranch") || line.contains("automerge") || line.contains("redb");
+            let frames: Vec<&str> = trace.lines().filter(ours).take(40).collect();
             PANIC.set(Some(format!("{info}\n{}", frames.join("\n"))));
-            if !simulated {
-                before(info);
-            }
         }));
         // Where a test has its own subscriber, errors are not seen; nobody has one here.
         let _ = tracing::subscriber::set_global_default(Errors);

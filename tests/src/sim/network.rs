@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anabranch_engine::id::DeviceId;
 use anabranch_engine::limits::FRAME_BYTES_MAX;
+use anabranch_engine::wire::{Lane, frame_lane};
 use anabranch_engine::{Input, SessionId};
 
 use super::options::Tamper;
@@ -76,11 +77,6 @@ pub fn address_of(replica: usize) -> String {
 /// The name of one end of a connection.
 fn session(connection: u64, end: usize) -> SessionId {
     SessionId(connection * 2 + end as u64)
-}
-
-/// The lane that a frame travels on is live.
-fn is_live(_bytes: &[u8]) -> bool {
-    false // the engine does not say yet
 }
 
 impl World {
@@ -178,7 +174,7 @@ impl World {
         let losses = self.network.frames;
         let latency = self.latency();
         let dice = &mut self.dice.network;
-        let live_lost = self.network.lose_live && is_live(&bytes);
+        let live_lost = self.network.lose_live && frame_lane(&bytes) == Some(Lane::Live);
         let dropped = dice.permille(losses.drop);
         let copies = if dice.permille(losses.duplicate) { 2 } else { 1 };
         let disordered = dice.permille(losses.reorder);

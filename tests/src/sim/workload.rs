@@ -397,6 +397,7 @@ impl World {
                 let stopped = matches!(error, DocumentError::Stopped(_)) && self.replicas[replica].disk_failed;
                 match error {
                     DocumentError::NotAWriter(_) if !may_write => self.stats.refused_edits += 1,
+                    DocumentError::Busy(_) => {}
                     _ if stopped => {}
                     error => self.fail(Kind::Safety, "edits", format!("#{replica}: an edit was refused: {error}")),
                 }

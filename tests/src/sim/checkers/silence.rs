@@ -2,7 +2,7 @@
 
 use crate::sim::world::World;
 
-/// What everyone has sent so far that was not a keep-alive: per replica its process, frames and hints.
+/// What everyone has said so far that was not a keep-alive: per replica its process, messages and hints.
 pub type Said = Vec<(u64, u64, u64)>;
 
 /// Counts.
@@ -11,7 +11,7 @@ pub fn said(world: &World) -> Said {
         .replicas
         .iter()
         .map(|replica| match &replica.process {
-            Some(process) => (process.number, process.engine.counters().data_frames_out, process.gossip.published),
+            Some(process) => (process.number, process.engine.counters().data_messages_out, process.gossip.published),
             None => (0, 0, 0),
         })
         .collect()
@@ -24,8 +24,8 @@ pub fn said(world: &World) -> Said {
 pub fn silent(before: &Said, after: &Said) -> Result<(), String> {
     for (replica, (before, after)) in before.iter().zip(after).enumerate() {
         if before != after {
-            let (frames, hints) = (after.1.saturating_sub(before.1), after.2.saturating_sub(before.2));
-            return Err(format!("#{replica} sent {frames} frames that are not keep-alives and {hints} hints"));
+            let (messages, hints) = (after.1.saturating_sub(before.1), after.2.saturating_sub(before.2));
+            return Err(format!("#{replica} sent {messages} messages that are not keep-alives and {hints} hints"));
         }
     }
     Ok(())
@@ -39,7 +39,7 @@ mod tests {
     fn one_frame_or_one_hint_breaks_the_silence() {
         let before = vec![(1, 10, 2), (2, 20, 2)];
         assert_eq!(silent(&before, &before.clone()), Ok(()));
-        assert!(silent(&before, &vec![(1, 10, 2), (2, 21, 2)]).unwrap_err().contains("#1 sent 1 frames"));
+        assert!(silent(&before, &vec![(1, 10, 2), (2, 21, 2)]).unwrap_err().contains("#1 sent 1 messages"));
         assert!(silent(&before, &vec![(1, 10, 3), (2, 20, 2)]).unwrap_err().contains("and 1 hints"));
     }
 }
