@@ -14,12 +14,29 @@ pub struct SimGuard(Arc<Mutex<State>>);
 struct State {
     slot: Option<Slot>,
     panics: Vec<String>,
+    doomed: bool,
+    dead: bool,
 }
 
 impl SimGuard {
     /// What was being applied, if it did not come to an end.
     pub fn slot(&self) -> Option<Slot> {
         self.state(|state| state.slot.clone())
+    }
+
+    /// The process dies in the middle of the next thing that is applied.
+    pub fn doom(&self) {
+        self.state(|state| state.doomed = true);
+    }
+
+    /// It does not, after all.
+    pub fn spare(&self) {
+        self.state(|state| state.doomed = false);
+    }
+
+    /// The process has died: nothing that it did since counts.
+    pub fn is_dead(&self) -> bool {
+        self.state(|state| state.dead)
     }
 
     /// Panics since the last call.
@@ -34,9 +51,15 @@ impl SimGuard {
 
 impl Guard for SimGuard {
     fn run(&self, slot: &Slot, f: &mut dyn FnMut()) -> Result<(), Panicked> {
-        self.state(|state| state.slot = Some(slot.clone()));
+        self.state(|state| {
+            // What a dead process goes on to do leaves no trace.
+            if !state.dead {
+                state.slot = Some(slot.clone());
+                state.dead = state.doomed;
+            }
+        });
         let result = catch_unwind(AssertUnwindSafe(f));
-        self.state(|state| state.slot = None);
+        self.state(|state| state.slot = state.slot.take().filter(|_| state.dead));
         result.map_err(|panic| {
             let text = super::campaign::panic_text(&*panic);
             self.state(|state| state.panics.push(text.clone()));
@@ -59,5 +82,18 @@ mod tests {
         assert_eq!(guard.slot(), None);
         assert_eq!(guard.take_panics(), ["as planned"]);
         assert!(guard.take_panics().is_empty());
+    }
+
+    #[test]
+    fn a_doomed_process_leaves_its_slot() {
+        let guard = SimGuard::default();
+        let slot = |n| Slot { space: SpaceId([1; 32]), document: DocumentId([n; 16]), tips: Vec::new() };
+        guard.doom();
+        assert!(!guard.is_dead());
+        for n in 1..3 {
+            assert!(guard.run(&slot(n), &mut || ()).is_ok());
+            assert!(guard.is_dead());
+            assert_eq!(guard.slot(), Some(slot(1)));
+        }
     }
 }

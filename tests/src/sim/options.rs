@@ -122,6 +122,8 @@ pub struct FaultOptions {
     pub power_cuts: u64,
     /// Of a hundred crashes, how many happen while a store request is executed.
     pub mid_request: u64,
+    /// Of a hundred of the others, how many happen while runs are merged.
+    pub while_applying: u64,
     /// A disk is full once.
     pub full_disks: usize,
 }
@@ -185,6 +187,7 @@ impl Options {
                 crashes: few(&mut dice, crashing, 4),
                 power_cuts: dice.between(0, 100),
                 mid_request: dice.between(0, 60),
+                while_applying: dice.between(0, 40),
                 full_disks: usize::from(dice.percent(8)),
             },
             tamper: Tamper::Nothing,

@@ -82,6 +82,9 @@ fn heal(world: &mut World) {
     world.mend_all();
     for replica in 0..world.replicas.len() {
         world.replicas[replica].doomed = None;
+        if let Some(process) = &world.replicas[replica].process {
+            process.guard.spare();
+        }
         if world.replicas[replica].process.is_none() {
             world.start(replica);
         }

@@ -67,6 +67,8 @@ pub enum Crash {
     PowerCut,
     /// The power goes while the store executes a request.
     MidRequest,
+    /// Killed while runs from a peer are merged.
+    WhileApplying,
 }
 
 /// The plan of a seed.
@@ -124,6 +126,8 @@ impl Plan {
         for _ in 0..options.faults.crashes {
             let how = if dice.percent(options.faults.mid_request) {
                 Crash::MidRequest
+            } else if dice.percent(options.faults.while_applying) {
+                Crash::WhileApplying
             } else if dice.percent(options.faults.power_cuts) {
                 Crash::PowerCut
             } else {

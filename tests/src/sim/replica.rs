@@ -35,6 +35,8 @@ pub struct Replica {
     pub disk_failed: bool,
     /// The power goes in the middle of its next commit, for that long.
     pub(super) doomed: Option<u64>,
+    /// How long it is away if it dies while it applies something.
+    pub(super) doomed_applying: u64,
     identity: [u8; 32],
     engine_seed: Option<[u8; 32]>,
     slot: Option<Slot>,
@@ -124,6 +126,7 @@ impl World {
             listens,
             disk_failed: false,
             doomed: None,
+            doomed_applying: 0,
             identity,
             engine_seed: None,
             slot: None,
@@ -230,12 +233,15 @@ impl World {
             self.fail_mid_request(replica);
         }
         let seed = self.dice.disk.any();
-        self.abandon_connections(replica, how != Crash::Kill);
+        self.abandon_connections(replica, matches!(how, Crash::PowerCut | Crash::MidRequest));
         let there = &mut self.replicas[replica];
         let lies = self.options.tamper == Tamper::LyingDisks;
         match how {
-            Crash::Kill => {
-                self.stats.kills += 1;
+            Crash::Kill | Crash::WhileApplying => {
+                match how {
+                    Crash::Kill => self.stats.kills += 1,
+                    _ => self.stats.kills_applying += 1,
+                }
                 there.disk = as_left_by_a_kill(&there.disk);
                 there.disk.lie_about_sync(lies);
             }

@@ -42,6 +42,8 @@ stats! {
     power_cuts => "power cuts",
     /// Power cuts in the middle of a store request.
     cuts_mid_request => "power cuts mid request",
+    /// Kills while runs are merged.
+    kills_applying => "kills while applying",
     /// Disks that were full.
     full_disks => "full disks",
     /// Cuts of the network, one-way ones too.
@@ -86,6 +88,7 @@ impl Stats {
         self.kills
             + self.power_cuts
             + self.cuts_mid_request
+            + self.kills_applying
             + self.full_disks
             + self.partitions
             + self.resets

@@ -254,6 +254,12 @@ impl World {
                 }
             }
             Act::Crash { replica, how: Crash::MidRequest, down } => self.replicas[*replica].doomed = Some(*down),
+            Act::Crash { replica, how: Crash::WhileApplying, down } => {
+                self.replicas[*replica].doomed_applying = *down;
+                if let Some(process) = &self.replicas[*replica].process {
+                    process.guard.doom();
+                }
+            }
             Act::Crash { replica, how, down } => self.crash(*replica, *how, *down),
             Act::Cut { pairs, length } => self.cut(pairs, *length),
             Act::Reset(a, b) => self.reset(*a, *b),

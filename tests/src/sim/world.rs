@@ -247,7 +247,11 @@ impl World {
         for count in 0.. {
             // Executing an output may end the process.
             let Some(process) = self.process(replica, number) else { return };
-            let Some(output) = process.engine.poll_output() else { break };
+            let output = process.engine.poll_output();
+            if process.guard.is_dead() {
+                return self.die_applying(replica);
+            }
+            let Some(output) = output else { break };
             self.trace.output(self.now, replica, &output);
             self.execute(replica, number, output);
             if count >= OUTPUTS_PER_TURN_MAX {
@@ -288,11 +292,20 @@ impl World {
             Output::Work(work) => {
                 let Some(process) = self.process(replica, number) else { return };
                 let done = Box::new(work.run(&process.guard));
+                if process.guard.is_dead() {
+                    return self.die_applying(replica);
+                }
                 self.stats.work += 1;
                 let after = self.dice.disk.heavy(200, 20_000, 50, 2_000_000);
                 self.schedule(after, Happening::Worked { replica, process: number, done });
             }
         }
+    }
+
+    /// The process died in the middle of something: what it wants done since is never heard of.
+    fn die_applying(&mut self, replica: usize) {
+        let down = self.replicas[replica].doomed_applying;
+        self.crash(replica, plan::Crash::WhileApplying, down);
     }
 
     fn told(&mut self, replica: usize, number: u64, event: Told) {
