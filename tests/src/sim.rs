@@ -41,8 +41,8 @@ pub const SECONDS: u64 = 1_000_000;
 pub const CONVERGE_WITHIN: u64 = 600 * SECONDS;
 /// How long replicas that agree are watched for idle talk.
 pub const SILENCE: u64 = 120 * SECONDS;
-/// Events of one seed before it counts as endless. Measured: small seeds need 2,000 to 60,000.
-pub const EVENTS_MAX: u64 = 3_000_000;
+/// Events of one seed before it counts as endless. Measured: small seeds need 500 to 30,000.
+pub const EVENTS_MAX: u64 = 500_000;
 /// Outputs of one turn before it counts as endless.
 pub const OUTPUTS_PER_TURN_MAX: usize = 200_000;
 

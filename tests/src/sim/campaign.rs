@@ -131,8 +131,11 @@ pub fn run_caught_with(options: Options, plan: Plan, trace: Trace) -> Report {
         }
     });
     let errors = ERRORS.with_borrow_mut(std::mem::take);
-    if let (None, Some(error)) = (&report.failure, errors.into_iter().next()) {
-        report.failure = Some(failed(Kind::Safety, "no logged error", error));
+    if let Some(error) = errors.into_iter().next_back() {
+        match &mut report.failure {
+            Some(failure) => failure.text.push_str(&format!(" (and logged: {error})")),
+            None => report.failure = Some(failed(Kind::Safety, "no logged error", error)),
+        }
     }
     report
 }
@@ -193,7 +196,11 @@ impl Subscriber for Errors {
     fn event(&self, event: &Event<'_>) {
         let mut text = Words(String::new());
         event.record(&mut text);
-        ERRORS.with_borrow_mut(|errors| errors.push(format!("{}:{}", event.metadata().target(), text.0)));
+        ERRORS.with_borrow_mut(|errors| {
+            // One is enough to fail; the last is nearest to whatever else goes wrong.
+            errors.clear();
+            errors.push(format!("{}:{}", event.metadata().target(), text.0));
+        });
     }
 
     fn enter(&self, _: &span::Id) {}

@@ -63,7 +63,7 @@ pub struct Process {
     /// The greatest seq seen in the feed.
     pub feed_seen: u64,
     pub(super) guard: SimGuard,
-    pub(super) wake: Option<u64>,
+    pub(super) wake: Option<(u64, &'static str)>,
     commands_made: u64,
     events: u64,
 }

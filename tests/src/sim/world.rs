@@ -264,11 +264,11 @@ impl World {
         let now = self.now;
         let Some(process) = self.process(replica, number) else { return };
         let panics = process.guard.take_panics();
-        let deadline = process.engine.poll_timeout().map(|(at, _)| process.clock.world_time(at).max(now));
-        if let Some(at) = deadline
-            && process.wake.is_none_or(|wake| at < wake)
+        let deadline = process.engine.poll_timeout().map(|(at, why)| (process.clock.world_time(at).max(now), why));
+        if let Some((at, why)) = deadline
+            && process.wake.is_none_or(|(wake, _)| at < wake)
         {
-            process.wake = Some(at);
+            process.wake = Some((at, why));
             self.schedule_at(at, Happening::Wake { replica, process: number });
         }
         if let Some(text) = panics.into_iter().next() {
@@ -370,10 +370,10 @@ impl World {
             Happening::Wake { replica, process } => {
                 let now = self.now;
                 let Some(running) = self.process(replica, process) else { return };
-                if running.wake != Some(now) {
+                let Some((_, why)) = running.wake.take_if(|(wake, _)| *wake == now) else {
                     return; // an earlier deadline came up meanwhile and has been served
-                }
-                running.wake = None;
+                };
+                self.trace.note(now, Some(replica), why);
                 self.feed(replica, Input::Timeout);
             }
             Happening::Knock { replica, process, address, peer } => self.knock(replica, process, address, peer),

@@ -532,9 +532,8 @@ impl Engine {
             .values()
             .flat_map(|session| {
                 let shared = session.shared.iter().flat_map(|shared| {
-                    let attempt =
-                        (shared.catching_up && !shared.in_sync).then_some((shared.attempt_at, "reconcile again"));
-                    [shared.tell_at.map(|at| (at, "tell roots")), attempt]
+                    let retry = shared.retry_at().map(|at| (at, "reconcile again"));
+                    [shared.tell_at.map(|at| (at, "tell roots")), retry]
                 });
                 [
                     session.handshake_deadline().map(|at| (at, "authentication")),
