@@ -1,1 +1,3 @@
-//! .
+//! What proves Anabranch: the simulator and what the process tests and benches share.
+
+pub mod sim;
