@@ -1,1 +1,3 @@
-//! .
+//! What the tests share: the benches.
+
+pub mod bench;
