@@ -208,7 +208,7 @@ fn modules_are_files_beside_their_folder() {
 fn long_files_give_a_reason() {
     let long: Vec<String> = sources()
         .into_iter()
-        .filter(|(name, _)| LONG_FILES.iter().all(|(listed, _)| listed != name))
+        .filter(|(name, _)| LONG_FILES.iter().all(|(listed, _)| listed != name) && !name.ends_with("/tests.rs"))
         .map(|(name, text)| (name, code(&text).lines().filter(|line| !line.trim().is_empty()).count()))
         .filter(|(_, lines)| *lines > CODE_LINES_MAX)
         .map(|(name, lines)| format!("{name}: {lines} lines of code, limit {CODE_LINES_MAX}"))
