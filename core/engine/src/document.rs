@@ -2,23 +2,80 @@
 //! other document, no peer and no engine, so that a copy of it can be handed to a worker.
 
 use alloc::boxed::Box;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::gate::{Guard, Refusal};
+use automerge as am;
+
+use crate::gate::envelope::Candidate;
+use crate::gate::{Guard, Refusal, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
+use crate::keys::SIGNATURE_LEN;
+use crate::limits::{INLINE_BATCH_BYTES_MAX, INLINE_OPS_MAX, POISONED_REMEMBERED_MAX, RUN_BYTES_MAX, RUN_CHANGES_MAX};
 use crate::run::{Run, RunHeader, UnsignedRun};
 
 pub mod edit;
+pub(crate) mod history;
+pub mod import;
+mod inbox;
+mod json;
+mod merge;
+pub mod patch;
+pub mod path;
+mod read;
 pub mod record;
 pub mod view;
 pub mod work;
 
 pub use edit::{Edit, EditError};
-pub use view::View;
+pub use patch::{Patch, PatchAction};
+pub use path::{IntoPath, Path, PathError};
+pub use serde_json::Value as Json;
+pub use view::{ChangeInfo, Conflict, View};
+
+use edit::Cache;
+use history::{Change, History};
+use inbox::{Inbox, Taken};
+use merge::{Merger, Outcome, Suspects, Trust};
 
 /// One document in memory.
-pub struct Document {}
+pub struct Document {
+    space: SpaceId,
+    id: DocumentId,
+    history: History,
+    cache: Cache,
+    /// The actor that local changes are made under, from the first one of this process on.
+    live: Option<Live>,
+    tail: Tail,
+    /// The hashes of signed changes that no other signed change depends on.
+    signed_heads: BTreeSet<ChangeHash>,
+    inbox: Inbox,
+    suspects: Suspects,
+    merging: bool,
+    /// Local changes made since the running merge took its copy.
+    meanwhile: Vec<am::Change>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    actor: ActorId,
+    device: DeviceId,
+}
+
+/// Local changes that no run has taken yet. They are taken out of automerge not one by one but when a run is wanted, or a
+/// merge begins: taking each out as it is made would cost a third of making it.
+#[derive(Debug, Default)]
+struct Tail {
+    /// Taken out.
+    harvested: VecDeque<Change>,
+    harvested_bytes: usize,
+    /// Not taken out: about how many bytes they are. Zero if there are none.
+    pending_bytes: usize,
+    /// All that is not at or below these is not taken out yet.
+    base: Vec<am::ChangeHash>,
+}
 
 /// What a document needs to know to make a local change.
 #[derive(Clone, Copy, Debug)]
@@ -55,13 +112,25 @@ pub enum Settle {
     Work(Box<MergeWork>),
 }
 
-/// A merge on a clone. [`MergeWork::run`] may be called on any thread.
+/// A merge on a copy. [`MergeWork::run`] may be called on any thread.
 #[derive(Debug)]
-pub struct MergeWork {}
+pub struct MergeWork {
+    space: SpaceId,
+    document: DocumentId,
+    history: History,
+    suspects: Suspects,
+    candidates: Vec<Candidate>,
+    /// What was decided on arrival.
+    refused: Vec<(RunHeader, Refusal)>,
+    known: usize,
+}
 
 /// A finished merge.
 #[derive(Debug)]
-pub struct Merged {}
+pub struct Merged {
+    history: History,
+    outcome: Outcome,
+}
 
 /// Builds a document from its stored runs. May be called on any thread.
 #[derive(Debug)]
@@ -72,38 +141,101 @@ pub struct OpenWork {
     pub id: DocumentId,
     /// Every stored run of the document, in any order.
     pub runs: Vec<Run>,
-    /// Tips that were being applied when an earlier process died (see [`Guard`]): those runs are refused.
+    /// Tips that were being applied when an earlier process died (see [`Guard`]). If it is one, that run is refused now and
+    /// whenever it comes; if there are more, each is applied alone.
     pub poisoned: Vec<ChangeHash>,
 }
 
 impl core::fmt::Debug for Document {
-    fn fmt(&self, _f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        todo!()
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Document")
+            .field("id", &self.id)
+            .field("changes", &self.history.change_count())
+            .field("operations", &self.history.ops())
+            .field("unsigned_bytes", &self.unsigned_bytes())
+            .field("inbox_bytes", &self.inbox.bytes())
+            .field("orphan_bytes", &self.inbox.orphan_bytes())
+            .field("merging", &self.merging)
+            .finish_non_exhaustive()
     }
 }
 
 impl OpenWork {
     /// Builds the document. Stored runs have passed the gate before and carry the store's checksum, so they are parsed and
-    /// applied in one batch; a run that nevertheless does not fit is an error that names it.
+    /// applied in one batch.
+    ///
+    /// # Errors
+    /// Names a run that nevertheless does not fit. Poisoned runs, and what depends on them, are left out without an error.
     pub fn run(self, guard: &dyn Guard) -> Result<Document, String> {
-        let _ = guard;
-        todo!()
+        let Self { space, id, runs, poisoned } = self;
+        let mut document = Document::empty(space, id);
+        document.suspects = Suspects::from_slot(&poisoned);
+        let mut candidates = Vec::with_capacity(runs.len());
+        for run in runs {
+            let name = name(&run.header);
+            candidates.push(Candidate::new(run).map_err(|refusal| format!("{name}: {refusal}"))?);
+        }
+        let mut merger = Merger::new(space, id, Trust::Store, &document.suspects, guard);
+        let history = merger.merge(History::default(), candidates);
+        let mut outcome = merger.outcome;
+        for (header, refusal) in &outcome.refused {
+            if *refusal != Refusal::Poisoned {
+                return Err(format!("{}: {refusal}", name(header)));
+            }
+        }
+        if outcome.refused.is_empty()
+            && let Some((candidate, missing)) = outcome.waiting.first()
+        {
+            let missing = missing.map_or_else(|| String::from("what it depends on"), |hash| format!("{hash}"));
+            return Err(format!("{}: it needs {missing}, which is not stored", name(&candidate.run.header)));
+        }
+        document.clear_suspicion(&outcome);
+        document.inbox.keep_waiting(core::mem::take(&mut outcome.waiting));
+        document.adopt(history);
+        document.signed_heads = document.history.heads().into_iter().collect();
+        Ok(document)
     }
 }
 
+fn name(header: &RunHeader) -> String {
+    format!("run {}..{} of actor {} with tip {}", header.first_seq, header.last_seq, header.actor, header.tip)
+}
+
 impl MergeWork {
-    /// Applies the batch to the clone.
+    /// Merges the batch into a copy.
     pub fn run(self, guard: &dyn Guard) -> Merged {
-        let _ = guard;
-        todo!()
+        let Self { space, document, history, suspects, candidates, refused, known } = self;
+        let mut merger = Merger::new(space, document, Trust::Peer, &suspects, guard);
+        merger.outcome.refused = refused;
+        merger.outcome.known = known;
+        let history = merger.merge(history, candidates);
+        Merged { history, outcome: merger.outcome }
     }
 }
 
 impl Document {
     /// A document without history.
     pub fn empty(space: SpaceId, id: DocumentId) -> Self {
-        let _ = (space, id);
-        todo!()
+        Self {
+            space,
+            id,
+            history: History::default(),
+            cache: Cache::default(),
+            live: None,
+            tail: Tail::default(),
+            signed_heads: BTreeSet::new(),
+            inbox: Inbox::default(),
+            suspects: Suspects::default(),
+            merging: false,
+            meanwhile: Vec::new(),
+        }
+    }
+
+    /// Takes note of the slot of a process that died, as [`OpenWork::poisoned`] does for a document that is opened.
+    pub fn suspect(&mut self, tips: &[ChangeHash]) {
+        let Suspects { guilty, alone } = Suspects::from_slot(tips);
+        self.suspects.guilty.extend(guilty);
+        self.suspects.alone.extend(alone);
     }
 
     /// Runs `f` on an [`Edit`] and keeps what it did as one local change; says whether there was anything to keep. If `f`
@@ -113,81 +245,261 @@ impl Document {
         author: Author,
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<(T, bool), E> {
-        let _ = (author, f);
-        todo!()
+        let live = self.live.unwrap_or(Live { actor: author.fresh_actor, device: author.device });
+        let (value, committed) = self.history.edit(live.actor, live.device, author.wall_s, &mut self.cache, f)?;
+        if let Some(committed) = committed {
+            self.live = Some(live);
+            self.tail.pending_bytes += committed.bytes;
+        }
+        Ok((value, committed.is_some()))
     }
 
-    /// Raw bytes of local changes that no run has taken yet.
+    /// Makes a local change that was recorded ([`Self::last_local_change`]), as if `edit` had made it now.
+    ///
+    /// # Errors
+    /// It is refused as one from a peer would be. The document is unchanged.
+    pub fn apply_local(&mut self, device: DeviceId, bytes: &[u8], guard: &dyn Guard) -> Result<(), Refusal> {
+        let found = crate::gate::payload_tip(bytes)?;
+        if self.live.is_some_and(|live| live.actor != found.actor) && found.first_seq != 1 {
+            return Err(Refusal::Misfit(format!("actor {} is not the one that writes here", found.actor)));
+        }
+        let header = RunHeader {
+            space: self.space,
+            document: self.id,
+            acl: crate::id::AclHash([0; 32]),
+            device,
+            actor: found.actor,
+            first_seq: found.first_seq,
+            last_seq: found.last_seq,
+            tip: found.tip,
+            signature: [0; SIGNATURE_LEN],
+        };
+        let candidate = Candidate::new(Run { header, payload: bytes.to_vec() })?;
+        self.harvest();
+        let mut merger = Merger::new(self.space, self.id, Trust::Peer, &self.suspects, guard);
+        let history = merger.merge(self.history.clone(), alloc::vec![candidate]);
+        let outcome = merger.outcome;
+        if let Some((_, refusal)) = outcome.refused.into_iter().next() {
+            return Err(refusal);
+        }
+        if let Some((_, missing)) = outcome.waiting.into_iter().next() {
+            let missing = missing.map_or_else(String::new, |hash| format!(": {hash}"));
+            return Err(Refusal::Misfit(format!("what it depends on is not here{missing}")));
+        }
+        let new = history.since(&self.tail.base);
+        self.adopt(history);
+        self.keep_harvested(new);
+        self.live = Some(Live { actor: found.actor, device });
+        Ok(())
+    }
+
+    /// The raw bytes of the last local change, to be recorded.
+    pub fn last_local_change(&self) -> Option<Vec<u8>> {
+        self.history.last_local_change()
+    }
+
+    /// Raw bytes of local changes that no run has taken yet; an estimate for the newest, never zero if there are any.
     pub fn unsigned_bytes(&self) -> usize {
-        todo!()
+        self.tail.harvested_bytes + self.tail.pending_bytes
     }
 
     /// Takes the local changes for signing; `None` if there are none. At most `RUN_CHANGES_MAX` changes and
     /// `RUN_BYTES_MAX` bytes at a time: call until `None`.
     pub fn take_unsigned(&mut self) -> Option<UnsignedRun> {
-        todo!()
+        self.harvest();
+        let first = self.tail.harvested.front()?;
+        let (actor, first_seq) = (first.actor()?, first.seq());
+        let mut run = UnsignedRun { actor, first_seq, last_seq: 0, tip: first.hash(), payload: Vec::new() };
+        while let Some(change) = self.tail.harvested.front() {
+            let count = change.seq().checked_sub(first_seq);
+            let full = !run.payload.is_empty() && run.payload.len() + change.bytes().len() > RUN_BYTES_MAX;
+            if change.actor() != Some(actor) || full || count.is_none_or(|count| count >= RUN_CHANGES_MAX) {
+                break;
+            }
+            run.last_seq = change.seq();
+            run.tip = change.hash();
+            run.payload.extend_from_slice(change.bytes());
+            advance(&mut self.signed_heads, change.deps(), change.hash());
+            self.tail.harvested_bytes -= change.bytes().len();
+            self.tail.harvested.pop_front();
+        }
+        Some(run)
     }
 
     /// Takes a verified run (gate stages 1 to 5 passed) into the inbox.
     pub fn receive(&mut self, run: Run) {
-        let _ = run;
-        todo!()
+        self.inbox.put(run);
     }
 
     /// Bytes waiting in the inbox, orphans not counted.
     pub fn inbox_bytes(&self) -> usize {
-        todo!()
+        self.inbox.bytes()
     }
 
     /// Bytes of runs that wait for what they depend on.
     pub fn orphan_bytes(&self) -> usize {
-        todo!()
+        self.inbox.orphan_bytes()
     }
 
     /// Applies the inbox, or begins to. While a merge runs this does nothing (`Settled::default()`), and edits and
     /// `receive` go on.
     pub fn settle(&mut self, guard: &dyn Guard) -> Settle {
-        let _ = guard;
-        todo!()
+        if self.merging || self.inbox.is_empty() {
+            return Settle::Done(Settled::default());
+        }
+        self.harvest();
+        self.retire_if_cloned();
+        let heavy = self.history.ops() > INLINE_OPS_MAX || self.inbox.bytes() > INLINE_BATCH_BYTES_MAX;
+        let Taken { candidates, refused, known } = self.inbox.take();
+        let heavy = heavy && !candidates.is_empty();
+        let work = MergeWork {
+            space: self.space,
+            document: self.id,
+            history: self.history.clone(),
+            suspects: self.suspects.clone(),
+            candidates,
+            refused,
+            known,
+        };
+        self.merging = true;
+        if heavy {
+            return Settle::Work(Box::new(work));
+        }
+        let merged = work.run(guard);
+        Settle::Done(self.finish_merge(merged, guard))
     }
 
-    /// Swaps in the merged clone, with the local changes made meanwhile.
+    /// Swaps in the merged copy, with the local changes made meanwhile.
     pub fn finish_merge(&mut self, merged: Merged, guard: &dyn Guard) -> Settled {
-        let _ = (merged, guard);
-        todo!()
+        let Merged { mut history, mut outcome } = merged;
+        self.harvest();
+        self.merging = false;
+        let meanwhile = core::mem::take(&mut self.meanwhile);
+        if !outcome.accepted.is_empty() {
+            match self.carry_over(&history, &meanwhile, guard) {
+                Ok(None) => {}
+                Ok(Some(both)) => history = both,
+                Err(reason) => {
+                    tracing::warn!(document = %self.id, reason, "a merge did not go together with local changes");
+                    for candidate in core::mem::take(&mut outcome.accepted) {
+                        self.inbox.put_back(candidate);
+                    }
+                }
+            }
+        }
+        if !outcome.accepted.is_empty() {
+            self.adopt(history);
+            for (hash, deps) in core::mem::take(&mut outcome.applied) {
+                advance(&mut self.signed_heads, deps, hash);
+            }
+        }
+        for (header, refusal) in &outcome.refused {
+            if *refusal == Refusal::Poisoned && self.suspects.guilty.len() < POISONED_REMEMBERED_MAX {
+                self.suspects.guilty.insert(header.tip);
+            }
+        }
+        self.clear_suspicion(&outcome);
+        let waiting = outcome.waiting.len();
+        let evicted = self.inbox.keep_waiting(core::mem::take(&mut outcome.waiting));
+        let accepted = core::mem::take(&mut outcome.accepted).into_iter().map(|candidate| candidate.run).collect();
+        Settled { accepted, refused: outcome.refused, known: outcome.known, waiting, evicted }
     }
 
     /// A merge is running.
     pub fn is_busy(&self) -> bool {
-        todo!()
+        self.merging
     }
 
     /// The hashes that nothing depends on, sorted; local unsigned changes included.
     pub fn heads(&self) -> Vec<ChangeHash> {
-        todo!()
+        self.history.heads()
+    }
+
+    /// The hashes of signed changes that no other signed change depends on, sorted: what peers and the store may know of.
+    pub fn signed_heads(&self) -> Vec<ChangeHash> {
+        self.signed_heads.iter().copied().collect()
     }
 
     /// Last applied sequence number and tip of an actor.
     pub fn tip(&self, actor: &ActorId) -> Option<(u64, ChangeHash)> {
-        let _ = actor;
-        todo!()
+        self.history.tip(actor)
     }
 
     /// The hash of one applied change, by actor and sequence number.
     pub fn change_hash(&self, actor: &ActorId, seq: u64) -> Option<ChangeHash> {
-        let _ = (actor, seq);
-        todo!()
+        self.history.hash_of(actor, seq)
+    }
+
+    /// Operations held, in memory and in the store.
+    pub fn ops(&self) -> u64 {
+        self.history.ops()
     }
 
     /// A read-only view of the present.
     pub fn view(&self) -> View<'_> {
-        todo!()
+        View::now(&self.history)
     }
 
     /// A read-only view of the past, or an error that names the first of `heads` that is not known here.
     pub fn view_at(&self, heads: &[ChangeHash]) -> Result<View<'_>, UnknownHeads> {
-        let _ = heads;
-        todo!()
+        View::at(&self.history, heads)
+    }
+
+    /// Takes the local changes out of automerge that have not been taken out yet.
+    fn harvest(&mut self) {
+        if self.tail.pending_bytes > 0 {
+            self.tail.pending_bytes = 0;
+            let new = self.history.since(&self.tail.base);
+            self.keep_harvested(new);
+        }
+    }
+
+    fn keep_harvested(&mut self, new: Vec<Change>) {
+        for change in new {
+            if self.merging {
+                self.meanwhile.push(change.0.clone());
+            }
+            self.tail.harvested_bytes += change.bytes().len();
+            self.tail.harvested.push_back(change);
+        }
+        self.tail.base = self.history.automerge().get_heads();
+    }
+
+    /// A run of our own device under our live actor that we have not made: this process is a copy of another one, and the two
+    /// would go on numbering their changes alike. From now on we write under another actor.
+    fn retire_if_cloned(&mut self) {
+        if let Some(live) = self.live {
+            let last = self.history.tip(&live.actor).map_or(0, |(seq, _)| seq);
+            if self.inbox.has_beyond(&live.actor, last, &live.device) {
+                self.live = None;
+            }
+        }
+    }
+
+    /// The merged history with the local changes made since the merge took its copy; `None` if there are none.
+    fn carry_over(
+        &self,
+        merged: &History,
+        meanwhile: &[am::Change],
+        guard: &dyn Guard,
+    ) -> Result<Option<History>, String> {
+        let (Some(last), Some(live)) = (meanwhile.last(), self.live) else { return Ok(None) };
+        let slot = Slot { space: self.space, document: self.id, tips: alloc::vec![ChangeHash(last.hash().0)] };
+        merge::reapply(merged, meanwhile, live.device, &slot, guard).map(Some)
+    }
+
+    /// What was applied alone and did no harm was not what killed the process.
+    fn clear_suspicion(&mut self, outcome: &Outcome) {
+        for candidate in &outcome.accepted {
+            self.suspects.alone.remove(&candidate.run.header.tip);
+        }
+    }
+
+    /// Goes on with another copy of the history, in which every local change has been harvested.
+    fn adopt(&mut self, history: History) {
+        self.history = history;
+        self.cache.clear();
+        self.tail.base = self.history.automerge().get_heads();
     }
 }
 
@@ -196,6 +508,16 @@ impl Document {
 #[error("change {0} is not in this document")]
 pub struct UnknownHeads(pub ChangeHash);
 
-impl Document {
-    pub fn apply_local(&mut self, _author: Author, _bytes: &[u8]) -> Result<(), EditError> { todo!() }
+/// Moves heads on by one change.
+fn advance(heads: &mut BTreeSet<ChangeHash>, deps: impl IntoIterator<Item = ChangeHash>, hash: ChangeHash) {
+    for dep in deps {
+        heads.remove(&dep);
+    }
+    heads.insert(hash);
 }
+
+const _: () = {
+    const fn may_be_shared<T: Send + Sync>() {}
+    may_be_shared::<Document>();
+    may_be_shared::<MergeWork>();
+};

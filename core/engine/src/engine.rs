@@ -20,8 +20,7 @@ use crate::space::membership::Member;
 use crate::space::roles::Role;
 use crate::space::{Record, Space};
 use crate::storage::{
-    self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, Request, ScanId, Table, document_key,
-    feed_key,
+    self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
 };
 use crate::sync::dialer::Dialer;
 use crate::sync::session::Session;
@@ -73,8 +72,8 @@ pub struct Engine {
     listening: Vec<String>,
     /// Runs that broke the merge before, by tip.
     poisoned: BTreeSet<ChangeHash>,
-    /// Documents among whose runs such a one is.
-    suspects: BTreeSet<DocumentKey>,
+    /// Documents among whose runs such a one is, and the tips in question.
+    suspects: BTreeMap<DocumentKey, Vec<ChangeHash>>,
 
     scans: BTreeMap<ScanId, Scan>,
     last_scan: u64,
@@ -234,7 +233,7 @@ impl Engine {
             feed_seq: loaded.feed_seq,
             listening: Vec::new(),
             poisoned,
-            suspects: BTreeSet::new(),
+            suspects: BTreeMap::new(),
             scans: BTreeMap::new(),
             last_scan: 0,
             waits: BTreeMap::new(),
@@ -293,7 +292,7 @@ impl Engine {
                 self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), Vec::new());
             }
             _ => {
-                self.suspects.insert((slot.space, slot.document));
+                self.suspects.insert((slot.space, slot.document), slot.tips);
             }
         }
     }
@@ -394,9 +393,10 @@ impl Engine {
     /// A recorded local change, replayed.
     fn local_change(&mut self, key: DocumentKey, bytes: &[u8]) {
         let result = self.may_edit(&key.0).map_err(|error| error.to_string()).and_then(|author| {
+            let guard = self.guard.clone();
             let document = self.residents.get_mut(&key).and_then(Resident::live_mut);
             let document = document.ok_or_else(|| DocumentError::NotOpen(key.1).to_string())?;
-            document.apply_local(author, bytes).map_err(|error| error.to_string())
+            document.apply_local(author.device, bytes, &*guard).map_err(|error| error.to_string())
         });
         match result {
             Ok(()) => self.edited(key),
@@ -429,7 +429,11 @@ impl Engine {
         for id in core::mem::take(&mut self.to_flush) {
             self.flush(id);
             // What was held back by a full lane can go on.
-            if self.sessions.get(&id).is_some_and(|session| session.shared.iter().any(|shared| !shared.transfer.is_idle())) {
+            if self
+                .sessions
+                .get(&id)
+                .is_some_and(|session| session.shared.iter().any(|shared| !shared.transfer.is_idle()))
+            {
                 self.pump(id);
                 self.flush(id);
             }
@@ -491,7 +495,7 @@ impl Engine {
             record.signed.frontier.accept(proof);
         }
         record.signed.heads = heads;
-        self.commits.put(Table::Documents, document_key(&key.0, &key.1), record.signed.to_bytes());
+        self.commits.put(Table::Documents, document_key(&key.0, &key.1), record.signed.encode_stored());
         if record.feed_seq != 0 {
             self.commits.remove(Table::Feed, feed_key(record.feed_seq));
         }

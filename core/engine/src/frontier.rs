@@ -1,4 +1,4 @@
-//! A document's frontier: for each actor its last run. At once the version vector and the proof of authorship.
+//! A document's frontier: for each actor its newest run. At once the version vector and the proof of authorship.
 
 use alloc::collections::BTreeMap;
 
@@ -38,5 +38,37 @@ impl Frontier {
                 known.first_lamport = first_lamport;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{AclHash, ChangeHash, DeviceId, DocumentId, SpaceId};
+    use crate::keys::SIGNATURE_LEN;
+
+    fn proof(first_seq: u64, last_seq: u64) -> Proof {
+        let header = RunHeader {
+            space: SpaceId([1; 32]),
+            document: DocumentId([2; 16]),
+            acl: AclHash([3; 32]),
+            device: DeviceId([4; 32]),
+            actor: ActorId([7; 16]),
+            first_seq,
+            last_seq,
+            tip: ChangeHash([5; 32]),
+            signature: [6; SIGNATURE_LEN],
+        };
+        Proof { header, first_lamport: first_seq * 10, lamport: last_seq * 10 }
+    }
+
+    #[test]
+    fn a_frontier_only_grows_and_knows_where_it_begins() {
+        let mut frontier = Frontier::default();
+        for (first, last) in [(4, 5), (1, 3), (6, 6), (4, 5)] {
+            frontier.accept(proof(first, last));
+        }
+        let held = &frontier.actors[&ActorId([7; 16])];
+        assert_eq!((held.header.last_seq, held.first_lamport, held.lamport), (6, 10, 60));
     }
 }

@@ -1,10 +1,23 @@
 //! What stands between bytes from a peer and automerge: stages in order, cheapest first.
+//!
+//! 1 frame length and rates, 2 what is known already: the session's business. 3 the author's role, 4 the form of the bytes
+//! ([`inspector`]), 5 the signature: [`inspect`], without the document. 6 how the changes fit into the history
+//! (`envelope`), 7 whether they are encoded the one right way (`canonical`), 9 applying them under the [`Guard`]: when the
+//! document settles its inbox. Stage 8, whether each operation is one that an honest replica could have made, has its place
+//! between 7 and 9.
 
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 
-use crate::id::{ChangeHash, DocumentId, SpaceId};
+use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
+use crate::keys::{self, Domain};
+use crate::limits::{RUN_BYTES_MAX, RUN_CHANGES_MAX};
 use crate::run::Run;
 use crate::space::roles::Role;
+
+pub(crate) mod canonical;
+pub(crate) mod envelope;
+pub mod inspector;
 
 /// Why a run was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,17 +85,72 @@ pub trait Guard: Send + Sync {
 }
 
 /// Stages 3 to 5: everything that can be said of a run without its document. The payload is inspected without allocation
-/// (`inspector`), the tip is computed from it and compared with the header, the role and the signature are checked.
+/// (`inspector`), what it holds is compared with the header, the role and the signature are checked.
 pub fn inspect(run: &Run, authority: Authority) -> Result<(), Refusal> {
-    let _ = (run, authority);
-    todo!()
+    let header = &run.header;
+    match authority.role {
+        Some(role) if role.can_write() => {}
+        role => {
+            let role = if role.is_some() { "a reader" } else { "not a member" };
+            return Err(Refusal::NotAWriter { device: header.device.to_string(), role });
+        }
+    }
+    let found = payload_tip(&run.payload)?;
+    let differs = |what: &str| Err(Refusal::Malformed(format!("the header's {what} is not the payload's")));
+    if found.actor != header.actor {
+        return differs("actor");
+    }
+    if found.first_seq != header.first_seq || found.last_seq != header.last_seq {
+        return differs("range of sequence numbers");
+    }
+    if found.tip != header.tip {
+        return differs("tip");
+    }
+    if !keys::verify(&header.device, Domain::Run, &header.signed_bytes(), &header.signature) {
+        return Err(Refusal::BadSignature);
+    }
+    Ok(())
 }
 
-/// The tip and last sequence number that a payload ends with, found without allocation: what a wire run leaves out of its
-/// header. Checks stage 4 on the way.
+/// What a payload holds, found without allocation: what a wire run leaves out of its header. Checks stage 4 on the way:
+/// every change well formed and within the limits, all of one actor, numbered without gaps.
 pub fn payload_tip(payload: &[u8]) -> Result<PayloadTip, Refusal> {
-    let _ = payload;
-    todo!()
+    if payload.len() > RUN_BYTES_MAX {
+        return Err(Refusal::TooLarge(format!("a run of {} bytes, limit {RUN_BYTES_MAX}", payload.len())));
+    }
+    let mut found: Option<PayloadTip> = None;
+    for chunk in chunks(payload) {
+        let chunk = chunk?;
+        let next = match &found {
+            None => PayloadTip {
+                changes: 1,
+                actor: chunk.actor,
+                first_seq: chunk.seq,
+                last_seq: chunk.seq,
+                tip: chunk.hash,
+                first_lamport: chunk.max_op(),
+                lamport: chunk.max_op(),
+            },
+            Some(before) if chunk.actor != before.actor => {
+                return Err(Refusal::Malformed("a run has changes of two actors".to_string()));
+            }
+            Some(before) if chunk.seq != before.last_seq + 1 => {
+                return Err(Refusal::Malformed(format!("change {} follows change {}", chunk.seq, before.last_seq)));
+            }
+            Some(before) if before.changes >= RUN_CHANGES_MAX => {
+                return Err(Refusal::TooLarge(format!("a run has more than {RUN_CHANGES_MAX} changes")));
+            }
+            Some(before) => PayloadTip {
+                changes: before.changes + 1,
+                last_seq: chunk.seq,
+                tip: chunk.hash,
+                lamport: chunk.max_op(),
+                ..*before
+            },
+        };
+        found = Some(next);
+    }
+    found.ok_or_else(|| Refusal::Malformed("a run without changes".to_string()))
 }
 
 /// What [`payload_tip`] found.
@@ -90,6 +158,10 @@ pub fn payload_tip(payload: &[u8]) -> Result<PayloadTip, Refusal> {
 pub struct PayloadTip {
     /// Number of changes.
     pub changes: u64,
+    /// Whose they are.
+    pub actor: ActorId,
+    /// Sequence number of the first.
+    pub first_seq: u64,
     /// Sequence number of the last.
     pub last_seq: u64,
     /// Its hash.
@@ -98,4 +170,17 @@ pub struct PayloadTip {
     pub first_lamport: u64,
     /// Greatest operation counter of the last change.
     pub lamport: u64,
+}
+
+/// The changes of a payload one after the other; ends after the first that is malformed.
+pub fn chunks(payload: &[u8]) -> impl Iterator<Item = Result<inspector::Chunk<'_>, Refusal>> {
+    let mut rest = payload;
+    core::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let chunk = inspector::inspect(rest);
+        rest = chunk.as_ref().map_or(&[], |chunk| &rest[chunk.length..]);
+        Some(chunk)
+    })
 }

@@ -77,8 +77,18 @@ pub const DEVICES_REMEMBERED_MAX: usize = 4096;
 
 /// One automerge change, raw.
 pub const CHANGE_BYTES_MAX: usize = 1024 * 1024;
-/// Operations in one change, counted from its run-length headers before anything is allocated.
-pub const CHANGE_OPS_MAX: u64 = 100_000;
+/// Operations in one change, counted from its run-length headers before anything is allocated. A whole book chapter pasted
+/// or imported is one change with an operation for each character, so it is not smaller. Measured: automerge takes 2.1 s and
+/// 454 MiB for a million.
+pub const CHANGE_OPS_MAX: u64 = 200_000;
+/// Operations that the operations of one change say they replace, in all: with the values in conflict there may be several
+/// for each.
+pub const CHANGE_PREDECESSORS_MAX: u64 = 1_000_000;
+/// Bytes of keys in one change after run-length decoding. A thousand bytes can stand for a gigabyte.
+pub const CHANGE_EXPANDED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Greatest first value and step of a counter, either way. With `DOCUMENT_OPS_MAX` steps the sum stays within 64 bits
+/// (automerge's own addition panics beyond).
+pub const COUNTER_STEP_MAX: u64 = 1 << 38;
 /// Changes in one run.
 pub const RUN_CHANGES_MAX: u64 = 1_024;
 /// Raw bytes of one run. One change of the largest size fits.
@@ -87,8 +97,8 @@ pub const RUN_BYTES_MAX: usize = CHANGE_BYTES_MAX + 64 * 1024;
 pub const VALUE_BYTES_MAX: usize = 256 * 1024;
 /// A map key.
 pub const KEY_BYTES_MAX: usize = 1024;
-/// Dependencies of one change.
-pub const CHANGE_DEPS_MAX: usize = 64;
+/// Dependencies of one change. A local change depends on all heads, so a document with more cannot be edited.
+pub const CHANGE_DEPS_MAX: usize = 1_024;
 /// Greatest operation counter; automerge's own is 32 bits and panics at its end.
 pub const OP_COUNTER_MAX: u64 = (1 << 31) - 1;
 /// Operations in one document.
@@ -108,6 +118,8 @@ pub const ORPHAN_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const UNSIGNED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Runs remembered because they broke the merge.
 pub const POISONED_MAX: usize = 1_024;
+/// Tips of runs that broke the merge, remembered for one document while it is in memory.
+pub const POISONED_REMEMBERED_MAX: usize = 1_024;
 /// A merge into a document with more operations than this is handed to a worker. Measured: applying costs about 0.1 us
 /// for each operation held, so below it a turn stays under a millisecond.
 pub const INLINE_OPS_MAX: u64 = 5_000;

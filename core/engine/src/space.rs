@@ -175,9 +175,13 @@ impl Space {
         if self.current_acl.short() == *short { Some(&self.current_acl) } else { self.acls.get(short) }
     }
 
-    /// Keeps an `acl_ref` that an accepted run stands on; says whether it is new and so has to be stored.
+    /// Keeps an `acl_ref` that a good run stands on; says whether it is new and so has to be stored.
     pub fn keep_acl(&mut self, acl: &Acl) -> bool {
-        self.acls.insert(acl.short(), acl.clone()).is_none()
+        let news = !self.acls.contains_key(&acl.short());
+        if news {
+            self.acls.insert(acl.short(), acl.clone());
+        }
+        news
     }
 
     /// Sets a document's record and its place in the set.
@@ -200,7 +204,12 @@ impl Space {
 
     /// The devices of all members but us.
     pub fn others(&self) -> BTreeSet<DeviceId> {
-        self.membership.members().into_iter().map(|member| member.device).filter(|member| *member != self.device).collect()
+        self.membership
+            .members()
+            .into_iter()
+            .map(|member| member.device)
+            .filter(|member| *member != self.device)
+            .collect()
     }
 }
 

@@ -427,3 +427,170 @@ pub fn wire_fingerprint(fingerprint: Fingerprint) -> ByteArray<8> {
 pub fn wire_tags(tags: &[Tag]) -> Vec<ByteArray<16>> {
     tags.iter().map(|tag| ByteArray::from(*tag)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use data_encoding::HEXLOWER;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sync::hint::Hint;
+    use crate::wire::frame::to_frames;
+
+    /// One of each, with every optional field present somewhere.
+    fn samples() -> Vec<(&'static str, Message)> {
+        let (document, actor) = (DocumentId([0xd0; 16]), ActorId([0xac; 16]));
+        let prefix = Prefix::new(&[0xab; 16], 3);
+        let payload = ByteVec::from(vec![1, 2, 3]);
+        let run = WireRun {
+            document,
+            actor,
+            first_seq: 7,
+            acl: [0xa1; 8].into(),
+            signature: [0x51; 64].into(),
+            payload,
+            device: None,
+        };
+        let forwarded = WireRun { device: Some(DeviceId([0xde; 32])), first_seq: 300, ..run.clone() };
+        let tip = ActorTip { actor, seq: 5, lamport: 1_000, tip: [0x71; 8].into() };
+        vec![
+            ("hello", Message::Hello { version: 1, nonce: [0x0e; 32].into() }),
+            ("tags", Message::Tags { tags: vec![[0x7a; 16].into(); 2] }),
+            (
+                "greeting",
+                Message::Greeting {
+                    storage: StorageId([0x50; 16]),
+                    epoch: 3,
+                    addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+                },
+            ),
+            (
+                "roots",
+                Message::Roots {
+                    ask: 1,
+                    answer: 0,
+                    spaces: vec![
+                        SpaceRoots { space: 0, members: [1; 8].into(), documents: Some([2; 8].into()) },
+                        SpaceRoots { space: 1, members: [1; 8].into(), documents: None },
+                    ],
+                },
+            ),
+            (
+                "nodes",
+                Message::Nodes {
+                    space: 0,
+                    level: Level::Documents,
+                    nodes: vec![Node { prefix, fingerprint: [3; 8].into() }],
+                },
+            ),
+            (
+                "items",
+                Message::Items {
+                    space: 0,
+                    level: Level::Members,
+                    ranges: vec![Range {
+                        prefix,
+                        items: vec![Item { key: [4; 16].into(), fingerprint: [5; 8].into() }],
+                    }],
+                },
+            ),
+            ("want entries", Message::WantEntries { space: 2, keys: vec![[6; 16].into()] }),
+            ("entries", Message::Entries { space: 2, entries: vec![vec![0xe0, 0xe1].into()] }),
+            (
+                "frontiers",
+                Message::Frontiers {
+                    space: 0,
+                    documents: vec![DocumentFrontier { document, actors: vec![tip], reply: true }],
+                },
+            ),
+            ("runs", Message::Runs { space: 0, acls: vec![vec![EntryHash([0xe7; 32])]], runs: vec![run, forwarded] }),
+            (
+                "refused",
+                Message::Refused {
+                    space: 0,
+                    document,
+                    actor,
+                    first_seq: 7,
+                    code: RefusalCode::Fork,
+                    detail: "fork".into(),
+                },
+            ),
+            ("credit", Message::Credit { taken: 1 << 33 }),
+            ("join refused", Message::JoinRefused { space: 0, reason: "used".into() }),
+            (
+                "peers",
+                Message::Peers {
+                    space: 0,
+                    peers: vec![PeerAddresses {
+                        device: DeviceId([0xde; 32]),
+                        addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+                    }],
+                },
+            ),
+            ("bye", Message::Bye { reason: "shutting down".into() }),
+        ]
+    }
+
+    #[test]
+    fn messages_have_these_bytes() {
+        let mut lines: Vec<String> = samples()
+            .iter()
+            .map(|(name, message)| alloc::format!("{name}: {}", HEXLOWER.encode(&message.to_bytes())))
+            .collect();
+        let hint = Hint {
+            version: Hint::VERSION,
+            device: DeviceId([0xde; 32]),
+            storage: StorageId([0x50; 16]),
+            epoch: 3,
+            seq: 9,
+            roots: ([1; 8].into(), [2; 8].into()),
+        };
+        lines.push(alloc::format!("hint: {}", HEXLOWER.encode(&hint.to_bytes())));
+        for (name, lane, message) in
+            [("frame", Lane::Live, vec![1, 2, 3]), ("compressed frame", Lane::Bulk, vec![7; 600])]
+        {
+            lines.push(alloc::format!("{name}: {}", HEXLOWER.encode(&to_frames(lane, message)[0])));
+        }
+        let golden = include_str!("../golden/messages.hex");
+        assert_eq!(lines.join("\n"), golden.trim_end(), "the bytes of the protocol have changed");
+    }
+
+    #[test]
+    fn messages_come_back() {
+        for (name, message) in samples() {
+            assert_eq!(Message::from_bytes(&message.to_bytes()).as_ref(), Ok(&message), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_newer_version_adds_is_skipped() {
+        // A credit with a second field, and a kind of message that is not known.
+        assert_eq!(Message::from_bytes(&[0x83, 11, 5, 6]), Ok(Message::Credit { taken: 5 }));
+        assert_eq!(Message::from_bytes(&[0x82, 0x18, 99, 5]), Err(MessageError::Unknown));
+    }
+
+    #[test]
+    fn bytes_after_the_end_are_refused_by_number() {
+        let mut bytes = Message::Credit { taken: 5 }.to_bytes();
+        bytes.extend([0, 0]);
+        let error = Message::from_bytes(&bytes).expect_err("two bytes too many");
+        assert!(alloc::format!("{error}").contains("2 bytes after its end"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Message::from_bytes(&bytes);
+        }
+
+        #[test]
+        fn any_change_to_a_message_is_read_or_refused(which in 0_usize..15, at in any::<prop::sample::Index>(), byte: u8) {
+            let mut bytes = samples()[which].1.to_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = Message::from_bytes(&bytes);
+        }
+    }
+}

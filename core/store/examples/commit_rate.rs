@@ -1,6 +1,6 @@
 //! How much of redb's bare rate is left: our commit of three rows against redb's of one row in one table, in turns on
 //! the same disk. `cargo run --release -p anabranch-store --example commit_rate -- [DIRECTORY] [SECONDS]`
-#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a benchmark reads the clock and may panic")]
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

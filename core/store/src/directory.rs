@@ -18,11 +18,12 @@ const LOCK: &str = "store.lock";
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "an open file holds its lock")] File);
 
-/// Opens the store in `directory`, making what is missing.
-pub(crate) fn open(directory: &Path) -> Result<(Database, Lock), OpenError> {
+/// Opens the store in `directory`, making what is missing; also gives the name of its file.
+pub(crate) fn open(directory: &Path) -> Result<(Database, Lock, String), OpenError> {
     let place = directory.display().to_string();
     let file = directory.join(STORE);
-    opening(&place, &file.display().to_string(), || {
+    let name = file.display().to_string();
+    let (database, lock) = opening(&place, &name, || {
         make(directory)?;
         // redb locks its file too, but while a store is being made there is no file of that name yet.
         let lock = lock(&directory.join(LOCK))?;
@@ -32,7 +33,8 @@ pub(crate) fn open(directory: &Path) -> Result<(Database, Lock), OpenError> {
         }
         let database = format::check(crate::builder().open(&file)?)?;
         Ok((database, lock))
-    })
+    })?;
+    Ok((database, lock, name))
 }
 
 /// Makes the directory with its parents, for its owner alone.

@@ -27,10 +27,7 @@ pub enum OpenError {
         known: u32,
     },
     /// There is something, but no store of ours, or one whose beginning is gone.
-    #[error(
-        "{file} is not an Anabranch store, or is damaged at its beginning ({detail}); if it should be one, move it aside \
-         and start again: the replica fills again from its peers once it has joined its spaces again"
-    )]
+    #[error("{file} is not an Anabranch store, or is damaged at its beginning ({detail}); {}", what_to_do(file))]
     Foreign {
         /// The file.
         file: String,
@@ -38,10 +35,7 @@ pub enum OpenError {
         detail: String,
     },
     /// The file cannot be read as a store any more.
-    #[error(
-        "the store at {place} is damaged ({detail}); the peers of this replica hold the data: move {file} aside and start \
-         again, and the replica fills again from its peers once it has joined its spaces again"
-    )]
+    #[error("the store at {place} is damaged ({detail}); {}", what_to_do(file))]
     Damaged {
         /// The directory.
         place: String,
@@ -66,6 +60,14 @@ pub enum OpenError {
         /// The operating system's words.
         detail: String,
     },
+}
+
+/// What helps against a damaged store, until there is a tool that salvages what is readable.
+pub(crate) fn what_to_do(file: &str) -> String {
+    format!(
+        "the peers of this replica hold the data: move {file} aside, start again and join the spaces again; the replica \
+         fills again from its peers"
+    )
 }
 
 /// What went wrong while redb worked for us.
@@ -150,12 +152,14 @@ impl Trouble {
         }
     }
 
-    pub(crate) fn failure(&self, place: &str) -> Failure {
+    /// The failure that callers get, for a store at `place` that is the file `file`, if it is one.
+    pub(crate) fn failure(&self, place: &str, file: Option<&str>) -> Failure {
         let text = format!("{place}: {}", self.detail());
-        match self.kind() {
-            Kind::Full => Failure::Full(text),
-            Kind::Damaged => Failure::Damaged(text),
-            Kind::Io => Failure::Io(text),
+        match (self.kind(), file) {
+            (Kind::Full, _) => Failure::Full(text),
+            (Kind::Damaged, Some(file)) => Failure::Damaged(format!("{text}; {}", what_to_do(file))),
+            (Kind::Damaged, None) => Failure::Damaged(text),
+            (Kind::Io, _) => Failure::Io(text),
         }
     }
 }
@@ -228,8 +232,8 @@ mod tests {
 
     #[test]
     fn failures_say_where_and_what() {
-        let failure = Trouble::from(io::Error::from_raw_os_error(28)).failure("/data/a");
+        let failure = Trouble::from(io::Error::from_raw_os_error(28)).failure("/data/a", None);
         assert_eq!(failure.to_string(), "the disk is full: /data/a: No space left on device (os error 28)");
-        assert!(matches!(Trouble::from(io::Error::from_raw_os_error(5)).failure("/data/a"), Failure::Io(_)));
+        assert!(matches!(Trouble::from(io::Error::from_raw_os_error(5)).failure("/data/a", None), Failure::Io(_)));
     }
 }

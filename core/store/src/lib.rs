@@ -53,6 +53,8 @@ pub struct Store {
     failed: OnceLock<Failure>,
     panicked: AtomicBool,
     place: String,
+    /// Where there is one to move aside.
+    file: Option<String>,
     // Behind the database, so that it is let go last.
     #[cfg(not(target_family = "wasm"))]
     _lock: Option<directory::Lock>,
@@ -66,8 +68,9 @@ impl Store {
     #[cfg(not(target_family = "wasm"))]
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        let (database, lock) = directory::open(path)?;
+        let (database, lock, file) = directory::open(path)?;
         let mut store = Self::on(path.display().to_string(), database);
+        store.file = Some(file);
         store._lock = Some(lock);
         info!(place = %store.place, "store opened");
         Ok(store)
@@ -102,6 +105,7 @@ impl Store {
             failed: OnceLock::new(),
             panicked: AtomicBool::new(false),
             place,
+            file: None,
             #[cfg(not(target_family = "wasm"))]
             _lock: None,
         }
@@ -154,7 +158,7 @@ impl Store {
                 Trouble::Panicked(panic_text(panic.as_ref()))
             }
         };
-        let failure = trouble.failure(&self.place);
+        let failure = trouble.failure(&self.place, self.file.as_deref());
         if !matches!(trouble, Trouble::Row(_)) {
             warn!(place = %self.place, %failure, "the store stopped");
             // Where two threads fail at once, the first reason stays.
@@ -182,7 +186,7 @@ fn builder() -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder.set_repair_callback(|session| {
-        info!(progress = session.progress(), "checking the store after an unclean stop")
+        info!(progress = session.progress(), "checking the store after an unclean stop");
     });
     builder
 }

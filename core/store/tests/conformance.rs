@@ -1,4 +1,5 @@
 //! Every backend does what the engine relies on.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use anabranch_store::Store;
 use anabranch_store::backend::crashable::Disk;

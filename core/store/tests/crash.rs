@@ -1,4 +1,5 @@
 //! Power cuts: whatever a disk keeps of unsynced writes, the store opens and holds every commit that was answered.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use anabranch_engine::storage::{Row, Table};
 use anabranch_store::Store;

@@ -1,4 +1,5 @@
 //! The directory of a store: private, locked, made whole or not at all, and refused with words that say what to do.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -142,7 +143,7 @@ fn a_file_that_is_no_store_is_refused_and_left_alone() {
         assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
         let text = error.to_string();
         assert!(text.starts_with(&format!("{} is not an Anabranch store, or is damaged", file.display())), "{text}");
-        assert!(text.contains("move it aside and start again"), "{text}");
+        assert!(text.contains(&format!("move {} aside, start again", file.display())), "{text}");
         assert_eq!(fs::read(&file).unwrap(), content);
     }
 
@@ -173,7 +174,7 @@ fn a_damaged_store_is_refused_with_what_to_do() {
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
     let text = error.to_string();
     assert!(text.starts_with(&format!("the store at {} is damaged (", root.path().display())), "{text}");
-    assert!(text.contains(&format!("move {} aside and start again", file.display())), "{text}");
+    assert!(text.contains(&format!("move {} aside, start again", file.display())), "{text}");
     assert!(text.contains("fills again from its peers"), "{text}");
 
     // Doing so works.
@@ -201,7 +202,12 @@ fn a_damaged_row_is_named_and_the_others_are_read() {
     let place = root.path().display();
     assert_eq!(
         failure.to_string(),
-        format!("the store is damaged: {place}: the row 14 in table runs does not match its checksum")
+        format!(
+            "the store is damaged: {place}: the row 14 in table runs does not match its checksum; the peers of this \
+             replica hold the data: move {} aside, start again and join the spaces again; the replica fills again from \
+             its peers",
+            file.display()
+        )
     );
     assert_eq!(scan(0, 19).unwrap().rows.len(), 19);
     assert_eq!(scan(22, 40).unwrap().rows.len(), 18);

@@ -1,5 +1,6 @@
 //! Disks that fail or fill up: one clean failure, the same one from then on, and everything answered is there again
 //! once the disk works.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use anabranch_engine::storage::{Failure, Table};
 use anabranch_store::backend::crashable::{Disk, Fault};
@@ -17,9 +18,9 @@ fn failing(fault: Fault, once: bool) {
             commit(&store, certain.step(&mut seed)).unwrap();
         }
         if once {
-            disk.fail_once_after(calls, fault)
+            disk.fail_once_after(calls, fault);
         } else {
-            disk.fail_after(calls, fault)
+            disk.fail_after(calls, fault);
         }
 
         let mut maybe = certain.clone();

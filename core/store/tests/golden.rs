@@ -2,6 +2,7 @@
 //! version and a way from the old one.
 //!
 //! `ANABRANCH_GOLDEN=write` writes the files anew.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 
 use anabranch_engine::id::{ActorId, DocumentId, SpaceId};
 use anabranch_engine::storage::{
-    META_BOOT_EPOCH, META_STORAGE_ID, Row, Table, document_key, feed_key, run_key, space_hash_key,
+    META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, Row, Table, document_key, feed_key, run_key, space_hash_key,
 };
 use anabranch_store::conformance::{Model, commit, row};
 use anabranch_store::{Store, VERSION};
@@ -29,10 +30,11 @@ fn rows() -> Vec<Row> {
     vec![
         row(Table::Meta, META_STORAGE_ID, [0x1d; 16]),
         row(Table::Meta, META_BOOT_EPOCH, 3u64.to_be_bytes()),
+        row(Table::Meta, [META_POISONED, &[0x71; 32]].concat(), ""),
         row(Table::Spaces, space.0, "space"),
         row(Table::Members, space_hash_key(&space, &[0xe1; 32]), "entry"),
         row(Table::Documents, document_key(&space, &document), "document"),
-        row(Table::Runs, run_key(&space, &document, &actor, 7), "run"),
+        row(Table::Runs, run_key(&space, &document, 300, &actor, 7), "run"),
         row(Table::Feed, feed_key(258), "feed"),
         row(Table::AclRefs, space_hash_key(&space, &[0xac; 32]), "acl"),
         row(Table::Peers, [0xde; 32], ""),

@@ -1,8 +1,558 @@
 //! `Edit`: how an application changes a document. It counts what is done and refuses what a peer's gate would refuse.
 
-/// The document inside `edit`.
-pub struct Edit<'a>(core::marker::PhantomData<&'a ()>);
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use automerge as am;
+use automerge::ReadDoc;
+use automerge::transaction::{Transactable, Transaction};
+use serde_json::Value as Json;
+
+use crate::document::json::{self, Cost};
+use crate::document::path::{IntoPath, Path, PathError};
+use crate::document::read;
+use crate::gate::Refusal;
+use crate::limits::{
+    CHANGE_BYTES_MAX, CHANGE_EXPANDED_BYTES_MAX, CHANGE_OPS_MAX, COUNTER_STEP_MAX, DEPTH_MAX, KEY_BYTES_MAX,
+    VALUE_BYTES_MAX,
+};
+
+/// The document inside `edit`. Positions in text are Unicode code points. A method that fails has changed nothing.
+pub struct Edit<'a> {
+    tx: Transaction<'a>,
+    cache: &'a mut Cache,
+    room: Room,
+    value_bytes: u64,
+    key_bytes: u64,
+    broken: Option<EditError>,
+}
 
 /// Why an edit was not made. The document is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EditError {}
+pub enum EditError {
+    /// The path cannot be read.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// There is nothing at this path (which may be the beginning of the one given).
+    #[error("there is nothing at `{0}`")]
+    Missing(Path),
+    /// Something else is there than is needed.
+    #[error("`{path}` is {found}, {expected} is needed")]
+    WrongType {
+        /// Where.
+        path: Path,
+        /// What is needed: `a map`, `a text`.
+        expected: &'static str,
+        /// What is there.
+        found: &'static str,
+    },
+    /// The part of a path under a list is no index.
+    #[error("`{0}`: a list is indexed by a number")]
+    NotAnIndex(Path),
+    /// A position or index behind the end.
+    #[error("`{path}` has length {length}, position {position} is behind its end")]
+    OutOfRange {
+        /// The list or text.
+        path: Path,
+        /// What was asked for.
+        position: usize,
+        /// What there is.
+        length: usize,
+    },
+    /// One value or key is too large. Text is not bounded by this, only by the limits of a change.
+    #[error("{what} is {value} {unit}, limit {limit}")]
+    ValueTooLarge {
+        /// `a value`, `a key`, `a counter's step`, `the nesting`
+        what: &'static str,
+        /// What it is.
+        value: u64,
+        /// `bytes`, `levels`
+        unit: &'static str,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// The edit as a whole is too large for one change. Splitting it helps ([`crate::document::import`] splits JSON).
+    #[error("this edit makes {value} {unit} in one change, limit {limit}: split it into several edits")]
+    ChangeTooLarge {
+        /// How many.
+        value: u64,
+        /// `operations`, `bytes of values`, `bytes of keys`, `bytes`
+        unit: &'static str,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// The document is full.
+    #[error("the document has {value} {unit}, limit {limit}: go on in a new document")]
+    DocumentFull {
+        /// How many there are, or would be.
+        value: u64,
+        /// `operations`, `actors`, `heads`
+        unit: &'static str,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// Every peer would refuse the change.
+    #[error("this edit makes a change that peers refuse: {0}")]
+    Refused(Refusal),
+    /// The merge library refused what passed our checks. A bug of ours.
+    #[error("automerge refused: {0}")]
+    Internal(String),
+}
+
+/// How much an edit may still add.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Operations until the document is full.
+    pub document_ops: u64,
+    /// What that limit is, and how many there are, for the error.
+    pub document_ops_limit: u64,
+}
+
+/// The object that was edited last. An edit inside an object never moves the object itself, so this stays right until a
+/// merge or a rollback.
+#[derive(Debug, Default)]
+pub(crate) struct Cache(Option<Cached>);
+
+#[derive(Debug)]
+struct Cached {
+    pointer: Option<String>,
+    path: Path,
+    obj: am::ObjId,
+    kind: am::ObjType,
+    length: Option<usize>,
+}
+
+/// What an edit did, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Operations.
+    pub ops: u64,
+    /// Bytes of values and keys.
+    pub bytes: u64,
+}
+
+impl Cache {
+    pub(crate) fn clear(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl<'a> Edit<'a> {
+    pub(crate) fn new(tx: Transaction<'a>, cache: &'a mut Cache, room: Room) -> Self {
+        Self { tx, cache, room, value_bytes: 0, key_bytes: 0, broken: None }
+    }
+
+    /// The transaction to commit, or why it must not be.
+    pub(crate) fn finish(self) -> Result<(Transaction<'a>, Counted), (Transaction<'a>, EditError)> {
+        let counted = Counted { ops: self.tx.pending_ops() as u64, bytes: self.value_bytes + self.key_bytes };
+        match self.broken {
+            None => Ok((self.tx, counted)),
+            Some(error) => Err((self.tx, error)),
+        }
+    }
+
+    pub(crate) fn into_transaction(self) -> Transaction<'a> {
+        self.tx
+    }
+
+    /// Puts a JSON value at `path`, replacing what is there: two replicas that do this at once leave a conflict. At the
+    /// root (`""`) the object's members replace all keys. At the index just behind a list's end it appends. Makes no
+    /// missing parents.
+    pub fn set(&mut self, path: impl IntoPath, value: impl Into<Json>) -> Result<(), EditError> {
+        let path = path.into_path()?;
+        let value = value.into();
+        let Some((obj, kind, last)) = self.container(&path)? else { return self.set_root(&path, &value) };
+        let (prop, insert) = self.slot(&path, kind, &last)?;
+        self.check_value(&value, path.parts().len())?;
+        self.put(&obj, prop, insert, &value)
+    }
+
+    /// Inserts a JSON value into a list before the index that `path` ends with; `-` or the list's length appends.
+    pub fn insert(&mut self, path: impl IntoPath, value: impl Into<Json>) -> Result<(), EditError> {
+        let path = path.into_path()?;
+        let value = value.into();
+        let Some((obj, kind, last)) = self.container(&path)? else {
+            return Err(wrong_type(path, "a list and an index", "the root"));
+        };
+        if kind != am::ObjType::List {
+            return Err(wrong_type(parent(&path), "a list", read::kind_name(kind)));
+        }
+        let length = self.cached_length();
+        let index = if last == "-" { length } else { read::index(&last).ok_or(EditError::NotAnIndex(path.clone()))? };
+        if index > length {
+            return Err(EditError::OutOfRange { path: parent(&path), position: index, length });
+        }
+        self.check_value(&value, path.parts().len())?;
+        self.put(&obj, am::Prop::Seq(index), true, &value)
+    }
+
+    /// Removes a map's key or a list's element.
+    pub fn remove(&mut self, path: impl IntoPath) -> Result<(), EditError> {
+        let path = path.into_path()?;
+        let Some((obj, kind, last)) = self.container(&path)? else {
+            return Err(wrong_type(path, "a key or an index", "the root"));
+        };
+        let prop = existing_prop(&path, kind, &last)?;
+        if self.lookup(&obj, &prop)?.is_none() {
+            return Err(EditError::Missing(path));
+        }
+        self.charge(1, 0, key_len(&prop))?;
+        if let (am::Prop::Seq(_), Some(cached)) = (&prop, &mut self.cache.0) {
+            cached.length = cached.length.map(|length| length.saturating_sub(1));
+        }
+        self.done(|tx| tx.delete(&obj, prop))
+    }
+
+    /// Puts a counter at `path`. Setting it again replaces it; concurrent [`Self::increment`]s add up.
+    pub fn set_counter(&mut self, path: impl IntoPath, value: i64) -> Result<(), EditError> {
+        check_step(value)?;
+        self.set_scalar(path, am::ScalarValue::counter(value), 9)
+    }
+
+    /// Adds to the counter at `path`.
+    pub fn increment(&mut self, path: impl IntoPath, by: i64) -> Result<(), EditError> {
+        check_step(by)?;
+        let path = path.into_path()?;
+        let Some((obj, kind, last)) = self.container(&path)? else {
+            return Err(wrong_type(path, "a counter", "the root"));
+        };
+        let prop = existing_prop(&path, kind, &last)?;
+        match self.lookup(&obj, &prop)? {
+            None => return Err(EditError::Missing(path)),
+            Some((am::Value::Scalar(scalar), _)) if matches!(scalar.as_ref(), am::ScalarValue::Counter(_)) => {}
+            Some((found, _)) => return Err(wrong_type(path, "a counter", read::value_name(&found))),
+        }
+        self.charge(1, 9, key_len(&prop))?;
+        self.done(|tx| tx.increment(&obj, prop, by))
+    }
+
+    /// Puts bytes at `path`. JSON shows them as base64.
+    pub fn set_bytes(&mut self, path: impl IntoPath, bytes: &[u8]) -> Result<(), EditError> {
+        check_bytes(bytes.len())?;
+        self.set_scalar(path, am::ScalarValue::Bytes(bytes.to_vec()), bytes.len())
+    }
+
+    /// Puts a point in time at `path`, in milliseconds since 1970.
+    pub fn set_timestamp(&mut self, path: impl IntoPath, ms: i64) -> Result<(), EditError> {
+        self.set_scalar(path, am::ScalarValue::Timestamp(ms), 9)
+    }
+
+    /// Puts a string at `path` that is replaced as a whole and never merged: for names of things, not for prose.
+    pub fn set_plain_string(&mut self, path: impl IntoPath, text: &str) -> Result<(), EditError> {
+        check_bytes(text.len())?;
+        self.set_scalar(path, am::ScalarValue::Str(text.into()), text.len())
+    }
+
+    /// Deletes `delete` characters of the text at `path` from `position` on and inserts `insert` there.
+    pub fn splice_text(
+        &mut self,
+        path: impl IntoPath,
+        position: usize,
+        delete: usize,
+        insert: &str,
+    ) -> Result<(), EditError> {
+        let obj = self.text_object(path)?;
+        let length = self.tx.length(&obj);
+        let end = position.saturating_add(delete);
+        if end > length {
+            return Err(EditError::OutOfRange { path: self.cached_path(), position: end, length });
+        }
+        let chars = insert.chars().count();
+        self.charge(delete as u64 + chars as u64, insert.len() as u64, 0)?;
+        self.done(|tx| tx.splice_text(&obj, position, delete as isize, insert))
+    }
+
+    /// Makes the text at `path` read `text`, by the smallest difference that is found.
+    pub fn update_text(&mut self, path: impl IntoPath, text: &str) -> Result<(), EditError> {
+        let obj = self.text_object(path)?;
+        let before = self.tx.pending_ops() as u64;
+        self.done(|tx| tx.update_text(&obj, text))?;
+        let ops = self.tx.pending_ops() as u64 - before;
+        // How much it is shows only afterwards, so the whole edit is given up if it was too much.
+        let charged = self.charge(0, (text.len() as u64).min(4 * ops), 0);
+        if let Err(error) = &charged {
+            self.broken = Some(error.clone());
+        }
+        charged
+    }
+
+    /// What is at `path` now, as JSON.
+    pub fn get(&self, path: impl IntoPath) -> Option<Json> {
+        read::get(&self.tx, None, &path.into_path().ok()?)
+    }
+
+    /// The text or plain string at `path`.
+    pub fn text(&self, path: impl IntoPath) -> Option<String> {
+        read::text(&self.tx, None, &path.into_path().ok()?)
+    }
+
+    /// Characters of the text, elements of the list or keys of the map at `path`.
+    pub fn length(&self, path: impl IntoPath) -> Option<usize> {
+        read::length(&self.tx, None, &path.into_path().ok()?)
+    }
+
+    fn set_root(&mut self, path: &Path, value: &Json) -> Result<(), EditError> {
+        let Json::Object(members) = value else {
+            return Err(wrong_type(path.clone(), "a JSON object", read::json_name(value)));
+        };
+        self.check_value(value, 0)?;
+        let gone: Vec<String> =
+            self.tx.keys(am::ROOT).filter(|key| !members.contains_key(key)).collect::<Vec<String>>();
+        self.charge(gone.len() as u64, 0, gone.iter().map(|key| key.len() as u64).sum())?;
+        for key in gone {
+            self.done(|tx| tx.delete(am::ROOT, key))?;
+        }
+        for (key, member) in members {
+            self.put_json(&am::ROOT, am::Prop::Map(key.clone()), false, member)?;
+        }
+        Ok(())
+    }
+
+    fn set_scalar(&mut self, path: impl IntoPath, scalar: am::ScalarValue, bytes: usize) -> Result<(), EditError> {
+        let path = path.into_path()?;
+        let Some((obj, kind, last)) = self.container(&path)? else {
+            return Err(wrong_type(path, "a key or an index", "the root"));
+        };
+        let (prop, insert) = self.slot(&path, kind, &last)?;
+        self.charge(1, bytes as u64, key_len(&prop))?;
+        self.grow(insert);
+        self.put_scalar(&obj, prop, insert, scalar)
+    }
+
+    /// The object that holds what `path` names, and the name in it; `None` for the root.
+    fn container(&mut self, path: &Path) -> Result<Option<(am::ObjId, am::ObjType, String)>, EditError> {
+        let Some((last, parents)) = path.parts().split_last() else { return Ok(None) };
+        if let Some(cached) = self.cache.0.as_ref().filter(|cached| cached.path.parts() == parents) {
+            return Ok(Some((cached.obj.clone(), cached.kind, last.clone())));
+        }
+        let parent = path.up_to(parents.len());
+        let (obj, kind) = read::object(&self.tx, None, &parent)?;
+        self.cache.0 = Some(Cached { pointer: None, path: parent, obj: obj.clone(), kind, length: None });
+        Ok(Some((obj, kind, last.clone())))
+    }
+
+    fn text_object(&mut self, path: impl IntoPath) -> Result<am::ObjId, EditError> {
+        if let (Some(pointer), Some(cached)) = (path.as_pointer(), &self.cache.0)
+            && cached.pointer.as_deref() == Some(pointer)
+        {
+            return Ok(cached.obj.clone());
+        }
+        let pointer = path.as_pointer().map(String::from);
+        let path = path.into_path()?;
+        let (obj, kind) = read::object(&self.tx, None, &path)?;
+        if kind != am::ObjType::Text {
+            return Err(wrong_type(path, "a text", read::kind_name(kind)));
+        }
+        self.cache.0 = Some(Cached { pointer, path, obj: obj.clone(), kind, length: None });
+        Ok(obj)
+    }
+
+    fn cached_path(&self) -> Path {
+        self.cache.0.as_ref().map(|cached| cached.path.clone()).unwrap_or_default()
+    }
+
+    /// Length of the list just found by [`Self::container`]. Counting a list takes time in its length, so it is kept.
+    fn cached_length(&mut self) -> usize {
+        let Some(cached) = &mut self.cache.0 else { return 0 };
+        *cached.length.get_or_insert_with(|| self.tx.length(&cached.obj))
+    }
+
+    /// Where in its container `path` is put, and whether that is an insertion.
+    fn slot(&mut self, path: &Path, kind: am::ObjType, last: &str) -> Result<(am::Prop, bool), EditError> {
+        match kind {
+            am::ObjType::Map | am::ObjType::Table => Ok((am::Prop::Map(last.to_string()), false)),
+            am::ObjType::List => {
+                let index = read::index(last).ok_or_else(|| EditError::NotAnIndex(path.clone()))?;
+                let length = self.cached_length();
+                match index.cmp(&length) {
+                    core::cmp::Ordering::Less => Ok((am::Prop::Seq(index), false)),
+                    core::cmp::Ordering::Equal => Ok((am::Prop::Seq(index), true)),
+                    core::cmp::Ordering::Greater => {
+                        Err(EditError::OutOfRange { path: parent(path), position: index, length })
+                    }
+                }
+            }
+            am::ObjType::Text => Err(wrong_type(parent(path), "a map or a list", "a text")),
+        }
+    }
+
+    fn lookup(&self, obj: &am::ObjId, prop: &am::Prop) -> Result<Option<(am::Value<'_>, am::ObjId)>, EditError> {
+        self.tx.get(obj, prop.clone()).map_err(internal)
+    }
+
+    /// Refuses a JSON value that is over a limit, counted whole before anything is done, and charges for it. `depth` is the
+    /// number of parts of the path that it is put at.
+    fn check_value(&mut self, value: &Json, depth: usize) -> Result<(), EditError> {
+        let cost = Cost::of(value);
+        if depth + cost.depth > DEPTH_MAX + 1 {
+            return Err(EditError::ValueTooLarge {
+                what: "the nesting",
+                value: (depth + cost.depth - 1) as u64,
+                unit: "levels",
+                limit: DEPTH_MAX as u64,
+            });
+        }
+        if cost.key_too_long() {
+            return Err(EditError::ValueTooLarge {
+                what: "a key",
+                value: cost.key_bytes_max as u64,
+                unit: "bytes",
+                limit: KEY_BYTES_MAX as u64,
+            });
+        }
+        self.charge(cost.ops, cost.value_bytes, cost.key_bytes)
+    }
+
+    fn charge(&mut self, ops: u64, value_bytes: u64, key_bytes: u64) -> Result<(), EditError> {
+        let ops = self.tx.pending_ops() as u64 + ops;
+        let value_bytes = self.value_bytes + value_bytes;
+        let key_bytes = self.key_bytes + key_bytes;
+        let over = |value: u64, unit, limit: u64| EditError::ChangeTooLarge { value, unit, limit };
+        if ops > CHANGE_OPS_MAX {
+            return Err(over(ops, "operations", CHANGE_OPS_MAX));
+        }
+        if value_bytes > CHANGE_BYTES_MAX as u64 {
+            return Err(over(value_bytes, "bytes of values", CHANGE_BYTES_MAX as u64));
+        }
+        if key_bytes > CHANGE_EXPANDED_BYTES_MAX {
+            return Err(over(key_bytes, "bytes of keys", CHANGE_EXPANDED_BYTES_MAX));
+        }
+        if ops > self.room.document_ops {
+            return Err(EditError::DocumentFull {
+                value: self.room.document_ops_limit.saturating_sub(self.room.document_ops).saturating_add(ops),
+                unit: "operations",
+                limit: self.room.document_ops_limit,
+            });
+        }
+        self.value_bytes = value_bytes;
+        self.key_bytes = key_bytes;
+        Ok(())
+    }
+
+    fn grow(&mut self, insert: bool) {
+        if let (true, Some(cached)) = (insert, &mut self.cache.0) {
+            cached.length = cached.length.map(|length| length + 1);
+        }
+    }
+
+    fn put(&mut self, obj: &am::ObjId, prop: am::Prop, insert: bool, value: &Json) -> Result<(), EditError> {
+        self.key_bytes += key_len(&prop);
+        self.grow(insert);
+        self.put_json(obj, prop, insert, value)
+    }
+
+    /// Puts a value that has been checked and charged for. Recursion is bounded by `DEPTH_MAX`.
+    fn put_json(&mut self, obj: &am::ObjId, prop: am::Prop, insert: bool, value: &Json) -> Result<(), EditError> {
+        if let Some(scalar) = json::scalar_in(value) {
+            return self.put_scalar(obj, prop, insert, scalar);
+        }
+        let kind = match value {
+            Json::String(_) => am::ObjType::Text,
+            Json::Array(_) => am::ObjType::List,
+            _ => am::ObjType::Map,
+        };
+        let new = self.done(|tx| match prop {
+            am::Prop::Seq(index) if insert => tx.insert_object(obj, index, kind),
+            prop => tx.put_object(obj, prop, kind),
+        })?;
+        match value {
+            Json::String(text) => self.done(|tx| tx.splice_text(&new, 0, 0, text)),
+            Json::Array(items) => self.fill_list(&new, items),
+            Json::Object(members) => {
+                for (key, member) in members {
+                    self.put_json(&new, am::Prop::Map(key.clone()), false, member)?;
+                }
+                Ok(())
+            }
+            Json::Null | Json::Bool(_) | Json::Number(_) => Ok(()),
+        }
+    }
+
+    /// Scalars go in in one splice, which is much faster than one by one.
+    fn fill_list(&mut self, list: &am::ObjId, items: &[Json]) -> Result<(), EditError> {
+        if let Some(scalars) = items.iter().map(json::scalar_in).collect::<Option<Vec<_>>>() {
+            return self.done(|tx| tx.splice(list, 0, 0, scalars));
+        }
+        for (index, item) in items.iter().enumerate() {
+            self.put_json(list, am::Prop::Seq(index), true, item)?;
+        }
+        Ok(())
+    }
+
+    fn put_scalar(
+        &mut self,
+        obj: &am::ObjId,
+        prop: am::Prop,
+        insert: bool,
+        scalar: am::ScalarValue,
+    ) -> Result<(), EditError> {
+        self.done(|tx| match prop {
+            am::Prop::Seq(index) if insert => tx.insert(obj, index, scalar),
+            prop => tx.put(obj, prop, scalar),
+        })
+    }
+
+    /// Everything is checked before automerge is asked, so a refusal is unexpected and leaves the edit half done: it is
+    /// given up as a whole, even if the closure ignores the error.
+    fn done<T>(
+        &mut self,
+        f: impl FnOnce(&mut Transaction<'a>) -> Result<T, am::AutomergeError>,
+    ) -> Result<T, EditError> {
+        f(&mut self.tx).map_err(|error| {
+            let error = internal(error);
+            self.broken = Some(error.clone());
+            error
+        })
+    }
+}
+
+fn internal(error: am::AutomergeError) -> EditError {
+    EditError::Internal(error.to_string())
+}
+
+fn wrong_type(path: Path, expected: &'static str, found: &'static str) -> EditError {
+    EditError::WrongType { path, expected, found }
+}
+
+fn parent(path: &Path) -> Path {
+    path.up_to(path.parts().len().saturating_sub(1))
+}
+
+fn key_len(prop: &am::Prop) -> u64 {
+    match prop {
+        am::Prop::Map(key) => key.len() as u64,
+        am::Prop::Seq(_) => 0,
+    }
+}
+
+fn existing_prop(path: &Path, kind: am::ObjType, last: &str) -> Result<am::Prop, EditError> {
+    match kind {
+        am::ObjType::Map | am::ObjType::Table => Ok(am::Prop::Map(last.to_string())),
+        am::ObjType::List => read::index(last).map(am::Prop::Seq).ok_or_else(|| EditError::NotAnIndex(path.clone())),
+        am::ObjType::Text => Err(wrong_type(parent(path), "a map or a list", "a text")),
+    }
+}
+
+fn check_bytes(length: usize) -> Result<(), EditError> {
+    if length <= VALUE_BYTES_MAX {
+        return Ok(());
+    }
+    Err(EditError::ValueTooLarge {
+        what: "a value",
+        value: length as u64,
+        unit: "bytes",
+        limit: VALUE_BYTES_MAX as u64,
+    })
+}
+
+fn check_step(by: i64) -> Result<(), EditError> {
+    if by.unsigned_abs() <= COUNTER_STEP_MAX {
+        return Ok(());
+    }
+    Err(EditError::ValueTooLarge {
+        what: "a counter's step",
+        value: by.unsigned_abs(),
+        unit: "units",
+        limit: COUNTER_STEP_MAX,
+    })
+}

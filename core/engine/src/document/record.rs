@@ -1,17 +1,176 @@
-//! stub
+//! The record of a document in the store: its heads and its frontier, all that syncing needs to know of it.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use crate::frontier::Frontier;
-use crate::id::ChangeHash;
-/// Heads and frontier.
-#[derive(Debug, Clone, Default)]
+
+use minicbor::bytes::ByteArray;
+use minicbor::{Decode, Encode};
+
+use crate::frontier::{Frontier, Proof};
+use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
+use crate::keys::SIGNATURE_LEN;
+use crate::limits::DOCUMENT_ACTORS_MAX;
+use crate::run::RunHeader;
+
+/// A document's row in [`crate::storage::Table::Documents`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DocumentRecord {
-    /// Sorted.
+    /// The hashes of signed changes that no other signed change depends on, sorted.
     pub heads: Vec<ChangeHash>,
-    /// Frontier.
+    /// Who vouches for what.
     pub frontier: Frontier,
 }
 
+/// A stored document record cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("document record: {0}")]
+pub struct RecordError(pub String);
+
+/// The stored form. Fields behind the known ones are skipped.
+#[derive(Encode, Decode)]
+struct Stored {
+    #[n(0)]
+    version: u8,
+    #[n(1)]
+    heads: Vec<ChangeHash>,
+    #[n(2)]
+    actors: Vec<StoredProof>,
+}
+
+/// One actor: its newest run's header without space and document (they are the row's key), and where its chain lies.
+#[derive(Encode, Decode)]
+struct StoredProof {
+    #[n(0)]
+    actor: ActorId,
+    #[n(1)]
+    device: DeviceId,
+    #[n(2)]
+    acl: AclHash,
+    #[n(3)]
+    first_seq: u64,
+    #[n(4)]
+    last_seq: u64,
+    #[n(5)]
+    tip: ChangeHash,
+    #[n(6)]
+    signature: ByteArray<SIGNATURE_LEN>,
+    #[n(7)]
+    first_lamport: u64,
+    #[n(8)]
+    lamport: u64,
+}
+
 impl DocumentRecord {
-    pub fn to_bytes(&self) -> Vec<u8> { todo!() }
-    pub fn from_bytes(_space: crate::id::SpaceId, _document: crate::id::DocumentId, _bytes: &[u8]) -> Result<Self, alloc::string::String> { todo!() }
+    /// Version of the stored form.
+    pub const VERSION: u8 = 1;
+
+    /// The row's value.
+    pub fn encode_stored(&self) -> Vec<u8> {
+        let actors = self
+            .frontier
+            .actors
+            .values()
+            .map(|Proof { header, first_lamport, lamport }| StoredProof {
+                actor: header.actor,
+                device: header.device,
+                acl: header.acl,
+                first_seq: header.first_seq,
+                last_seq: header.last_seq,
+                tip: header.tip,
+                signature: header.signature.into(),
+                first_lamport: *first_lamport,
+                lamport: *lamport,
+            })
+            .collect();
+        minicbor::to_vec(Stored { version: Self::VERSION, heads: self.heads.clone(), actors })
+            .expect("writing to memory does not fail")
+    }
+
+    /// Reads a row's value, given what its key says.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn decode_stored(space: SpaceId, document: DocumentId, value: &[u8]) -> Result<Self, RecordError> {
+        let mut decoder = minicbor::Decoder::new(value);
+        let Stored { version, heads, actors } =
+            decoder.decode().map_err(|error: minicbor::decode::Error| RecordError(error.to_string()))?;
+        if version != Self::VERSION {
+            return Err(RecordError(format!("version {version}, this program knows {}", Self::VERSION)));
+        }
+        if decoder.position() != value.len() {
+            return Err(RecordError(format!("{} bytes too many", value.len() - decoder.position())));
+        }
+        if actors.len() > DOCUMENT_ACTORS_MAX {
+            return Err(RecordError(format!("{} actors, limit {DOCUMENT_ACTORS_MAX}", actors.len())));
+        }
+        let mut frontier = Frontier { actors: BTreeMap::new() };
+        for stored in actors {
+            let StoredProof { actor, device, acl, first_seq, last_seq, tip, signature, first_lamport, lamport } =
+                stored;
+            let header =
+                RunHeader { space, document, acl, device, actor, first_seq, last_seq, tip, signature: *signature };
+            if frontier.actors.insert(actor, Proof { header, first_lamport, lamport }).is_some() {
+                return Err(RecordError(format!("actor {actor} is there twice")));
+            }
+        }
+        Ok(Self { heads, frontier })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proof(actor: u8, last_seq: u64) -> Proof {
+        let header = RunHeader {
+            space: SpaceId([1; 32]),
+            document: DocumentId([2; 16]),
+            acl: AclHash([3; 32]),
+            device: DeviceId([4; 32]),
+            actor: ActorId([actor; 16]),
+            first_seq: 1,
+            last_seq,
+            tip: ChangeHash([5; 32]),
+            signature: [6; SIGNATURE_LEN],
+        };
+        Proof { header, first_lamport: 4, lamport: 2_000 }
+    }
+
+    fn record() -> DocumentRecord {
+        let mut record = DocumentRecord { heads: alloc::vec![ChangeHash([7; 32])], ..DocumentRecord::default() };
+        record.frontier.accept(proof(1, 5));
+        record.frontier.accept(proof(2, 1000));
+        record
+    }
+
+    fn decode(value: &[u8]) -> Result<DocumentRecord, RecordError> {
+        DocumentRecord::decode_stored(SpaceId([1; 32]), DocumentId([2; 16]), value)
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written() {
+        assert_eq!(decode(&record().encode_stored()), Ok(record()));
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_never_a_panic() {
+        let value = record().encode_stored();
+        for cut in 0..value.len() {
+            assert!(decode(&value[..cut]).is_err());
+        }
+        assert!(decode(&[&value[..], &[0]].concat()).is_err());
+        let mut other = value.clone();
+        other[1] = 9;
+        assert_eq!(decode(&other), Err(RecordError("version 9, this program knows 1".to_string())));
+        // An array that says it has 2^60 heads.
+        assert!(decode(&[0x83, 0x01, 0x9b, 0x10, 0, 0, 0, 0, 0, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn the_stored_form_of_a_record_stays() {
+        let golden = include_str!("../../golden/document_record.hex").trim();
+        assert_eq!(data_encoding::HEXLOWER.encode(&record().encode_stored()), golden);
+    }
 }

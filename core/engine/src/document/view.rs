@@ -1,4 +1,224 @@
 //! `View`: how a document is read, now or at an earlier version.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use automerge as am;
+use automerge::ReadDoc;
+use serde_json::Value as Json;
+
+use crate::document::UnknownHeads;
+use crate::document::history::{self, History};
+use crate::document::json;
+use crate::document::patch::{self, Patch};
+use crate::document::path::{IntoPath, Path};
+use crate::document::read;
+use crate::id::{ActorId, ChangeHash, DeviceId};
+use crate::limits::DEPTH_MAX;
+
 /// A document as it is, or was.
-pub struct View<'a>(core::marker::PhantomData<&'a ()>);
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    history: &'a History,
+    at: Option<Vec<am::ChangeHash>>,
+}
+
+/// One of several values that were set at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conflict {
+    /// The value.
+    pub value: Json,
+    /// The actor that set it.
+    pub actor: ActorId,
+    /// The device that vouches for the actor; `None` for a local change that is not signed yet under no device.
+    pub device: Option<DeviceId>,
+    /// The change that set it.
+    pub change: Option<ChangeHash>,
+    /// Its place in the order of operations: of values in conflict the greatest wins, then the greatest actor.
+    pub counter: u64,
+}
+
+/// One change of a document's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeInfo {
+    /// Its hash.
+    pub hash: ChangeHash,
+    /// Whose it is.
+    pub actor: ActorId,
+    /// The device that vouches for the actor.
+    pub device: Option<DeviceId>,
+    /// Its number among the actor's changes, from 1.
+    pub seq: u64,
+    /// When its author's clock said it was made, in seconds since 1970.
+    pub wall_s: i64,
+    /// The changes it was made on top of.
+    pub deps: Vec<ChangeHash>,
+    /// Number of operations.
+    pub ops: u64,
+    /// What its author wrote about it.
+    pub message: Option<String>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn now(history: &'a History) -> Self {
+        Self { history, at: None }
+    }
+
+    pub(crate) fn at(history: &'a History, heads: &[ChangeHash]) -> Result<Self, UnknownHeads> {
+        Ok(Self { history, at: Some(known(history, heads)?) })
+    }
+
+    /// The version: the hashes that nothing in it depends on, sorted.
+    pub fn heads(&self) -> Vec<ChangeHash> {
+        match &self.at {
+            None => self.history.heads(),
+            Some(heads) => heads.iter().map(|hash| ChangeHash(hash.0)).collect(),
+        }
+    }
+
+    /// The whole document.
+    pub fn json(&self) -> Json {
+        json::object_out(self.doc(), self.when(), &am::ROOT, am::ObjType::Map, 0)
+    }
+
+    /// What is at `path`, as JSON.
+    pub fn get(&self, path: impl IntoPath) -> Option<Json> {
+        read::get(self.doc(), self.when(), &path.into_path().ok()?)
+    }
+
+    /// The text or plain string at `path`.
+    pub fn text(&self, path: impl IntoPath) -> Option<String> {
+        read::text(self.doc(), self.when(), &path.into_path().ok()?)
+    }
+
+    /// Characters of the text, elements of the list or keys of the map at `path`.
+    pub fn length(&self, path: impl IntoPath) -> Option<usize> {
+        read::length(self.doc(), self.when(), &path.into_path().ok()?)
+    }
+
+    /// The keys of the map at `path`, sorted; `None` if there is no map.
+    pub fn keys(&self, path: impl IntoPath) -> Option<Vec<String>> {
+        let (obj, kind) = read::object(self.doc(), self.when(), &path.into_path().ok()?).ok()?;
+        if !matches!(kind, am::ObjType::Map | am::ObjType::Table) {
+            return None;
+        }
+        Some(match self.when() {
+            None => self.doc().keys(&obj).collect(),
+            Some(heads) => self.doc().keys_at(&obj, heads).collect(),
+        })
+    }
+
+    /// The values that were set at `path` at once, the winner first; none if there is no conflict.
+    pub fn conflicts(&self, path: impl IntoPath) -> Vec<Conflict> {
+        let Ok(path) = path.into_path() else { return Vec::new() };
+        let values = read::find_all(self.doc(), self.when(), &path);
+        self.conflict_values(values, path.parts().len())
+    }
+
+    /// Every conflict in the document.
+    pub fn all_conflicts(&self) -> Vec<(Path, Vec<Conflict>)> {
+        let mut found = Vec::new();
+        self.conflicts_in(&am::ROOT, am::ObjType::Map, &Path::root(), &mut found);
+        found
+    }
+
+    /// Every change up to this version, each after those it depends on.
+    pub fn history(&self) -> Vec<ChangeInfo> {
+        self.history.changes_up_to(self.when())
+    }
+
+    /// What changed between the version `from` and this one, to be applied in order.
+    ///
+    /// # Errors
+    /// Names the first of `from` that is not in the document.
+    pub fn diff(&self, from: &[ChangeHash]) -> Result<Vec<Patch>, UnknownHeads> {
+        let from = known(self.history, from)?;
+        let to = match &self.at {
+            None => self.doc().get_heads(),
+            Some(heads) => heads.clone(),
+        };
+        Ok(patch::from_automerge(self.doc().diff(&from, &to)))
+    }
+
+    fn doc(&self) -> &'a am::Automerge {
+        self.history.automerge()
+    }
+
+    fn when(&self) -> read::At<'_> {
+        self.at.as_deref()
+    }
+
+    fn conflict_values(&self, values: Vec<(am::Value<'_>, am::ObjId)>, depth: usize) -> Vec<Conflict> {
+        if values.len() < 2 {
+            return Vec::new();
+        }
+        values
+            .into_iter()
+            .filter_map(|(value, id)| {
+                let am::ObjId::Id(counter, actor, _) = &id else { return None };
+                let actor = history::actor_from(actor)?;
+                Some(Conflict {
+                    value: json::found_out(self.doc(), self.when(), &value, &id, depth),
+                    actor,
+                    device: self.history.device(&actor),
+                    change: self.doc().hash_for_opid(&id).map(|hash| ChangeHash(hash.0)),
+                    counter: *counter,
+                })
+            })
+            .collect()
+    }
+
+    fn conflicts_in(&self, obj: &am::ObjId, kind: am::ObjType, path: &Path, found: &mut Vec<(Path, Vec<Conflict>)>) {
+        if path.parts().len() > DEPTH_MAX {
+            return;
+        }
+        let mut visit = |prop: am::Prop, path: Path, value: am::ValueRef<'_>, id: am::ObjId, conflict: bool| {
+            if conflict {
+                let values = read::all_at(self.doc(), self.when(), obj, prop);
+                let values = self.conflict_values(values, path.parts().len());
+                if !values.is_empty() {
+                    found.push((path.clone(), values));
+                }
+            }
+            if let am::ValueRef::Object(kind) = value {
+                self.conflicts_in(&id, kind, &path, found);
+            }
+        };
+        match kind {
+            am::ObjType::Map | am::ObjType::Table => {
+                let range = match self.when() {
+                    None => self.doc().map_range(obj, ..),
+                    Some(heads) => self.doc().map_range_at(obj, .., heads),
+                };
+                for item in range {
+                    let key = String::from(item.key.as_ref());
+                    let id = item.id();
+                    visit(am::Prop::Map(key.clone()), path.clone().key(&key), item.value, id, item.conflict);
+                }
+            }
+            am::ObjType::List => {
+                let range = match self.when() {
+                    None => self.doc().list_range(obj, ..),
+                    Some(heads) => self.doc().list_range_at(obj, .., heads),
+                };
+                for item in range {
+                    let id = item.id();
+                    visit(am::Prop::Seq(item.index), path.clone().index(item.index), item.value, id, item.conflict);
+                }
+            }
+            am::ObjType::Text => {}
+        }
+    }
+}
+
+fn known(history: &History, heads: &[ChangeHash]) -> Result<Vec<am::ChangeHash>, UnknownHeads> {
+    match heads.iter().find(|hash| !history.has(hash)) {
+        Some(unknown) => Err(UnknownHeads(*unknown)),
+        None => {
+            let mut heads: Vec<_> = heads.iter().map(|hash| am::ChangeHash(hash.0)).collect();
+            heads.sort_unstable();
+            heads.dedup();
+            Ok(heads)
+        }
+    }
+}

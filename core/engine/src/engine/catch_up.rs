@@ -27,7 +27,9 @@ impl Engine {
     pub(super) fn heard_nodes(&mut self, id: SessionId, index: SpaceIndex, level: Level, nodes: &[Node]) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (peer, salt) = (session.peer, session.salt);
-        let Some(space) = session.shared_at(index).and_then(|shared| self.spaces.get_mut(&shared.space)) else { return };
+        let Some(space) = session.shared_at(index).and_then(|shared| self.spaces.get_mut(&shared.space)) else {
+            return;
+        };
         let collection = match level {
             Level::Members => &mut space.entries,
             Level::Documents if space.membership.role(&peer).is_some() => &mut space.documents,
@@ -41,7 +43,9 @@ impl Engine {
     pub(super) fn heard_items(&mut self, id: SessionId, index: SpaceIndex, level: Level, ranges: &[Range]) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (peer, salt) = (session.peer, session.salt);
-        let Some(space) = session.shared_at(index).and_then(|shared| self.spaces.get_mut(&shared.space)) else { return };
+        let Some(space) = session.shared_at(index).and_then(|shared| self.spaces.get_mut(&shared.space)) else {
+            return;
+        };
         let ranges = &ranges[..ranges.len().min(RANGES_PER_MESSAGE_MAX)];
         match level {
             Level::Members => {
@@ -171,13 +175,15 @@ impl Engine {
     /// A page of what a peer lacks was read.
     pub(super) fn scanned_transfer(&mut self, id: SessionId, key: DocumentKey, job: Job, scanned: &Scanned) {
         let device = self.device;
-        let Some((_, shared)) = self.sessions.get_mut(&id).and_then(|session| session.shared_in(&key.0)) else { return };
+        let Some((_, shared)) = self.sessions.get_mut(&id).and_then(|session| session.shared_in(&key.0)) else {
+            return;
+        };
         for (row, value) in &scanned.rows {
             let Some(at) = parse_run_key(row) else { continue };
             if job.have.get(&at.actor).is_some_and(|have| *have >= at.last_seq) {
                 continue;
             }
-            match Run::from_stored(at.space, at.document, at.actor, at.last_seq, value) {
+            match Run::decode_stored(at.space, at.document, at.actor, at.last_seq, value) {
                 Ok(run) => shared.transfer.stage(wire_run(&device, &run)),
                 Err(error) => {
                     return self.stop(alloc::format!("the store is damaged: runs of document {}: {error}", key.1));
@@ -296,7 +302,8 @@ impl Engine {
         header.last_seq = tip.last_seq;
         header.tip = tip.tip;
         let heard = session.shared_in(&space_id).and_then(|(_, shared)| shared.acl(&wire.acl)).cloned();
-        let acl = space.acl(&wire.acl).cloned().or(heard);
+        // What this peer sent in full goes first: two lists with one short name can be ground out.
+        let acl = heard.or_else(|| space.acl(&wire.acl).cloned());
         let authority = acl.as_ref().and_then(|acl| space.membership.authority(&acl.entries, &device));
         let (Some(acl), Some(authority)) = (acl, authority) else {
             debug!(%peer, document = %wire.document, "a run that stands on members unknown here");

@@ -111,7 +111,9 @@ impl Engine {
                 self.scan_runs(key, document_key(&key.0, &key.1));
                 State::Opening { stored: Vec::new(), inbox: Vec::new(), inbox_bytes: 0 }
             } else {
-                State::Live(Box::new(Document::empty(key.0, key.1)))
+                let mut document = Document::empty(key.0, key.1);
+                document.suspect(self.suspects.get(&key).map(Vec::as_slice).unwrap_or_default());
+                State::Live(Box::new(document))
             };
             self.residents.insert(key, Resident::new(state));
         }
@@ -150,15 +152,18 @@ impl Engine {
         let mut read = Vec::with_capacity(scanned.rows.len());
         for (row, value) in &scanned.rows {
             let run = match parse_run_key(row) {
-                Some(at) => Run::from_stored(at.space, at.document, at.actor, at.last_seq, value),
+                Some(at) => Run::decode_stored(at.space, at.document, at.actor, at.last_seq, value)
+                    .map_err(|error| error.to_string()),
                 None => Err(String::from("a key that is none")),
             };
             match run {
                 Ok(run) => read.push(run),
-                Err(error) => return self.stop(alloc::format!("the store is damaged: runs of document {}: {error}", key.1)),
+                Err(error) => {
+                    return self.stop(alloc::format!("the store is damaged: runs of document {}: {error}", key.1));
+                }
             }
         }
-        let poisoned = self.poisoned.iter().copied().collect();
+        let poisoned = self.suspects.get(&key).cloned().unwrap_or_default();
         let Some(Resident { state: State::Opening { stored, .. }, .. }) = self.residents.get_mut(&key) else {
             return;
         };
@@ -188,6 +193,11 @@ impl Engine {
                 let State::Opening { inbox, .. } = &mut resident.state else {
                     return warn!(document = %key.1, "opened twice");
                 };
+                let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
+                if record.is_some_and(|record| record.signed.heads != document.heads()) {
+                    // A damaged page can hide rows without any checksum failing.
+                    return self.stop(alloc::format!("the store is damaged: runs of document {} are missing", key.1));
+                }
                 for run in inbox.drain(..) {
                     document.receive(run);
                 }
@@ -237,15 +247,15 @@ impl Engine {
         if let Err(refusal) = gate::inspect(&run, authority) {
             return self.refuse(session, &run.header, &refusal);
         }
-        let full = self.spaces.get(&key.0).is_none_or(|space| {
-            !space.records.contains_key(&key.1) && space.records.len() >= DOCUMENTS_PER_SPACE_MAX
-        });
+        let full = self
+            .spaces
+            .get(&key.0)
+            .is_none_or(|space| !space.records.contains_key(&key.1) && space.records.len() >= DOCUMENTS_PER_SPACE_MAX);
         if full {
             let text = alloc::format!("{DOCUMENTS_PER_SPACE_MAX} documents in the space");
             return self.refuse(session, &run.header, &Refusal::TooLarge(text));
         }
         self.keep_acl(&key.0, acl);
-        let alone = self.suspects.contains(&key);
         let first_seq = run.header.first_seq;
         let resident = self.resident(key);
         // Waiting runs are bounded by the document; so is the note of who brought them.
@@ -260,10 +270,6 @@ impl Engine {
             }
         }
         self.touched.insert(key);
-        if alone {
-            // One of these runs killed an earlier process: apply each alone, so that the slot names it next time.
-            self.settle_documents();
-        }
     }
 
     fn known_tip(&self, key: &DocumentKey, actor: &ActorId) -> Option<(u64, ChangeHash)> {
@@ -290,7 +296,8 @@ impl Engine {
     }
 
     pub(super) fn answer_refusal(&mut self, session: SessionId, header: &RunHeader, code: RefusalCode, reason: &str) {
-        let Some((index, _)) = self.sessions.get_mut(&session).and_then(|session| session.shared_in(&header.space)) else {
+        let Some((index, _)) = self.sessions.get_mut(&session).and_then(|session| session.shared_in(&header.space))
+        else {
             return;
         };
         let detail = reason.chars().take(200).collect();
@@ -365,7 +372,7 @@ impl Engine {
         };
         let header = &run.header;
         let row = run_key(&key.0, &key.1, tip.lamport, &header.actor, header.last_seq);
-        self.commits.put(Table::Runs, row, run.to_stored());
+        self.commits.put(Table::Runs, row, run.encode_stored());
         if let Some(resident) = self.residents.get_mut(&key) {
             let proof = Proof { header: header.clone(), first_lamport: tip.first_lamport, lamport: tip.lamport };
             resident.accepted.push(proof);
@@ -411,7 +418,14 @@ impl Engine {
         }
     }
 
-    pub(super) fn scan(&mut self, scan: crate::engine::Scan, table: Table, from: Vec<u8>, to: Vec<u8>, bytes_max: usize) {
+    pub(super) fn scan(
+        &mut self,
+        scan: crate::engine::Scan,
+        table: Table,
+        from: Vec<u8>,
+        to: Vec<u8>,
+        bytes_max: usize,
+    ) {
         self.last_scan += 1;
         let id = ScanId(self.last_scan);
         self.scans.insert(id, scan);

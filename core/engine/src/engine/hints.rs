@@ -71,7 +71,8 @@ impl Engine {
     }
 
     fn judge_hint(&mut self, from: DeviceId, topic_name: &str, bytes: &[u8]) -> Verdict {
-        let Some((id, space)) = self.spaces.iter_mut().find(|(_, space)| topic(&space.connection_key()) == topic_name) else {
+        let Some((id, space)) = self.spaces.iter_mut().find(|(_, space)| topic(&space.connection_key()) == topic_name)
+        else {
             return Verdict::Ignore;
         };
         let id = *id;

@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use crate::document::record::DocumentRecord;
@@ -62,7 +62,8 @@ pub fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
             }
             Table::Documents => {
                 let (space, document) = space_and_document(&key).ok_or_else(|| bad(length_error(48, &key)))?;
-                let signed = DocumentRecord::from_bytes(space, document, &value).map_err(bad)?;
+                let signed =
+                    DocumentRecord::decode_stored(space, document, &value).map_err(|error| bad(error.to_string()))?;
                 records.entry((space, document)).or_default().signed = signed;
             }
             Table::Feed => {

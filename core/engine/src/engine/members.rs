@@ -354,8 +354,7 @@ impl Engine {
             // Who holds only the connection key may bring its own joining, nothing else. A joiner has no log to judge by: it
             // takes what leads back to the genesis entry that the ticket named.
             let trusted = space.membership.role(&peer).is_some() || space.joining().is_some();
-            let inserted =
-                if trusted { space.membership.insert(bytes) } else { space.membership.admit(bytes, &peer) };
+            let inserted = if trusted { space.membership.insert(bytes) } else { space.membership.admit(bytes, &peer) };
             match inserted {
                 Ok(Inserted::New) => {
                     let hash = crate::space::membership::entry_hash(bytes);
@@ -388,7 +387,9 @@ impl Engine {
 
 fn membership_error(error: &MembershipError) -> CommandError {
     match error {
-        MembershipError::NotAllowed { .. } | MembershipError::UnknownAuthority(_) => CommandError::NotAllowed(error.to_string()),
+        MembershipError::NotAllowed { .. } | MembershipError::UnknownAuthority(_) => {
+            CommandError::NotAllowed(error.to_string())
+        }
         MembershipError::Malformed(_)
         | MembershipError::TooLarge(_)
         | MembershipError::InviteUsedUp { .. }

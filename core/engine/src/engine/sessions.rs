@@ -282,7 +282,8 @@ impl Engine {
             minicbor::to_vec(&known).expect("writing to memory does not fail"),
         );
         self.dial_check = true;
-        let others: Vec<_> = self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
+        let others: Vec<_> =
+            self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
         for id in others {
             self.introduce_only(id, Some(peer));
         }
@@ -355,11 +356,7 @@ impl Engine {
         let mut spaces = Vec::new();
         for index in only.unwrap_or(&all) {
             let Some(roots) = self.roots(id, *index) else { continue };
-            spaces.push(SpaceRoots {
-                space: *index,
-                members: roots.0.into(),
-                documents: roots.1.map(ByteArray::from),
-            });
+            spaces.push(SpaceRoots { space: *index, members: roots.0.into(), documents: roots.1.map(ByteArray::from) });
             if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(*index)) {
                 shared.told(roots);
             }
@@ -524,7 +521,8 @@ impl Engine {
             .values()
             .flat_map(|session| {
                 let shared = session.shared.iter().flat_map(|shared| {
-                    let attempt = (shared.catching_up && !shared.in_sync).then_some((shared.attempt_at, "reconcile again"));
+                    let attempt =
+                        (shared.catching_up && !shared.in_sync).then_some((shared.attempt_at, "reconcile again"));
                     [shared.tell_at.map(|at| (at, "tell roots")), attempt]
                 });
                 [

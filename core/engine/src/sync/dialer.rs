@@ -102,7 +102,10 @@ impl Dialer {
 
     /// Why the last dial of a device failed.
     pub fn last_failure(&self, peer: &DeviceId) -> Option<String> {
-        self.targets.values().filter(|target| target.peer.as_ref() == Some(peer)).find_map(|target| target.last_failure.clone())
+        self.targets
+            .values()
+            .filter(|target| target.peer.as_ref() == Some(peer))
+            .find_map(|target| target.last_failure.clone())
     }
 
     /// Failures of addresses at which nobody is known yet.
@@ -232,7 +235,8 @@ mod tests {
             assert_eq!(due(&mut dialer, now), 0, "not again while dialing");
             dialer.failed("a", "refused", now, u32::MAX);
             let wait = dialer.deadline(|_| true, |_| false).expect("one target") - now;
-            longest[usize::from(now.0 > BACKOFF_EARLY_FOR.0)] = wait.0.max(longest[usize::from(now.0 > BACKOFF_EARLY_FOR.0)]);
+            longest[usize::from(now.0 > BACKOFF_EARLY_FOR.0)] =
+                wait.0.max(longest[usize::from(now.0 > BACKOFF_EARLY_FOR.0)]);
         }
         assert!((4_900_000..=5_000_000).contains(&longest[0]), "{longest:?}");
         assert!((59_000_000..=60_000_000).contains(&longest[1]), "{longest:?}");

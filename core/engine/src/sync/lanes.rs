@@ -62,9 +62,9 @@ impl Lanes {
         if self.unwritten_bytes > OUTGOING_BYTES_MAX {
             return None;
         }
-        let lane = Lane::ALL.into_iter().find(|lane| {
-            !self.queues[*lane as usize].is_empty() && (*lane != Lane::Bulk || self.has_credit())
-        })?;
+        let lane = Lane::ALL
+            .into_iter()
+            .find(|lane| !self.queues[*lane as usize].is_empty() && (*lane != Lane::Bulk || self.has_credit()))?;
         let frame = self.queues[lane as usize].pop_front()?;
         self.queued_bytes -= frame.len();
         self.unwritten_bytes += frame.len();
@@ -98,7 +98,9 @@ impl Lanes {
             self.pre_auth_bytes += frame.len();
             if self.pre_auth_bytes > PRE_AUTH_BYTES_MAX {
                 let sent = self.pre_auth_bytes;
-                return Err(FrameError(alloc::format!("{sent} bytes before authentication, limit {PRE_AUTH_BYTES_MAX}")));
+                return Err(FrameError(alloc::format!(
+                    "{sent} bytes before authentication, limit {PRE_AUTH_BYTES_MAX}"
+                )));
             }
             PRE_AUTH_BYTES_MAX
         };
@@ -132,7 +134,8 @@ mod tests {
     fn bulk() -> Message {
         let _ = SpaceId([0; 32]);
         // Incompressible enough: 60 kB of a counter's digits.
-        let reason: String = (0..12_000).map(|i: u32| alloc::format!("{:05}", i.wrapping_mul(2_654_435_761) % 100_000)).collect();
+        let reason: String =
+            (0..12_000).map(|i: u32| alloc::format!("{:05}", i.wrapping_mul(2_654_435_761) % 100_000)).collect();
         Message::Bye { reason }
     }
 

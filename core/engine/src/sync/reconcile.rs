@@ -112,15 +112,17 @@ struct Answer {
 
 impl Answer {
     fn into_messages(self, space: SpaceIndex, level: Level) -> Vec<Message> {
-        let nodes = self
-            .nodes
-            .chunks(RANGES_PER_MESSAGE_MAX)
-            .map(|nodes| Message::Nodes { space, level, nodes: nodes.to_vec() });
+        let nodes = self.nodes.chunks(RANGES_PER_MESSAGE_MAX).map(|nodes| Message::Nodes {
+            space,
+            level,
+            nodes: nodes.to_vec(),
+        });
         // Sixteen items for each range at most: as many bytes as a full message of nodes.
-        let ranges = self
-            .ranges
-            .chunks(RANGES_PER_MESSAGE_MAX / Collection::LEAF_ITEMS)
-            .map(|ranges| Message::Items { space, level, ranges: ranges.to_vec() });
+        let ranges = self.ranges.chunks(RANGES_PER_MESSAGE_MAX / Collection::LEAF_ITEMS).map(|ranges| Message::Items {
+            space,
+            level,
+            ranges: ranges.to_vec(),
+        });
         nodes.chain(ranges).collect()
     }
 }
@@ -173,16 +175,21 @@ mod tests {
 
     #[test]
     fn every_difference_is_found_once_and_nothing_else() {
-        for (shared, only_a, only_b, changed) in [(0, 0, 5, 0), (3, 1, 1, 1), (1_000, 7, 9, 11), (5_000, 0, 0, 1), (0, 400, 0, 0)] {
+        for (shared, only_a, only_b, changed) in
+            [(0, 0, 5, 0), (3, 1, 1, 1), (1_000, 7, 9, 11), (5_000, 0, 0, 1), (0, 400, 0, 0)]
+        {
             let mut a = set((0..shared).map(|i| (i, 1)).chain((10_000..10_000 + only_a).map(|i| (i, 1))));
-            let mut b = set(
-                (0..shared).map(|i| (i, if i < changed { 2 } else { 1 })).chain((20_000..20_000 + only_b).map(|i| (i, 1))),
-            );
+            let mut b = set((0..shared)
+                .map(|i| (i, if i < changed { 2 } else { 1 }))
+                .chain((20_000..20_000 + only_b).map(|i| (i, 1))));
             let (found, _) = exchange(&mut a, &mut b);
             let [at_a, at_b] = &found;
             let both = |x: &[Key], y: &[Key]| x.iter().chain(y).copied().collect::<Vec<_>>();
             for (got, expected) in [
-                (both(&at_a.missing_there, &at_b.missing_here), (10_000..10_000 + only_a).map(key).collect::<BTreeSet<_>>()),
+                (
+                    both(&at_a.missing_there, &at_b.missing_here),
+                    (10_000..10_000 + only_a).map(key).collect::<BTreeSet<_>>(),
+                ),
                 (both(&at_a.missing_here, &at_b.missing_there), (20_000..20_000 + only_b).map(key).collect()),
                 (both(&at_a.differing, &at_b.differing), (0..changed.min(shared)).map(key).collect()),
             ] {

@@ -160,7 +160,9 @@ impl Session {
             return Step::Bad(String::from("a second hello"));
         }
         if version < PROTOCOL_VERSION {
-            return Step::Bad(alloc::format!("protocol version {version}, this program speaks {PROTOCOL_VERSION} and newer"));
+            return Step::Bad(alloc::format!(
+                "protocol version {version}, this program speaks {PROTOCOL_VERSION} and newer"
+            ));
         }
         let handshake = if self.opener {
             Handshake { opener: us, acceptor: self.peer, opener_nonce: self.nonce, acceptor_nonce: nonce }
@@ -226,7 +228,11 @@ impl Session {
 
     /// Number and state of a shared space.
     pub fn shared_in(&mut self, space: &SpaceId) -> Option<(SpaceIndex, &mut Shared)> {
-        self.shared.iter_mut().enumerate().find(|(_, shared)| shared.space == *space).map(|(i, shared)| (i as u32, shared))
+        self.shared
+            .iter_mut()
+            .enumerate()
+            .find(|(_, shared)| shared.space == *space)
+            .map(|(i, shared)| (i as u32, shared))
     }
 }
 

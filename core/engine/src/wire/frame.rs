@@ -159,7 +159,10 @@ impl Assembly {
 
 fn inflate(body: &[u8], inflated: usize) -> Result<Vec<u8>, FrameError> {
     if inflated > body.len().saturating_mul(INFLATE_RATIO_MAX) {
-        return Err(FrameError(format!("{} bytes cannot inflate to {inflated}, limit {INFLATE_RATIO_MAX}:1", body.len())));
+        return Err(FrameError(format!(
+            "{} bytes cannot inflate to {inflated}, limit {INFLATE_RATIO_MAX}:1",
+            body.len()
+        )));
     }
     let mut message = vec![0; inflated];
     match lz4_flex::block::decompress_into(body, &mut message) {
@@ -190,7 +193,8 @@ mod tests {
         for length in [0, 1, 100, 511, 512, 65_525, 65_526, 65_527, 200_000, MESSAGE_BYTES_MAX] {
             let repetitive = vec![7; length];
             assert_eq!(there_and_back(repetitive.clone()), repetitive);
-            let noisy: Vec<u8> = (0..length as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u8).collect();
+            let noisy: Vec<u8> =
+                (0..length as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u8).collect();
             assert_eq!(there_and_back(noisy.clone()), noisy);
         }
     }

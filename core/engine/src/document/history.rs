@@ -1,0 +1,306 @@
+//! The history of one document: the one place that holds an automerge document, applies changes to it and takes changes out
+//! of it. Keeps what automerge does not tell cheaply: each actor's change hashes, the device it is bound to, the greatest
+//! operation counter.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use automerge as am;
+use automerge::ReadDoc;
+use automerge::transaction::CommitOptions;
+
+use crate::document::edit::{Cache, Edit, EditError, Room};
+use crate::document::view::ChangeInfo;
+use crate::gate::inspector;
+use crate::id::{ActorId, ChangeHash, DeviceId};
+use crate::limits::{CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_OPS_MAX, OP_COUNTER_MAX};
+
+/// A document's history. Cloning is cheap and shares everything; whoever changes a shared one makes its own copy first.
+#[derive(Clone, Debug)]
+pub(crate) struct History {
+    am: Arc<am::Automerge>,
+    actors: Arc<BTreeMap<ActorId, Actor>>,
+    max_op: u64,
+    heads: usize,
+}
+
+/// What is known of an actor.
+#[derive(Clone, Debug, Default)]
+struct Actor {
+    /// The device that alone may vouch for it: its author, or the first that did.
+    device: Option<DeviceId>,
+    /// Hash of each change, the one with sequence number 1 first.
+    hashes: Vec<ChangeHash>,
+}
+
+/// What the envelope asks about an applied change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub max_op: u64,
+    pub deps: Vec<ChangeHash>,
+}
+
+/// A local change that was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// About how many bytes it has, raw.
+    pub bytes: usize,
+}
+
+/// A change, out of or on its way into a history.
+#[derive(Clone, Debug)]
+pub(crate) struct Change(pub(crate) am::Change);
+
+/// Most local changes are surely small, and are not looked at again: these many operations and bytes of values and keys
+/// cannot exceed any limit (an operation costs at most about 40 bytes besides them).
+const SURELY_SMALL_OPS: u64 = 1_000;
+const SURELY_SMALL_BYTES: u64 = CHANGE_BYTES_MAX as u64 / 4;
+
+impl Change {
+    pub(crate) fn hash(&self) -> ChangeHash {
+        ChangeHash(self.0.hash().0)
+    }
+
+    pub(crate) fn seq(&self) -> u64 {
+        self.0.seq()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.raw_bytes()
+    }
+
+    pub(crate) fn deps(&self) -> impl Iterator<Item = ChangeHash> {
+        self.0.deps().iter().map(|hash| ChangeHash(hash.0))
+    }
+
+    pub(crate) fn actor(&self) -> Option<ActorId> {
+        actor_from(self.0.actor_id())
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            am: Arc::new(am::Automerge::new_with_encoding(am::TextEncoding::UnicodeCodePoint)),
+            actors: Arc::default(),
+            max_op: 0,
+            heads: 0,
+        }
+    }
+}
+
+impl History {
+    pub(crate) fn automerge(&self) -> &am::Automerge {
+        &self.am
+    }
+
+    pub(crate) fn heads(&self) -> Vec<ChangeHash> {
+        self.am.get_heads().iter().map(|hash| ChangeHash(hash.0)).collect()
+    }
+
+    pub(crate) fn has(&self, hash: &ChangeHash) -> bool {
+        self.meta(hash).is_some()
+    }
+
+    pub(crate) fn meta(&self, hash: &ChangeHash) -> Option<Meta> {
+        let meta = self.am.get_change_meta_by_hash(&am::ChangeHash(hash.0))?;
+        Some(Meta { max_op: meta.max_op, deps: meta.deps.iter().map(|hash| ChangeHash(hash.0)).collect() })
+    }
+
+    /// Last sequence number and tip.
+    pub(crate) fn tip(&self, actor: &ActorId) -> Option<(u64, ChangeHash)> {
+        let hashes = &self.actors.get(actor)?.hashes;
+        Some((hashes.len() as u64, *hashes.last()?))
+    }
+
+    pub(crate) fn hash_of(&self, actor: &ActorId, seq: u64) -> Option<ChangeHash> {
+        let index = usize::try_from(seq.checked_sub(1)?).ok()?;
+        self.actors.get(actor)?.hashes.get(index).copied()
+    }
+
+    pub(crate) fn device(&self, actor: &ActorId) -> Option<DeviceId> {
+        self.actors.get(actor)?.device
+    }
+
+    pub(crate) fn has_actor(&self, actor: &ActorId) -> bool {
+        self.actors.contains_key(actor)
+    }
+
+    pub(crate) fn actor_count(&self) -> usize {
+        self.actors.len()
+    }
+
+    pub(crate) fn ops(&self) -> u64 {
+        self.am.stats().num_ops
+    }
+
+    pub(crate) fn change_count(&self) -> u64 {
+        self.am.stats().num_changes
+    }
+
+    /// Every change up to a version, each after those it depends on.
+    pub(crate) fn changes_up_to(&self, at: Option<&[am::ChangeHash]>) -> Vec<ChangeInfo> {
+        let excluded: alloc::collections::BTreeSet<am::ChangeHash> = match at {
+            None => Default::default(),
+            Some(heads) => self.am.get_changes_meta(heads).iter().map(|meta| meta.hash).collect(),
+        };
+        self.am
+            .get_changes_meta(&[])
+            .into_iter()
+            .filter(|meta| !excluded.contains(&meta.hash))
+            .filter_map(|meta| {
+                let actor = actor_from(&meta.actor)?;
+                Some(ChangeInfo {
+                    hash: ChangeHash(meta.hash.0),
+                    actor,
+                    device: self.device(&actor),
+                    seq: meta.seq,
+                    wall_s: meta.timestamp,
+                    deps: meta.deps.iter().map(|hash| ChangeHash(hash.0)).collect(),
+                    ops: (meta.max_op + 1).saturating_sub(meta.start_op),
+                    message: meta.message.map(|message| message.to_string()),
+                })
+            })
+            .collect()
+    }
+
+    /// Runs `f` as one local change of `actor`; `None` if it did nothing. If it fails, nothing is changed.
+    pub(crate) fn edit<T, E: From<EditError>>(
+        &mut self,
+        actor: ActorId,
+        device: DeviceId,
+        wall_s: i64,
+        cache: &mut Cache,
+        f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
+    ) -> Result<(T, Option<Committed>), E> {
+        let room = self.room(&actor)?;
+        let am = Arc::make_mut(&mut self.am);
+        write_as(am, &actor, &device);
+        let mut edit = Edit::new(am.transaction(), cache, room);
+        let result = f(&mut edit);
+        let (result, transaction) = match result {
+            Err(error) => (Err(error), edit.into_transaction()),
+            Ok(value) => match edit.finish() {
+                Ok((transaction, counted)) => (Ok((value, counted)), transaction),
+                Err((transaction, error)) => (Err(error.into()), transaction),
+            },
+        };
+        let (value, counted) = match result {
+            Ok(done) => done,
+            Err(error) => {
+                transaction.rollback();
+                cache.clear();
+                return Err(error);
+            }
+        };
+        let (hash, _) = transaction.commit_with(CommitOptions::default().with_time(wall_s));
+        let Some(hash) = hash else { return Ok((value, None)) };
+        let mut bytes = 120 + counted.bytes as usize;
+        if counted.ops > SURELY_SMALL_OPS || counted.bytes > SURELY_SMALL_BYTES {
+            bytes = self.check_last(&hash).inspect_err(|_| cache.clear())?;
+        }
+        self.max_op += counted.ops;
+        self.heads = 1;
+        let entry = Arc::make_mut(&mut self.actors).entry(actor).or_default();
+        entry.device = Some(device);
+        entry.hashes.push(ChangeHash(hash.0));
+        Ok((value, Some(Committed { bytes })))
+    }
+
+    /// A copy of this history with `changes` applied, which must come after what they depend on. May panic: call it under the
+    /// guard, on changes that have passed the gate.
+    pub(crate) fn with(&self, changes: Vec<(Change, DeviceId)>) -> Result<Self, String> {
+        let mut am = (*self.am).clone();
+        let mut actors = (*self.actors).clone();
+        let mut max_op = self.max_op;
+        let before = self.change_count();
+        let count = changes.len() as u64;
+        for (change, device) in &changes {
+            let actor = change.actor().ok_or_else(|| String::from("an actor is not 16 bytes"))?;
+            let entry = actors.entry(actor).or_default();
+            entry.device.get_or_insert(*device);
+            entry.hashes.push(change.hash());
+            if entry.hashes.len() as u64 != change.seq() {
+                return Err(alloc::format!("change {} of an actor is not its next", change.seq()));
+            }
+            max_op = max_op.max(change.0.max_op());
+        }
+        am.apply_changes(changes.into_iter().map(|(change, _)| change.0).collect::<Vec<_>>())
+            .map_err(|error| error.to_string())?;
+        let applied = am.stats().num_changes - before;
+        if applied != count {
+            return Err(alloc::format!("automerge applied {applied} of {count} changes"));
+        }
+        let heads = am.get_heads().len();
+        Ok(Self { am: Arc::new(am), actors: Arc::new(actors), max_op, heads })
+    }
+
+    /// The raw bytes of the last change made here.
+    pub(crate) fn last_local_change(&self) -> Option<Vec<u8>> {
+        self.am.get_last_local_change().map(|change| change.raw_bytes().to_vec())
+    }
+
+    /// The changes that are not at or below `base`, each after those it depends on.
+    pub(crate) fn since(&self, base: &[am::ChangeHash]) -> Vec<Change> {
+        self.am.get_changes(base).into_iter().map(Change).collect()
+    }
+
+    /// What may be added to the document, or why nothing may.
+    fn room(&self, actor: &ActorId) -> Result<Room, EditError> {
+        let full = |value: usize, unit, limit: usize| EditError::DocumentFull {
+            value: value as u64,
+            unit,
+            limit: limit as u64,
+        };
+        if !self.has_actor(actor) && self.actors.len() >= DOCUMENT_ACTORS_MAX {
+            return Err(full(self.actors.len() + 1, "actors", DOCUMENT_ACTORS_MAX));
+        }
+        if self.heads > CHANGE_DEPS_MAX {
+            return Err(full(self.heads, "heads", CHANGE_DEPS_MAX));
+        }
+        let left = |limit: u64, used: u64| (limit.saturating_sub(used), limit);
+        let (document_ops, document_ops_limit) =
+            left(DOCUMENT_OPS_MAX, self.ops()).min(left(OP_COUNTER_MAX, self.max_op));
+        Ok(Room { document_ops, document_ops_limit })
+    }
+
+    /// Looks at the local change just made as a peer's gate would, and takes it back if it would be refused.
+    fn check_last(&mut self, hash: &am::ChangeHash) -> Result<usize, EditError> {
+        let refusal = match self.am.get_last_local_change() {
+            None => EditError::Internal("the change just made is not there".to_string()),
+            Some(change) => match inspector::inspect(change.raw_bytes()) {
+                Ok(chunk) if chunk.length == change.raw_bytes().len() => return Ok(chunk.length),
+                Ok(_) => EditError::Internal("the change just made has no end".to_string()),
+                Err(_) if change.raw_bytes().len() > CHANGE_BYTES_MAX => EditError::ChangeTooLarge {
+                    value: change.raw_bytes().len() as u64,
+                    unit: "bytes",
+                    limit: CHANGE_BYTES_MAX as u64,
+                },
+                Err(refusal) => EditError::Refused(refusal),
+            },
+        };
+        let kept = self.am.get_changes(&[]).into_iter().filter(|change| change.hash() != *hash).collect::<Vec<_>>();
+        let mut rebuilt = am::Automerge::new_with_encoding(am::TextEncoding::UnicodeCodePoint);
+        rebuilt.apply_changes(kept).map_err(|error| EditError::Internal(error.to_string()))?;
+        self.am = Arc::new(rebuilt);
+        Err(refusal)
+    }
+}
+
+/// Changes made from now on are `actor`'s, with `device` as its author. In this order: setting the author draws a random
+/// actor.
+fn write_as(am: &mut am::Automerge, actor: &ActorId, device: &DeviceId) {
+    if am.get_author().is_none_or(|author| author.as_bytes() != device.0) {
+        am.set_author(Some(am::Author::from(device.0.to_vec())));
+    }
+    if am.get_actor().to_bytes() != actor.0 {
+        am.set_actor(am::ActorId::from(actor.0));
+    }
+}
+
+/// Our kind of actor id; `None` if it has another length, which the gate refuses.
+pub(crate) fn actor_from(actor: &am::ActorId) -> Option<ActorId> {
+    ActorId::from_slice(actor.to_bytes())
+}

@@ -1,0 +1,168 @@
+//! Runs that wait: for the next merge, or for others that they depend on. Who sent them and why is the session's business.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use crate::gate::Refusal;
+use crate::gate::envelope::Candidate;
+use crate::id::{ChangeHash, DeviceId};
+use crate::limits::{ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX};
+use crate::run::{Run, RunHeader};
+
+/// One document's waiting runs.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    arrived: Vec<Candidate>,
+    arrived_bytes: usize,
+    orphans: Vec<Orphan>,
+    orphan_bytes: usize,
+    /// What waits here, so that a run that comes twice waits once.
+    present: BTreeSet<(ChangeHash, u64)>,
+    /// What was found out on arrival, until it is told.
+    refused: Vec<(RunHeader, Refusal)>,
+    known: usize,
+}
+
+#[derive(Debug)]
+struct Orphan {
+    candidate: Candidate,
+    missing: Option<ChangeHash>,
+}
+
+/// What there is to merge, and what was decided on arrival.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub candidates: Vec<Candidate>,
+    pub refused: Vec<(RunHeader, Refusal)>,
+    pub known: usize,
+}
+
+impl Inbox {
+    /// Takes a run in.
+    pub(crate) fn put(&mut self, run: Run) {
+        if !self.present.insert((run.header.tip, run.header.first_seq)) {
+            self.known += 1;
+            return;
+        }
+        let header = run.header.clone();
+        match Candidate::new(run) {
+            Ok(candidate) => self.put_back(candidate),
+            Err(refusal) => {
+                self.present.remove(&(header.tip, header.first_seq));
+                self.refused.push((header, refusal));
+            }
+        }
+    }
+
+    /// Puts a candidate back that was taken and could not be merged yet.
+    pub(crate) fn put_back(&mut self, candidate: Candidate) {
+        self.present.insert(key(&candidate));
+        self.arrived_bytes += candidate.bytes();
+        self.arrived.push(candidate);
+    }
+
+    /// There is something to merge or to tell.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.arrived.is_empty() && self.refused.is_empty() && self.known == 0
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.arrived_bytes
+    }
+
+    pub(crate) fn orphan_bytes(&self) -> usize {
+        self.orphan_bytes
+    }
+
+    /// Whether a run of this actor has arrived that ends behind `seq`.
+    pub(crate) fn has_beyond(&self, actor: &crate::id::ActorId, seq: u64, device: &DeviceId) -> bool {
+        self.arrived.iter().any(|candidate| {
+            let header = &candidate.run.header;
+            header.actor == *actor && header.last_seq > seq && header.device == *device
+        })
+    }
+
+    /// Takes everything that arrived, with the orphans that may fit now because of it.
+    pub(crate) fn take(&mut self) -> Taken {
+        let mut candidates = core::mem::take(&mut self.arrived);
+        self.arrived_bytes = 0;
+        for candidate in &candidates {
+            self.present.remove(&key(candidate));
+        }
+        if !self.orphans.is_empty() && !candidates.is_empty() {
+            self.adopt(&mut candidates);
+        }
+        let refused = core::mem::take(&mut self.refused);
+        Taken { candidates, refused, known: core::mem::take(&mut self.known) }
+    }
+
+    fn adopt(&mut self, candidates: &mut Vec<Candidate>) {
+        let mut by_missing: BTreeMap<ChangeHash, Vec<usize>> = BTreeMap::new();
+        let mut adopted = alloc::vec![false; self.orphans.len()];
+        let mut queue: Vec<ChangeHash> = hashes(candidates.iter());
+        for (index, orphan) in self.orphans.iter().enumerate() {
+            match orphan.missing {
+                Some(missing) => by_missing.entry(missing).or_default().push(index),
+                None => {
+                    adopted[index] = true;
+                    queue.extend(hashes([&orphan.candidate]));
+                }
+            }
+        }
+        while let Some(hash) = queue.pop() {
+            for index in by_missing.remove(&hash).unwrap_or_default() {
+                adopted[index] = true;
+                queue.extend(hashes([&self.orphans[index].candidate]));
+            }
+        }
+        let orphans = core::mem::take(&mut self.orphans);
+        for (orphan, adopted) in orphans.into_iter().zip(adopted) {
+            if adopted {
+                self.orphan_bytes -= orphan.candidate.bytes();
+                self.present.remove(&key(&orphan.candidate));
+                candidates.push(orphan.candidate);
+            } else {
+                self.orphans.push(orphan);
+            }
+        }
+    }
+
+    /// Keeps runs that still wait, and gives up the newest of the sender with the most bytes while there are too many. Says
+    /// how many were given up.
+    pub(crate) fn keep_waiting(&mut self, waiting: Vec<(Candidate, Option<ChangeHash>)>) -> usize {
+        for (candidate, missing) in waiting {
+            // The same run may have come again meanwhile.
+            if self.present.insert(key(&candidate)) {
+                self.orphan_bytes += candidate.bytes();
+                self.orphans.push(Orphan { candidate, missing });
+            }
+        }
+        let mut evicted = 0;
+        while self.orphans.len() > ORPHANS_PER_DOCUMENT_MAX || self.orphan_bytes > ORPHAN_BYTES_PER_DOCUMENT_MAX {
+            self.evict();
+            evicted += 1;
+        }
+        evicted
+    }
+
+    fn evict(&mut self) {
+        let mut by_sender: BTreeMap<DeviceId, usize> = BTreeMap::new();
+        for orphan in &self.orphans {
+            *by_sender.entry(orphan.candidate.run.header.device).or_default() += 1 + orphan.candidate.bytes();
+        }
+        let largest = by_sender.iter().max_by_key(|(_, bytes)| **bytes).map(|(device, _)| *device);
+        let newest =
+            self.orphans.iter().rposition(|orphan| Some(orphan.candidate.run.header.device) == largest).unwrap_or(0);
+        let orphan = self.orphans.remove(newest);
+        self.orphan_bytes -= orphan.candidate.bytes();
+        self.present.remove(&key(&orphan.candidate));
+    }
+}
+
+fn key(candidate: &Candidate) -> (ChangeHash, u64) {
+    (candidate.run.header.tip, candidate.run.header.first_seq)
+}
+
+fn hashes<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Vec<ChangeHash> {
+    candidates.into_iter().flat_map(|candidate| candidate.links.iter().map(|link| link.hash)).collect()
+}

@@ -1,0 +1,206 @@
+//! `Patch`: what changed between two versions, in our own words, so that applications do not see the merge library's.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use automerge as am;
+use serde_json::{Value as Json, json};
+
+use crate::document::json;
+use crate::document::path::Path;
+
+/// One change to a document's content. A list of them is applied in order, each to what the ones before have made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patch {
+    /// Where. For list elements the index, for characters the text.
+    pub path: Path,
+    /// What.
+    pub action: PatchAction,
+}
+
+/// What a [`Patch`] does at its path.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PatchAction {
+    /// The key or element has this value now. An object comes empty, the patches after it fill it.
+    Put {
+        /// The value.
+        value: Json,
+        /// Others set it at the same time.
+        conflict: bool,
+    },
+    /// Elements were inserted, the first of them at the path's index. Objects come empty.
+    Insert {
+        /// The elements.
+        values: Vec<Json>,
+    },
+    /// The key or, from the path's index on, elements were removed.
+    Remove {
+        /// Number of elements; 1 for a key.
+        count: usize,
+    },
+    /// A counter changed.
+    Increment {
+        /// By how much.
+        by: i64,
+    },
+    /// Characters were inserted into the text.
+    InsertText {
+        /// Before which character.
+        position: usize,
+        /// The characters.
+        text: String,
+    },
+    /// Characters were removed from the text.
+    RemoveText {
+        /// The first of them.
+        position: usize,
+        /// How many.
+        count: usize,
+    },
+    /// The value stayed, and is in conflict with others now.
+    Conflict,
+}
+
+/// A patch does not fit the JSON that it was applied to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the patch at `{0}` does not fit")]
+pub struct PatchMisfit(pub Path);
+
+impl Patch {
+    /// The patch as JSON: `{"path", "action", ..}`.
+    pub fn to_json(&self) -> Json {
+        let path = self.path.to_string();
+        match &self.action {
+            PatchAction::Put { value, conflict } => {
+                json!({ "path": path, "action": "put", "value": value, "conflict": conflict })
+            }
+            PatchAction::Insert { values } => json!({ "path": path, "action": "insert", "values": values }),
+            PatchAction::Remove { count } => json!({ "path": path, "action": "remove", "count": count }),
+            PatchAction::Increment { by } => json!({ "path": path, "action": "increment", "by": by }),
+            PatchAction::InsertText { position, text } => {
+                json!({ "path": path, "action": "insert_text", "position": position, "text": text })
+            }
+            PatchAction::RemoveText { position, count } => {
+                json!({ "path": path, "action": "remove_text", "position": position, "count": count })
+            }
+            PatchAction::Conflict => json!({ "path": path, "action": "conflict" }),
+        }
+    }
+
+    /// Brings `json`, a document as of the version that the patches start from, one patch further.
+    ///
+    /// # Errors
+    /// The patch does not fit; `json` is unchanged.
+    pub fn apply(&self, json: &mut Json) -> Result<(), PatchMisfit> {
+        self.try_apply(json).ok_or_else(|| PatchMisfit(self.path.clone()))
+    }
+
+    fn try_apply(&self, json: &mut Json) -> Option<()> {
+        if let PatchAction::InsertText { .. } | PatchAction::RemoveText { .. } = self.action {
+            let Json::String(text) = at(json, self.path.parts())? else { return None };
+            let offset =
+                |text: &str, position: usize| text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(position);
+            match &self.action {
+                PatchAction::InsertText { position, text: new } => {
+                    let start = offset(text, *position)?;
+                    text.insert_str(start, new);
+                }
+                PatchAction::RemoveText { position, count } => {
+                    let range = offset(text, *position)?..offset(text, position.checked_add(*count)?)?;
+                    text.replace_range(range, "");
+                }
+                _ => {}
+            }
+            return Some(());
+        }
+        let (last, parents) = self.path.parts().split_last()?;
+        match at(json, parents)? {
+            Json::Object(members) => match &self.action {
+                PatchAction::Put { value, .. } => {
+                    members.insert(last.clone(), value.clone());
+                }
+                PatchAction::Remove { .. } => {
+                    members.shift_remove(last)?;
+                }
+                PatchAction::Increment { by } => add(members.get_mut(last)?, *by)?,
+                PatchAction::Conflict => {}
+                _ => return None,
+            },
+            Json::Array(items) => {
+                let index: usize = last.parse().ok()?;
+                match &self.action {
+                    PatchAction::Put { value, .. } => *items.get_mut(index)? = value.clone(),
+                    PatchAction::Insert { values } if index <= items.len() => {
+                        items.splice(index..index, values.iter().cloned());
+                    }
+                    PatchAction::Remove { count } if index.checked_add(*count)? <= items.len() => {
+                        items.drain(index..index + count);
+                    }
+                    PatchAction::Increment { by } => add(items.get_mut(index)?, *by)?,
+                    PatchAction::Conflict => {}
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn at<'a>(json: &'a mut Json, parts: &[String]) -> Option<&'a mut Json> {
+    parts.iter().try_fold(json, |json, part| match json {
+        Json::Object(members) => members.get_mut(part),
+        Json::Array(items) => items.get_mut(part.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+fn add(json: &mut Json, by: i64) -> Option<()> {
+    *json = Json::from(json.as_i64()?.checked_add(by)?);
+    Some(())
+}
+
+/// Formatting marks are left out: we do not show them anywhere yet.
+pub(crate) fn from_automerge(patches: Vec<am::Patch>) -> Vec<Patch> {
+    patches.into_iter().filter_map(one).collect()
+}
+
+fn one(patch: am::Patch) -> Option<Patch> {
+    use am::PatchAction as A;
+    let object = patch.path.iter().fold(Path::root(), |path, (_, prop)| push(path, prop));
+    let (path, action) = match patch.action {
+        A::PutMap { key, value, conflict } => (object.key(&key), PatchAction::Put { value: empty(&value.0), conflict }),
+        A::PutSeq { index, value, conflict } => {
+            (object.index(index), PatchAction::Put { value: empty(&value.0), conflict })
+        }
+        A::Insert { index, values } => (
+            object.index(index),
+            PatchAction::Insert { values: values.iter().map(|(value, ..)| empty(value)).collect() },
+        ),
+        A::SpliceText { index, value, .. } => {
+            (object, PatchAction::InsertText { position: index, text: value.make_string() })
+        }
+        A::Increment { prop, value } => (push(object, &prop), PatchAction::Increment { by: value }),
+        A::Conflict { prop } => (push(object, &prop), PatchAction::Conflict),
+        A::DeleteMap { key } => (object.key(&key), PatchAction::Remove { count: 1 }),
+        A::DeleteSeq { index, length } => (object.index(index), PatchAction::Remove { count: length }),
+        A::Mark { .. } => return None,
+    };
+    Some(Patch { path, action })
+}
+
+fn push(path: Path, prop: &am::Prop) -> Path {
+    match prop {
+        am::Prop::Map(key) => path.key(key),
+        am::Prop::Seq(index) => path.index(*index),
+    }
+}
+
+fn empty(value: &am::Value<'_>) -> Json {
+    match value {
+        am::Value::Object(am::ObjType::Map | am::ObjType::Table) => json!({}),
+        am::Value::Object(am::ObjType::List) => json!([]),
+        am::Value::Object(am::ObjType::Text) => json!(""),
+        am::Value::Scalar(scalar) => json::owned_scalar_out(scalar),
+    }
+}

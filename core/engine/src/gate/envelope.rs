@@ -1,0 +1,445 @@
+//! Stage 6: how changes fit into a history and to each other. From a set of runs it picks those that can be applied now, in
+//! order; automerge panics on what it is given out of sequence, and remembers for ever what it is given too early.
+//!
+//! A run is atomic: all its changes pass, or none is applied.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use crate::document::history::History;
+use crate::gate::{Refusal, chunks};
+use crate::id::{ActorId, ChangeHash, DeviceId};
+use crate::limits::{DOCUMENT_ACTORS_MAX, DOCUMENT_OPS_MAX};
+use crate::run::Run;
+
+/// A run that waits to be applied, with what its chunks say of themselves.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub run: Run,
+    pub links: Vec<Link>,
+}
+
+/// One change of a candidate, as the inspector read it.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub hash: ChangeHash,
+    pub seq: u64,
+    pub start_op: u64,
+    pub ops: u64,
+    pub deps: Vec<ChangeHash>,
+    others: Vec<ActorId>,
+    /// The author footer; the inner `None` is an author that is no device.
+    author: Option<Option<DeviceId>>,
+    /// Where in the payload.
+    pub range: Range<usize>,
+}
+
+/// What is to become of a candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It can be applied. The number orders it after the runs that it depends on.
+    Ready(usize),
+    /// Everything in it is in the history.
+    Known,
+    /// It depends on changes that are not here, the one given among them if it is known which.
+    Waiting(Option<ChangeHash>),
+    /// It cannot be applied, ever.
+    Refused(Refusal),
+}
+
+/// What [`plan`] found.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// For each candidate.
+    pub verdicts: Vec<Verdict>,
+    /// The changes to apply, as (candidate, link), in an order in which each comes after those it depends on.
+    pub order: Vec<(usize, usize)>,
+}
+
+impl Candidate {
+    /// Reads the chunks of a run that has passed [`crate::gate::inspect`], or was stored after it had.
+    pub(crate) fn new(run: Run) -> Result<Self, Refusal> {
+        let mut links = Vec::new();
+        let mut start = 0;
+        for chunk in chunks(&run.payload) {
+            let chunk = chunk?;
+            links.push(Link {
+                hash: chunk.hash,
+                seq: chunk.seq,
+                start_op: chunk.start_op,
+                ops: chunk.ops,
+                deps: chunk.deps().collect(),
+                others: chunk.others().collect(),
+                author: chunk.author.map(|author| author.device()),
+                range: start..start + chunk.length,
+            });
+            start += chunk.length;
+            if chunk.actor != run.header.actor {
+                return Err(Refusal::Malformed("a run has changes of another actor than it says".to_string()));
+            }
+        }
+        let first = links.first().map(|link| link.seq);
+        let last = links.last().map(|link| (link.seq, link.hash));
+        if first != Some(run.header.first_seq)
+            || last != Some((run.header.last_seq, run.header.tip))
+            || !links.is_sorted_by(|a, b| a.seq + 1 == b.seq)
+        {
+            return Err(Refusal::Malformed("a run holds other changes than it says".to_string()));
+        }
+        Ok(Self { run, links })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.run.payload.len()
+    }
+}
+
+impl Link {
+    /// Counter of the last operation.
+    pub(crate) fn max_op(&self) -> u64 {
+        self.start_op + self.ops - 1
+    }
+}
+
+/// Decides about every candidate.
+pub(crate) fn plan(history: &History, candidates: &[Candidate]) -> Plan {
+    let mut planner = Planner {
+        history,
+        candidates,
+        verdicts: vec![None; candidates.len()],
+        nodes: Vec::new(),
+        by_hash: BTreeMap::new(),
+        tips: BTreeMap::new(),
+        devices: BTreeMap::new(),
+        ops: history.ops(),
+        new_actors: 0,
+    };
+    for index in 0..candidates.len() {
+        planner.verdicts[index] = planner.enter(index);
+    }
+    let passed = planner.pass();
+    planner.withdraw();
+    planner.conclude(passed)
+}
+
+/// One change that is not in the history yet.
+struct Node {
+    candidate: usize,
+    link: usize,
+    /// The candidates that hold it; more than one where runs overlap.
+    owners: Vec<usize>,
+    /// Dependencies that have not passed.
+    waits: usize,
+    /// Nodes that depend on it.
+    children: Vec<usize>,
+    passed: bool,
+}
+
+struct Planner<'a> {
+    history: &'a History,
+    candidates: &'a [Candidate],
+    /// `None` while it is open.
+    verdicts: Vec<Option<Verdict>>,
+    nodes: Vec<Node>,
+    by_hash: BTreeMap<ChangeHash, usize>,
+    /// Last change of each actor that has passed one.
+    tips: BTreeMap<ActorId, (u64, usize)>,
+    /// The devices that new actors are bound to.
+    devices: BTreeMap<ActorId, DeviceId>,
+    ops: u64,
+    new_actors: usize,
+}
+
+impl<'a> Planner<'a> {
+    /// Makes nodes of a candidate's new changes; a verdict if there is one without looking at the others.
+    fn enter(&mut self, index: usize) -> Option<Verdict> {
+        let candidate = &self.candidates[index];
+        let header = &candidate.run.header;
+        if let Some(device) = self.history.device(&header.actor)
+            && device != header.device
+        {
+            return Some(Verdict::Refused(bound_elsewhere(header.actor, device)));
+        }
+        let mut new = Vec::new();
+        for (at, link) in candidate.links.iter().enumerate() {
+            match self.history.hash_of(&header.actor, link.seq) {
+                Some(known) if known == link.hash => {}
+                Some(_) => return Some(Verdict::Refused(fork(header.actor, link.seq))),
+                None => new.push(at),
+            }
+        }
+        if new.is_empty() {
+            return Some(Verdict::Known);
+        }
+        for link in new {
+            match self.by_hash.get(&candidate.links[link].hash) {
+                Some(node) => self.nodes[*node].owners.push(index),
+                None => {
+                    self.by_hash.insert(candidate.links[link].hash, self.nodes.len());
+                    let owners = vec![index];
+                    let children = Vec::new();
+                    self.nodes.push(Node { candidate: index, link, owners, waits: 0, children, passed: false });
+                }
+            }
+        }
+        None
+    }
+
+    /// Looks at every change when all it depends on has passed. Returns those that pass, in order.
+    fn pass(&mut self) -> Vec<usize> {
+        let mut ready = VecDeque::new();
+        for index in 0..self.nodes.len() {
+            let mut waits = 0;
+            for dep in &self.link(index).deps {
+                if let Some(parent) = self.by_hash.get(dep) {
+                    self.nodes[*parent].children.push(index);
+                    waits += 1;
+                } else if !self.history.has(dep) {
+                    // Never satisfied: there is no child edge that would count it down.
+                    waits += 1;
+                }
+            }
+            self.nodes[index].waits = waits;
+            if waits == 0 {
+                ready.push_back(index);
+            }
+        }
+        let mut passed = Vec::new();
+        while let Some(index) = ready.pop_front() {
+            if !self.look(index) {
+                continue;
+            }
+            self.nodes[index].passed = true;
+            passed.push(index);
+            for at in 0..self.nodes[index].children.len() {
+                let child = self.nodes[index].children[at];
+                self.nodes[child].waits -= 1;
+                if self.nodes[child].waits == 0 {
+                    ready.push_back(child);
+                }
+            }
+        }
+        passed
+    }
+
+    /// Whether a change passes. If not, the runs that hold it get their verdict.
+    fn look(&mut self, index: usize) -> bool {
+        match self.check(index) {
+            Ok(device) => {
+                for owner in self.nodes[index].owners.clone() {
+                    let header = &self.candidates[owner].run.header;
+                    if header.device != device {
+                        self.verdicts[owner] = Some(Verdict::Refused(bound_elsewhere(header.actor, device)));
+                    }
+                }
+                let (actor, link) = (self.actor(index), self.link(index));
+                self.ops += link.ops;
+                self.new_actors += usize::from(!self.history.has_actor(&actor) && !self.tips.contains_key(&actor));
+                self.tips.insert(actor, (link.seq, index));
+                self.devices.insert(actor, device);
+                true
+            }
+            Err(verdict) => {
+                for owner in self.nodes[index].owners.clone() {
+                    self.verdicts[owner].get_or_insert_with(|| verdict.clone());
+                }
+                false
+            }
+        }
+    }
+
+    /// The device that the change's actor is bound to, if the change fits.
+    fn check(&self, index: usize) -> Result<DeviceId, Verdict> {
+        let (actor, link) = (self.actor(index), self.link(index));
+        let misfit = |text: alloc::string::String| Verdict::Refused(Refusal::Misfit(text));
+        let previous = match self.tips.get(&actor) {
+            // Two runs that are both new contradict each other: the one applied first decides, next time.
+            Some((seq, _)) if *seq >= link.seq => return Err(Verdict::Waiting(None)),
+            Some((seq, node)) => Some((*seq, self.link(*node).hash)),
+            None => self.history.tip(&actor),
+        };
+        let last = previous.map_or(0, |(seq, _)| seq);
+        if link.seq <= last {
+            return Err(Verdict::Refused(fork(actor, link.seq)));
+        }
+        if link.seq != last + 1 {
+            return Err(misfit(format!(
+                "change {} of an actor does not depend on its change {}",
+                link.seq,
+                link.seq - 1
+            )));
+        }
+        if let Some((seq, hash)) = previous
+            && !link.deps.contains(&hash)
+            && !self.is_ancestor(&hash, &link.deps)
+        {
+            return Err(misfit(format!("change {} of an actor does not depend on its change {seq}", link.seq)));
+        }
+        let greatest = link.deps.iter().filter_map(|dep| self.max_op(dep)).max().unwrap_or(0);
+        if link.start_op != greatest + 1 {
+            return Err(misfit(format!("the first operation is numbered {}, {} is next", link.start_op, greatest + 1)));
+        }
+        if let Some(unknown) =
+            link.others.iter().find(|other| !self.history.has_actor(other) && !self.tips.contains_key(other))
+        {
+            return Err(misfit(format!("it refers to operations of actor {unknown}, of whom there are none")));
+        }
+        let device = self.check_author(index)?;
+        if self.ops + link.ops > DOCUMENT_OPS_MAX {
+            let ops = self.ops + link.ops;
+            let text = format!("the document would have {ops} operations, limit {DOCUMENT_OPS_MAX}");
+            return Err(Verdict::Refused(Refusal::TooLarge(text)));
+        }
+        let actors = self.history.actor_count() + self.new_actors + 1;
+        if last == 0 && actors > DOCUMENT_ACTORS_MAX {
+            let text = format!("the document would have {actors} actors, limit {DOCUMENT_ACTORS_MAX}");
+            return Err(Verdict::Refused(Refusal::TooLarge(text)));
+        }
+        Ok(device)
+    }
+
+    /// An author stands on an actor's first change only, and is the device that signs. An actor without one belongs to the
+    /// device that vouches for it first.
+    fn check_author(&self, index: usize) -> Result<DeviceId, Verdict> {
+        let (actor, link) = (self.actor(index), self.link(index));
+        let owners = &self.nodes[index].owners;
+        let bound = self.devices.get(&actor).copied().or_else(|| self.history.device(&actor));
+        let device = match (&link.author, link.seq) {
+            (None, _) => bound.unwrap_or(self.candidates[owners[0]].run.header.device),
+            (Some(Some(author)), 1) => *author,
+            (Some(None), 1) => {
+                return Err(Verdict::Refused(Refusal::Misfit("its author is not a device".to_string())));
+            }
+            (Some(_), seq) => {
+                let text = format!("it names an author in change {seq}, which only an actor's first may");
+                return Err(Verdict::Refused(Refusal::Misfit(text)));
+            }
+        };
+        if owners.iter().all(|owner| self.candidates[*owner].run.header.device != device) {
+            return Err(Verdict::Refused(bound_elsewhere(actor, device)));
+        }
+        Ok(device)
+    }
+
+    /// Whether `ancestor` is below one of `deps`, all of which have passed. Operation counters only grow along the way, so
+    /// nothing with a smaller one is looked at.
+    fn is_ancestor(&self, ancestor: &ChangeHash, deps: &[ChangeHash]) -> bool {
+        let floor = self.max_op(ancestor).unwrap_or(0);
+        let mut seen = BTreeSet::new();
+        let mut stack = deps.to_vec();
+        while let Some(hash) = stack.pop() {
+            if hash == *ancestor {
+                return true;
+            }
+            if !seen.insert(hash) {
+                continue;
+            }
+            if let Some(node) = self.by_hash.get(&hash) {
+                if self.link(*node).max_op() >= floor {
+                    stack.extend_from_slice(&self.link(*node).deps);
+                }
+            } else if let Some(meta) = self.history.meta(&hash)
+                && meta.max_op >= floor
+            {
+                stack.extend(meta.deps);
+            }
+        }
+        false
+    }
+
+    fn max_op(&self, hash: &ChangeHash) -> Option<u64> {
+        match self.by_hash.get(hash) {
+            Some(node) => Some(self.link(*node).max_op()),
+            None => self.history.meta(hash).map(|meta| meta.max_op),
+        }
+    }
+
+    /// Takes back what has passed but belongs only to runs that are not whole, and what depends on it.
+    fn withdraw(&mut self) {
+        let mut bad: Vec<bool> = self.verdicts.iter().map(Option::is_some).collect();
+        for node in self.nodes.iter().filter(|node| !node.passed) {
+            for owner in &node.owners {
+                bad[*owner] = true;
+            }
+        }
+        let mut nodes_of = vec![Vec::new(); self.candidates.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            for owner in &node.owners {
+                nodes_of[*owner].push(index);
+            }
+        }
+        let mut queue: Vec<usize> = (0..bad.len()).filter(|candidate| bad[*candidate]).collect();
+        while let Some(candidate) = queue.pop() {
+            for index in &nodes_of[candidate] {
+                if !self.nodes[*index].passed || self.nodes[*index].owners.iter().any(|owner| !bad[*owner]) {
+                    continue;
+                }
+                self.nodes[*index].passed = false;
+                for child in &self.nodes[*index].children {
+                    for owner in &self.nodes[*child].owners {
+                        if !bad[*owner] {
+                            bad[*owner] = true;
+                            queue.push(*owner);
+                        }
+                    }
+                }
+            }
+        }
+        // A child whose run went bad above is taken back when that run's turn comes, so all is consistent here.
+    }
+
+    fn conclude(mut self, passed: Vec<usize>) -> Plan {
+        let passed: Vec<usize> = passed.into_iter().filter(|index| self.nodes[*index].passed).collect();
+        let mut last = vec![0; self.candidates.len()];
+        for (position, index) in passed.iter().enumerate() {
+            for owner in &self.nodes[*index].owners {
+                last[*owner] = position;
+            }
+        }
+        let mut whole = vec![true; self.candidates.len()];
+        let mut missing: Vec<Option<ChangeHash>> = vec![None; self.candidates.len()];
+        for node in self.nodes.iter().filter(|node| !node.passed) {
+            let lacks = |dep: &&ChangeHash| match self.by_hash.get(*dep) {
+                Some(parent) => !self.nodes[*parent].passed && !self.nodes[*parent].owners.contains(&node.candidate),
+                None => !self.history.has(dep),
+            };
+            let lacking = self.candidates[node.candidate].links[node.link].deps.iter().find(lacks).copied();
+            for owner in &node.owners {
+                whole[*owner] = false;
+                missing[*owner] = missing[*owner].or(lacking);
+            }
+        }
+        let verdicts = core::mem::take(&mut self.verdicts)
+            .into_iter()
+            .enumerate()
+            .map(|(index, verdict)| match verdict {
+                Some(verdict) => verdict,
+                None if whole[index] => Verdict::Ready(last[index]),
+                None => Verdict::Waiting(missing[index]),
+            })
+            .collect();
+        let order = passed.into_iter().map(|index| (self.nodes[index].candidate, self.nodes[index].link)).collect();
+        Plan { verdicts, order }
+    }
+
+    fn link(&self, index: usize) -> &'a Link {
+        let node = &self.nodes[index];
+        &self.candidates[node.candidate].links[node.link]
+    }
+
+    fn actor(&self, index: usize) -> ActorId {
+        self.candidates[self.nodes[index].candidate].run.header.actor
+    }
+}
+
+fn bound_elsewhere(actor: ActorId, device: DeviceId) -> Refusal {
+    Refusal::Misfit(format!("actor {actor} belongs to device {device}"))
+}
+
+fn fork(actor: ActorId, seq: u64) -> Refusal {
+    Refusal::Fork { actor: actor.to_string(), seq }
+}

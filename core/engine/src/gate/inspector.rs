@@ -1,0 +1,457 @@
+//! Stage 4: reads a raw change chunk without allocating and without trusting it, so that what automerge is given is of the
+//! right form and bounded in what it can become. A hundred bytes of run-length headers can stand for millions of operations.
+//!
+//! The format is automerge's: magic, four bytes of checksum, type, length, body; the body has dependencies, actor, sequence
+//! number, first operation, time, message, other actors, a directory of columns, their data, and a footer.
+
+use alloc::format;
+use alloc::string::ToString;
+use core::ops::Range;
+
+use sha2::{Digest, Sha256};
+
+use crate::gate::Refusal;
+use crate::id::{ActorId, ChangeHash, DeviceId};
+use crate::limits::{
+    CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_EXPANDED_BYTES_MAX, CHANGE_OPS_MAX, CHANGE_PREDECESSORS_MAX,
+    DOCUMENT_ACTORS_MAX, KEY_BYTES_MAX, OP_COUNTER_MAX, VALUE_BYTES_MAX,
+};
+
+const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
+const TYPE_CHANGE: u8 = 1;
+const FOOTER_AUTHOR: u64 = 1;
+const HASH_LEN: usize = 32;
+
+/// What a chunk says of itself. Borrowed from its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk<'a> {
+    /// Bytes of the whole chunk.
+    pub length: usize,
+    /// Its hash.
+    pub hash: ChangeHash,
+    /// Whose it is.
+    pub actor: ActorId,
+    /// Its number among the actor's changes, from 1.
+    pub seq: u64,
+    /// Counter of its first operation.
+    pub start_op: u64,
+    /// Number of operations.
+    pub ops: u64,
+    /// The device written into the author footer.
+    pub author: Option<Author<'a>>,
+    deps: &'a [u8],
+    others: Others<'a>,
+}
+
+/// The author footer's bytes. Ours are device ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Author<'a>(pub &'a [u8]);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Others<'a>(&'a [u8]);
+
+impl Chunk<'_> {
+    /// The changes that it depends on, ascending.
+    pub fn deps(&self) -> impl ExactSizeIterator<Item = ChangeHash> {
+        self.deps.as_chunks::<HASH_LEN>().0.iter().map(|hash| ChangeHash(*hash))
+    }
+
+    /// The other actors that its operations refer to, ascending.
+    pub fn others(&self) -> impl ExactSizeIterator<Item = ActorId> {
+        let (entries, _) = self.others.0.as_chunks::<{ 1 + ActorId::LEN }>();
+        entries.iter().map(|entry| {
+            let mut id = [0; ActorId::LEN];
+            id.copy_from_slice(&entry[1..]);
+            ActorId(id)
+        })
+    }
+
+    /// Counter of its last operation; of the one before its first if it has none.
+    pub fn max_op(&self) -> u64 {
+        self.start_op + self.ops - 1
+    }
+}
+
+impl Author<'_> {
+    /// The device, if it is one.
+    pub fn device(&self) -> Option<DeviceId> {
+        DeviceId::from_slice(self.0)
+    }
+}
+
+/// Reads the chunk that `bytes` begins with. Takes time in the chunk's length, whatever it says of itself.
+///
+/// # Errors
+/// `Malformed` and `TooLarge`, saying what.
+pub fn inspect(bytes: &[u8]) -> Result<Chunk<'_>, Refusal> {
+    let mut input = Input(bytes);
+    if input.take(MAGIC.len(), "magic")? != MAGIC {
+        return Err(malformed("not a change: wrong magic bytes"));
+    }
+    let checksum = input.take(4, "checksum")?;
+    match input.byte("chunk type")? {
+        TYPE_CHANGE => {}
+        other => return Err(Refusal::Malformed(format!("chunk type {other}, only plain changes (1) are taken"))),
+    }
+    let length = input.unsigned("length")?;
+    let header = bytes.len() - input.0.len();
+    limit("a change's bytes", (header as u64).saturating_add(length), CHANGE_BYTES_MAX as u64)?;
+    let body = input.take(length as usize, "body")?;
+
+    let mut hasher = Sha256::new();
+    hasher.update(&bytes[MAGIC.len() + 4..header]);
+    hasher.update(body);
+    let hash: [u8; HASH_LEN] = hasher.finalize().into();
+    if hash[..4] != *checksum {
+        return Err(malformed("the checksum does not match"));
+    }
+    body_of(body, header + body.len(), ChangeHash(hash))
+}
+
+fn body_of(body: &[u8], length: usize, hash: ChangeHash) -> Result<Chunk<'_>, Refusal> {
+    let mut input = Input(body);
+    let count = input.unsigned("dependencies")?;
+    limit("dependencies", count, CHANGE_DEPS_MAX as u64)?;
+    let deps = input.take(count as usize * HASH_LEN, "dependencies")?;
+    ascending(deps.as_chunks::<HASH_LEN>().0, "dependencies")?;
+    let actor = input.actor()?;
+    let seq = input.unsigned("sequence number")?;
+    if seq == 0 {
+        return Err(malformed("sequence number 0"));
+    }
+    limit("the sequence number", seq, OP_COUNTER_MAX)?;
+    let start_op = input.unsigned("first operation")?;
+    if start_op == 0 {
+        return Err(malformed("first operation 0"));
+    }
+    limit("the first operation's counter", start_op, OP_COUNTER_MAX)?;
+    input.signed("time")?;
+    let message = input.unsigned("message")?;
+    limit("the message's bytes", message, VALUE_BYTES_MAX as u64)?;
+    if core::str::from_utf8(input.take(message as usize, "message")?).is_err() {
+        return Err(malformed("the message is not UTF-8"));
+    }
+    let count = input.unsigned("other actors")?;
+    limit("other actors", count, DOCUMENT_ACTORS_MAX as u64)?;
+    let others = input.take(count as usize * (1 + ActorId::LEN), "other actors")?;
+    let entries = others.as_chunks::<{ 1 + ActorId::LEN }>().0;
+    if entries.iter().any(|entry| entry[0] as usize != ActorId::LEN || entry[1..] == actor.0) {
+        return Err(malformed("an actor is not 16 bytes, or is named twice"));
+    }
+    ascending(entries, "other actors")?;
+
+    let columns = Columns::parse(&mut input)?;
+    let ops = columns.check(count + 1)?;
+    limit("the last operation's counter", start_op + ops, OP_COUNTER_MAX)?;
+    let author = footer(input.0);
+    Ok(Chunk { length, hash, actor, seq, start_op, ops, author, deps, others: Others(others) })
+}
+
+/// Reads the footer as automerge does: an author or nothing that is known.
+fn footer(bytes: &[u8]) -> Option<Author<'_>> {
+    let mut input = Input(bytes);
+    if input.unsigned("footer").ok()? != FOOTER_AUTHOR {
+        return None;
+    }
+    let length = input.unsigned("footer").ok()?;
+    input.take(usize::try_from(length).ok()?, "footer").ok().map(Author)
+}
+
+fn ascending<T: Ord>(entries: &[T], what: &str) -> Result<(), Refusal> {
+    if entries.is_sorted_by(|a, b| a < b) {
+        return Ok(());
+    }
+    Err(Refusal::Malformed(format!("{what} are not ascending, or there are two of one")))
+}
+
+/// The columns that a change may have, in the order they come in: (id, type) as automerge packs them.
+const OBJ_ACTOR: usize = 0;
+const OBJ_COUNTER: usize = 1;
+const KEY_ACTOR: usize = 2;
+const KEY_COUNTER: usize = 3;
+const KEY_STRING: usize = 4;
+const INSERT: usize = 5;
+const ACTION: usize = 6;
+const VALUE_META: usize = 7;
+const VALUE: usize = 8;
+const PRED_COUNT: usize = 9;
+const PRED_ACTOR: usize = 10;
+const PRED_COUNTER: usize = 11;
+const EXPAND: usize = 12;
+const MARK_NAME: usize = 13;
+const SPECS: [u64; 14] = [0x01, 0x02, 0x11, 0x13, 0x15, 0x34, 0x42, 0x56, 0x57, 0x70, 0x71, 0x73, 0x94, 0xa5];
+/// The bit of a column's type that says it is deflated.
+const DEFLATED: u64 = 0x08;
+
+/// The data of each column, empty if there is none.
+struct Columns<'a>([&'a [u8]; SPECS.len()]);
+
+impl<'a> Columns<'a> {
+    fn parse(input: &mut Input<'a>) -> Result<Self, Refusal> {
+        let count = input.unsigned("columns")?;
+        limit("columns", count, SPECS.len() as u64)?;
+        let mut ranges: [Range<usize>; SPECS.len()] = Default::default();
+        let mut next = 0;
+        let mut end = 0_usize;
+        for _ in 0..count {
+            let spec = input.unsigned("column")?;
+            if spec & DEFLATED != 0 {
+                return Err(malformed("a column is deflated"));
+            }
+            let Some(index) = SPECS[next..].iter().position(|known| *known == spec) else {
+                return Err(Refusal::Malformed(format!("column {spec} is unknown or out of order")));
+            };
+            next += index + 1;
+            let length = input.unsigned("column")?;
+            limit("a column's bytes", length, CHANGE_BYTES_MAX as u64)?;
+            ranges[next - 1] = end..end + length as usize;
+            end += length as usize;
+        }
+        let data = input.take(end, "columns")?;
+        Ok(Self(ranges.map(|range| &data[range])))
+    }
+
+    /// Bounds everything that decoding could become; says how many operations there are. `actors` is how many actors the
+    /// columns may refer to.
+    fn check(&self, actors: u64) -> Result<u64, Refusal> {
+        let Self(columns) = self;
+        let ops = numbers(columns[ACTION], "action", CHANGE_OPS_MAX, |value, _| match value {
+            Some(0..=7) => Ok(()),
+            _ => Err(malformed("an action is unknown")),
+        })?;
+        let predecessors = {
+            let mut sum = 0_u64;
+            numbers(columns[PRED_COUNT], "predecessors", ops, |value, run| {
+                let value = value.ok_or_else(|| malformed("predecessors are null"))?;
+                sum = sum.saturating_add(value.saturating_mul(run));
+                limit("predecessors", sum, CHANGE_PREDECESSORS_MAX)
+            })?;
+            sum
+        };
+        for (column, rows) in [(OBJ_ACTOR, ops), (KEY_ACTOR, ops), (PRED_ACTOR, predecessors)] {
+            numbers(columns[column], "actor", rows, |value, _| match value {
+                Some(index) if index >= actors => Err(malformed("an actor is not in the list")),
+                _ => Ok(()),
+            })?;
+        }
+        numbers(columns[OBJ_COUNTER], "object", ops, |value, _| {
+            limit("an operation's counter", value.unwrap_or(0), OP_COUNTER_MAX)
+        })?;
+        deltas(columns[KEY_COUNTER], "key", ops)?;
+        deltas(columns[PRED_COUNTER], "predecessor", predecessors)?;
+        let keys = strings(columns[KEY_STRING], "key", ops)?;
+        let marks = strings(columns[MARK_NAME], "mark name", ops)?;
+        limit("a change's bytes of keys", keys + marks, CHANGE_EXPANDED_BYTES_MAX)?;
+        booleans(columns[INSERT], "insert", ops)?;
+        booleans(columns[EXPAND], "expand", ops)?;
+        let mut bytes = 0_u64;
+        numbers(columns[VALUE_META], "value", ops, |value, run| {
+            let length = value.ok_or_else(|| malformed("a value is null"))? >> 4;
+            limit("a value's bytes", length, VALUE_BYTES_MAX as u64)?;
+            bytes = bytes.saturating_add(length.saturating_mul(run));
+            Ok(())
+        })?;
+        if bytes != columns[VALUE].len() as u64 {
+            return Err(malformed("the values are not as long as they say"));
+        }
+        Ok(ops)
+    }
+}
+
+/// Walks a run-length encoded column without expanding it. `read` reads one value, `f` is told each value and how often it
+/// comes (`None` for nulls). At most `rows_max` rows; says how many.
+fn runs<'a, T>(
+    data: &'a [u8],
+    what: &'static str,
+    rows_max: u64,
+    mut read: impl FnMut(&mut Input<'a>) -> Result<T, Refusal>,
+    mut f: impl FnMut(Option<T>, u64) -> Result<(), Refusal>,
+) -> Result<u64, Refusal> {
+    let mut input = Input(data);
+    let mut rows = 0_u64;
+    let mut count = |run: u64| {
+        if run == 0 {
+            return Err(malformed("a run of nothing"));
+        }
+        rows = rows.saturating_add(run);
+        if rows > rows_max {
+            return Err(Refusal::TooLarge(format!("column `{what}` has {rows} rows, limit {rows_max}")));
+        }
+        Ok(())
+    };
+    while !input.0.is_empty() {
+        match input.signed(what)? {
+            0 => {
+                let run = input.unsigned(what)?;
+                count(run)?;
+                f(None, run)?;
+            }
+            run if run > 0 => {
+                count(run.unsigned_abs())?;
+                f(Some(read(&mut input)?), run.unsigned_abs())?;
+            }
+            run => {
+                count(run.unsigned_abs())?;
+                // At least a byte for each, so this ends with the data.
+                for _ in 0..run.unsigned_abs() {
+                    f(Some(read(&mut input)?), 1)?;
+                }
+            }
+        }
+    }
+    Ok(rows)
+}
+
+fn numbers(
+    data: &[u8],
+    what: &'static str,
+    rows_max: u64,
+    f: impl FnMut(Option<u64>, u64) -> Result<(), Refusal>,
+) -> Result<u64, Refusal> {
+    runs(data, what, rows_max, |input| input.unsigned(what), f)
+}
+
+/// A column of differences: no partial sum may be an impossible counter.
+fn deltas(data: &[u8], what: &'static str, rows_max: u64) -> Result<(), Refusal> {
+    let mut sum = 0_i64;
+    runs(
+        data,
+        what,
+        rows_max,
+        |input| input.signed(what),
+        |delta, run| {
+            let Some(delta) = delta else { return Ok(()) };
+            // The sums in between lie between the first and the last.
+            for times in [1, run as i64] {
+                let counter = delta.checked_mul(times).and_then(|delta| sum.checked_add(delta));
+                match counter.map(u64::try_from) {
+                    Some(Ok(counter)) => limit("an operation's counter", counter, OP_COUNTER_MAX)?,
+                    _ => return Err(Refusal::Malformed(format!("a counter in column `{what}` is out of range"))),
+                }
+            }
+            sum += delta * run as i64;
+            Ok(())
+        },
+    )?;
+    Ok(())
+}
+
+/// A column of strings: each within the limit of a key. Says how many bytes they are when run lengths are expanded.
+fn strings(data: &[u8], what: &'static str, rows_max: u64) -> Result<u64, Refusal> {
+    let mut expanded = 0_u64;
+    runs(
+        data,
+        what,
+        rows_max,
+        |input| {
+            let length = input.unsigned(what)?;
+            limit("a key's bytes", length, KEY_BYTES_MAX as u64)?;
+            let bytes = input.take(length as usize, what)?;
+            if core::str::from_utf8(bytes).is_err() {
+                return Err(malformed("a key is not UTF-8"));
+            }
+            Ok(length)
+        },
+        |length, run| {
+            expanded = expanded.saturating_add(length.unwrap_or(0).saturating_mul(run));
+            limit("a change's bytes of keys", expanded, CHANGE_EXPANDED_BYTES_MAX)
+        },
+    )?;
+    Ok(expanded)
+}
+
+/// A column of booleans: lengths of alternating runs, the first of which may be empty.
+fn booleans(data: &[u8], what: &'static str, rows_max: u64) -> Result<(), Refusal> {
+    let mut input = Input(data);
+    let mut rows = 0_u64;
+    while !input.0.is_empty() {
+        rows = rows.saturating_add(input.unsigned(what)?);
+        if rows > rows_max {
+            return Err(Refusal::TooLarge(format!("column `{what}` has {rows} rows, limit {rows_max}")));
+        }
+    }
+    Ok(())
+}
+
+fn malformed(text: &str) -> Refusal {
+    Refusal::Malformed(text.to_string())
+}
+
+fn limit(what: &str, value: u64, limit: u64) -> Result<(), Refusal> {
+    if value <= limit {
+        return Ok(());
+    }
+    Err(Refusal::TooLarge(format!("{what}: {value}, limit {limit}")))
+}
+
+/// Bytes not read yet.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, length: usize, what: &str) -> Result<&'a [u8], Refusal> {
+        let (taken, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or_else(|| Refusal::Malformed(format!("{what}: {length} bytes wanted, {} are left", self.0.len())))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn byte(&mut self, what: &str) -> Result<u8, Refusal> {
+        Ok(self.take(1, what)?[0])
+    }
+
+    fn actor(&mut self) -> Result<ActorId, Refusal> {
+        let length = self.unsigned("actor")?;
+        if length != ActorId::LEN as u64 {
+            return Err(Refusal::Malformed(format!("actor of {length} bytes, {} wanted", ActorId::LEN)));
+        }
+        ActorId::from_slice(self.take(ActorId::LEN, "actor")?).ok_or_else(|| malformed("actor"))
+    }
+
+    /// LEB128, in its shortest form.
+    fn unsigned(&mut self, what: &str) -> Result<u64, Refusal> {
+        let mut value = 0_u64;
+        for shift in (0..70).step_by(7) {
+            let byte = self.byte(what)?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                break;
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                if byte == 0 && shift > 0 {
+                    break;
+                }
+                return Ok(value);
+            }
+        }
+        Err(Refusal::Malformed(format!("{what}: not a number")))
+    }
+
+    /// Signed LEB128, in its shortest form.
+    fn signed(&mut self, what: &str) -> Result<i64, Refusal> {
+        let mut value = 0_i64;
+        let mut before = 0_u8;
+        for shift in (0..70).step_by(7) {
+            let byte = self.byte(what)?;
+            if shift == 63 && byte != 0 && byte != 0x7f {
+                break;
+            }
+            value |= i64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                let sign = byte & 0x40 != 0;
+                let spare = (byte == 0 && before & 0x40 == 0) || (byte == 0x7f && before & 0x40 != 0);
+                if shift > 0 && spare {
+                    break;
+                }
+                if sign && shift + 7 < 64 {
+                    value |= -1 << (shift + 7);
+                }
+                return Ok(value);
+            }
+            before = byte;
+        }
+        Err(Refusal::Malformed(format!("{what}: not a number")))
+    }
+}
