@@ -97,7 +97,7 @@ pub fn make_small(document: &anabranch::Document, number: usize) -> Result<()> {
     })?;
     document.edit(|edit| {
         edit.set("/count", 0)?;
-        edit.set("/done", number % 2 == 0)
+        edit.set("/done", number.is_multiple_of(2))
     })?;
     document.edit(|edit| edit.set("/title", format!("Document number {number}, revised")))?;
     Ok(())

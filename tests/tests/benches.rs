@@ -1,4 +1,5 @@
 //! The benches run, and say what they promise to say. What the figures are is not tested: they belong to the machine.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::Write as _;
 use std::process::Command;

@@ -1,5 +1,6 @@
 //! The house's rules that no compiler checks: who imports whom, where automerge and clocks are named, what every file
 //! begins with, and that the documents tell the truth about the tree. Reads files only.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
 use std::fs;
