@@ -1,5 +1,6 @@
 //! Heavy work on one document, as a value that can be carried to another thread and back.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use crate::document::{Document, MergeWork, Merged, OpenWork};
@@ -41,7 +42,7 @@ pub struct WorkDone {
 #[derive(Debug)]
 pub enum WorkResult {
     /// The document, or why it cannot be built.
-    Opened(Result<Document, String>),
+    Opened(Result<Box<Document>, String>),
     /// The merged clone.
     Merged(Merged),
 }
@@ -51,7 +52,7 @@ impl Work {
     pub fn run(self, guard: &dyn Guard) -> WorkDone {
         let Self { space, document, kind } = self;
         let result = match kind {
-            WorkKind::Open(work) => WorkResult::Opened(work.run(guard)),
+            WorkKind::Open(work) => WorkResult::Opened(work.run(guard).map(Box::new)),
             WorkKind::Merge(work) => WorkResult::Merged(work.run(guard)),
         };
         WorkDone { space, document, result }

@@ -16,7 +16,7 @@ const FEED_ROW_BYTES: usize = 256;
 
 /// Somebody waits until peers are in sync.
 #[derive(Debug, Clone)]
-pub struct Wait {
+pub(super) struct Wait {
     /// Of which space.
     space: SpaceId,
     /// With whom; `None` for every connected member.

@@ -9,7 +9,7 @@ use crate::storage::{CommitId, Request, Row, Table};
 
 /// Rows that wait to be written, and who waits for them.
 #[derive(Debug, Default)]
-pub struct Commits {
+pub(super) struct Commits {
     rows: Vec<Row>,
     rows_bytes: usize,
     last: CommitId,
@@ -19,44 +19,44 @@ pub struct Commits {
 
 impl Commits {
     /// Writes a row with the next commit.
-    pub fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+    pub(super) fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
         self.rows_bytes += key.len() + value.len();
         self.rows.push(Row { table, key, value: Some(value) });
     }
 
     /// Removes a row with the next commit.
-    pub fn remove(&mut self, table: Table, key: Vec<u8>) {
+    pub(super) fn remove(&mut self, table: Table, key: Vec<u8>) {
         self.rows_bytes += key.len();
         self.rows.push(Row { table, key, value: None });
     }
 
     /// The next commit's id.
-    pub fn next(&self) -> CommitId {
+    pub(super) fn next(&self) -> CommitId {
         CommitId(self.last.0 + 1)
     }
 
     /// Answers a command when the next commit is on disk.
-    pub fn follow(&mut self, command: CommandId, reply: Reply) {
+    pub(super) fn follow(&mut self, command: CommandId, reply: Reply) {
         self.followers.entry(self.next()).or_default().push((command, reply));
     }
 
     /// A commit is in flight.
-    pub fn is_in_flight(&self) -> bool {
+    pub(super) fn is_in_flight(&self) -> bool {
         self.in_flight
     }
 
     /// Nothing waits and nothing is in flight.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         !self.in_flight && self.rows.is_empty()
     }
 
     /// Bytes that wait.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.rows_bytes
     }
 
     /// The next commit, if none is in flight and there is something to write or somebody waiting for it.
-    pub fn take(&mut self) -> Option<Request> {
+    pub(super) fn take(&mut self) -> Option<Request> {
         if self.in_flight || (self.rows.is_empty() && !self.followers.contains_key(&self.next())) {
             return None;
         }
@@ -67,13 +67,13 @@ impl Commits {
     }
 
     /// The commit in flight is on disk: who waited for it.
-    pub fn committed(&mut self, id: CommitId) -> Vec<(CommandId, Reply)> {
+    pub(super) fn committed(&mut self, id: CommitId) -> Vec<(CommandId, Reply)> {
         self.in_flight = false;
         self.followers.remove(&id).unwrap_or_default()
     }
 
     /// The store failed: everybody who waited, in vain.
-    pub fn abandon(&mut self) -> Vec<CommandId> {
+    pub(super) fn abandon(&mut self) -> Vec<CommandId> {
         self.rows.clear();
         self.rows_bytes = 0;
         core::mem::take(&mut self.followers).into_values().flatten().map(|(command, _)| command).collect()

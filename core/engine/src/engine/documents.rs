@@ -26,11 +26,11 @@ use crate::storage::{
 use crate::wire::{Message, RefusalCode};
 
 /// A document within a replica.
-pub type DocumentKey = (SpaceId, DocumentId);
+pub(super) type DocumentKey = (SpaceId, DocumentId);
 
 /// A document in memory, or on its way there.
 #[derive(Debug)]
-pub struct Resident {
+pub(super) struct Resident {
     /// Where it is.
     pub state: State,
     /// Openings by the application.
@@ -47,7 +47,7 @@ pub struct Resident {
 
 /// Where a document is.
 #[derive(Debug)]
-pub enum State {
+pub(super) enum State {
     /// Its runs are being read, or it is being built from them. What arrives meanwhile waits.
     Opening {
         /// Runs read so far.
@@ -67,7 +67,7 @@ impl Resident {
     }
 
     /// The document, if it is in memory.
-    pub fn live(&self) -> Option<&Document> {
+    pub(super) fn live(&self) -> Option<&Document> {
         match &self.state {
             State::Live(document) => Some(document),
             State::Opening { .. } => None,
@@ -75,7 +75,7 @@ impl Resident {
     }
 
     /// The document, if it is in memory.
-    pub fn live_mut(&mut self) -> Option<&mut Document> {
+    pub(super) fn live_mut(&mut self) -> Option<&mut Document> {
         match &mut self.state {
             State::Live(document) => Some(document),
             State::Opening { .. } => None,
@@ -83,17 +83,17 @@ impl Resident {
     }
 
     /// What was merged since the last call.
-    pub fn take_accepted(&mut self) -> Vec<Proof> {
+    pub(super) fn take_accepted(&mut self) -> Vec<Proof> {
         core::mem::take(&mut self.accepted)
     }
 
     /// Commands that wait for the document to be open.
-    pub fn take_waiting(&mut self) -> Vec<CommandId> {
+    pub(super) fn take_waiting(&mut self) -> Vec<CommandId> {
         core::mem::take(&mut self.waiting)
     }
 
     /// Bytes of runs that wait to be judged.
-    pub fn inbox_bytes(&self) -> usize {
+    pub(super) fn inbox_bytes(&self) -> usize {
         match &self.state {
             State::Live(document) => document.inbox_bytes(),
             State::Opening { inbox_bytes, .. } => *inbox_bytes,
@@ -201,7 +201,7 @@ impl Engine {
                 for run in inbox.drain(..) {
                     document.receive(run);
                 }
-                resident.state = State::Live(Box::new(document));
+                resident.state = State::Live(document);
                 let waiting = core::mem::take(&mut resident.waiting);
                 resident.holds += waiting.len();
                 for command in waiting {

@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 
 /// A hint that is due at some time, or was sent.
 #[derive(Debug)]
-pub struct PendingHint {
+pub(super) struct PendingHint {
     due_at: Option<Timestamp>,
     sent_at: Option<Timestamp>,
 }

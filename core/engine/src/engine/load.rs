@@ -14,7 +14,7 @@ use crate::storage::{Image, META_BOOT_EPOCH, META_STORAGE_ID, Table};
 
 /// What an image says.
 #[derive(Debug, Default)]
-pub struct Loaded {
+pub(super) struct Loaded {
     /// The store's id, unless it is new.
     pub storage: Option<StorageId>,
     /// Process starts so far.
@@ -30,7 +30,7 @@ pub struct Loaded {
 }
 
 /// Reads the image of `device`'s replica. The error names the row.
-pub fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
+pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
     let mut loaded = Loaded::default();
     let mut accesses = BTreeMap::<SpaceId, Access>::new();
     let mut logs = BTreeMap::<SpaceId, Vec<Vec<u8>>>::new();

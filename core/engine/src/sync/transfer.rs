@@ -122,7 +122,8 @@ impl Transfer {
     /// The runs of the next message: when it is full, or when nothing more is being read.
     pub fn take_message(&mut self) -> Option<Vec<WireRun>> {
         let full = self.staged_bytes >= RUNS_MESSAGE_BYTES || self.staged.len() >= RUNS_PER_MESSAGE_MAX;
-        if self.staged.is_empty() || (!full && !(self.order.is_empty() && self.scanning == 0)) {
+        let last = self.order.is_empty() && self.scanning == 0;
+        if self.staged.is_empty() || !(full || last) {
             return None;
         }
         let mut bytes = 0;
