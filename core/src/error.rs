@@ -3,6 +3,9 @@
 
 use std::path::PathBuf;
 
+pub use anabranch_net::AddressError;
+pub use anabranch_store::OpenError as StoreProblem;
+
 /// A replica could not be opened. Nothing was changed, except that a directory may have been made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -24,17 +27,22 @@ pub enum OpenError {
         reason: String,
     },
     /// The store cannot be opened.
-    #[error("cannot open the store: {0}")]
+    #[error(transparent)]
     Store(#[from] StoreProblem),
+    /// An address to listen on or to dial is not one.
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// An address cannot be listened on: most often the port is in use.
-    #[error("cannot listen on {address}: {reason}")]
+    #[error(
+        "cannot listen on {address}: {reason}; give an address of this machine and a port that is not in use (0 is any free one)"
+    )]
     Listen {
         /// The address asked for.
         address: String,
-        /// For people to read, with what to do next.
+        /// For people to read.
         reason: String,
     },
-    /// An address to dial was refused.
+    /// An address to dial was not accepted: there are too many, for example.
     #[error("cannot dial {address}: {reason}")]
     Dial {
         /// The address asked for.
@@ -45,38 +53,6 @@ pub enum OpenError {
     /// The operating system gave no thread, no randomness, or the like.
     #[error("cannot start: {0}")]
     System(String),
-}
-
-/// Why a store cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreProblem {
-    /// Another process (or another replica of this one) has it open.
-    #[error(
-        "{} is in use by another process: stop that one, or talk to it with the same directory", path.display()
-    )]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It is not readable as a store, or a value does not match its checksum.
-    #[error("{reason}")]
-    Damaged {
-        /// For people to read, with what to do next.
-        reason: String,
-    },
-    /// It was written by a later version of this program.
-    #[error("{reason}")]
-    Format {
-        /// For people to read.
-        reason: String,
-    },
-    /// The operating system refused.
-    #[error("{reason}")]
-    Io {
-        /// For people to read.
-        reason: String,
-    },
 }
 
 /// The replica takes no more work: it was shut down, or its store failed. What was saved is safe; open it again.

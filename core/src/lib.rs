@@ -1,16 +1,54 @@
 //! Local-first documents that sync peer to peer: what an application embeds.
 //!
-//! A [`Peer`] is one replica on this device. It holds [`Space`]s, which hold [`Document`]s. Handles are cheap to clone and
-//! may be used from any thread; futures need no particular runtime. See [`Peer::builder`] to begin.
+//! A [`Peer`] is one replica on this device. It holds [`Space`]s, sets of documents shared by their members, and they hold
+//! [`Document`]s. Every write happens here at once, whoever is reachable; replicas that meet exchange what the other has
+//! not seen, and end with the same content.
+//!
+//! ```
+//! # futures::executor::block_on(async {
+//! use anabranch::{Peer, Role};
+//!
+//! // One replica founds a space, writes, and invites someone.
+//! let alice = Peer::builder().listen("/ip4/127.0.0.1/tcp/0").open().await?;
+//! let notes = alice.create_space("notes").await?;
+//! let page = notes.create_document().await?;
+//! page.edit(|edit| edit.set("/title", "Groceries"))?;
+//! let ticket = notes.invite(Role::Writer, 1, vec![]).await?;
+//!
+//! // Another joins, on this device or another, and writes too.
+//! let bob = Peer::builder().open().await?;
+//! let notes_of_bob = bob.join(&ticket).await?;
+//! notes_of_bob.wait_synced().await?;
+//! let copy = notes_of_bob.open(page.id()).await?;
+//! copy.edit(|edit| edit.set("/milk", "2 l"))?;
+//! copy.saved().await?; // on disk, if there were one: these replicas are in memory
+//!
+//! notes_of_bob.wait_synced().await?;
+//! assert_eq!(page.json()?, copy.json()?);
+//! assert_eq!(page.get("/title")?.unwrap(), "Groceries");
+//! # alice.shutdown().await; bob.shutdown().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+//!
+//! Handles are cheap to clone and may be used from any thread. Futures need no particular runtime, and `edit` and the
+//! readers need none at all. What may go wrong is in [`OpenError`], [`CommandError`] and [`DocumentError`].
 
+mod builder;
 mod document;
+mod driver;
 mod error;
 mod events;
+#[cfg(not(target_arch = "wasm32"))]
+mod identity;
 mod peer;
+mod replica;
+mod slot;
 mod space;
+mod store_thread;
 
-pub use anabranch_engine::document::edit::{Edit, EditError};
-pub use anabranch_engine::document::view::View;
+pub use anabranch_engine::document::{
+    ChangeInfo, Conflict, Edit, EditError, IntoPath, Json, Patch, PatchAction, Path, PathError, View,
+};
 pub use anabranch_engine::feed::FeedRow;
 pub use anabranch_engine::id::{
     ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, ParseIdError, SpaceId, StorageId,
@@ -19,29 +57,11 @@ pub use anabranch_engine::space::membership::Member;
 pub use anabranch_engine::space::roles::{ParseRoleError, Role};
 pub use anabranch_engine::space::ticket::{Ticket, TicketError};
 pub use anabranch_engine::{CommandError, Counters, DocumentError, Event, PeerStatus, SpaceStatus, limits};
+pub use anabranch_net::{device_of, peer_id_text};
 
+pub use builder::Builder;
 pub use document::{Changed, Changes, Document};
-pub use error::{OpenError, Stopped, StoreProblem};
+pub use error::{AddressError, OpenError, Stopped, StoreProblem};
 pub use events::{Events, Lagged};
-pub use peer::{Builder, Peer};
-pub use pending::*;
+pub use peer::Peer;
 pub use space::Space;
-
-/// Stands in until `anabranch_engine::document` has these (same names, same shapes).
-#[allow(missing_docs)]
-mod pending {
-    pub type Json = serde_json::Value;
-    #[derive(Debug, Clone)]
-    pub struct Path;
-    pub trait IntoPath {}
-    impl IntoPath for &str {}
-    impl IntoPath for &String {}
-    impl IntoPath for Path {}
-    impl IntoPath for &Path {}
-    #[derive(Debug, Clone)]
-    pub struct Conflict;
-    #[derive(Debug, Clone)]
-    pub struct ChangeInfo;
-    #[derive(Debug, Clone)]
-    pub struct Patch;
-}

@@ -1,69 +1,21 @@
 //! `Peer`: one replica on this device, opened from a directory or made in memory.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::sync::Arc;
 
+use anabranch_engine::{Command, Engine, Reply};
+
+use crate::replica::Owner;
 use crate::{
-    CommandError, Counters, DeviceId, Events, FeedRow, OpenError, PeerStatus, Space, SpaceId, SpaceStatus, StorageId,
+    Builder, CommandError, Counters, DeviceId, Events, FeedRow, PeerStatus, Space, SpaceId, SpaceStatus, StorageId,
     Ticket,
 };
 
-/// One running replica. Cheap to clone; the replica stops when the last handle to it, its spaces and its documents is
-/// dropped, or by [`Peer::shutdown`].
+/// One running replica. Cheap to clone. It ends with [`Peer::shutdown`], or in the background when the last handle to it,
+/// its spaces and its documents is dropped.
 #[derive(Clone)]
 pub struct Peer {
-    _inner: std::sync::Arc<()>,
-}
-
-/// How to open a [`Peer`].
-#[derive(Debug, Clone, Default)]
-pub struct Builder {
-    directory: Option<PathBuf>,
-    listen: Vec<String>,
-    dial: Vec<String>,
-}
-
-impl Builder {
-    /// Keeps the replica in this directory, made if it is missing: its key (`identity`) and its store.
-    #[must_use]
-    pub fn directory(self, path: impl Into<PathBuf>) -> Self {
-        Self { directory: Some(path.into()), ..self }
-    }
-
-    /// Keeps the replica in memory, under a fresh key. This is the default.
-    #[must_use]
-    pub fn in_memory(self) -> Self {
-        Self { directory: None, ..self }
-    }
-
-    /// Listens on a multiaddr such as `/ip4/0.0.0.0/tcp/4001`. May be repeated; without it nobody can dial us.
-    #[must_use]
-    pub fn listen(mut self, address: impl Into<String>) -> Self {
-        self.listen.push(address.into());
-        self
-    }
-
-    /// Dials a multiaddr now and whenever there is no session with it. May be repeated.
-    #[must_use]
-    pub fn dial(mut self, address: impl Into<String>) -> Self {
-        self.dial.push(address.into());
-        self
-    }
-
-    /// Opens the replica and starts it.
-    ///
-    /// # Errors
-    /// See [`OpenError`]; each text says what to do next.
-    pub async fn open(self) -> Result<Peer, OpenError> {
-        todo!()
-    }
-
-    /// [`Builder::open`] for programs without an async runtime.
-    ///
-    /// # Errors
-    /// As [`Builder::open`].
-    pub fn open_blocking(self) -> Result<Peer, OpenError> {
-        todo!()
-    }
+    owner: Arc<Owner>,
 }
 
 impl Peer {
@@ -72,50 +24,59 @@ impl Peer {
         Builder::default()
     }
 
+    pub(crate) fn new(owner: Owner) -> Self {
+        Self { owner: Arc::new(owner) }
+    }
+
+    pub(crate) fn replica(&self) -> &Arc<crate::replica::Replica> {
+        &self.owner.replica
+    }
+
     /// Our device: the public key that signs what we write.
     pub fn device(&self) -> DeviceId {
-        todo!()
+        self.replica().device()
     }
 
     /// The same key as libp2p writes it.
     pub fn peer_id(&self) -> String {
-        todo!()
+        self.replica().peer_id().to_owned()
     }
 
     /// Our store, and how often a process has started on it.
     pub fn storage(&self) -> (StorageId, u64) {
-        todo!()
+        self.replica().storage()
     }
 
-    /// Every space that we take part in or want to join.
+    /// Every space that we take part in or want to join; none when the replica is shut down.
     pub fn spaces(&self) -> Vec<SpaceStatus> {
-        todo!()
+        self.replica().ask(Engine::spaces).unwrap_or_default()
     }
 
     /// One of them.
     pub fn space(&self, id: SpaceId) -> Option<Space> {
-        let _ = id;
-        todo!()
+        let space = Space::new(self.clone(), id);
+        space.status().map(|_| space)
     }
 
-    /// Every known peer.
+    /// Every known peer; none when the replica is shut down.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        todo!()
+        self.replica().ask(|engine| engine.peers()).unwrap_or_default()
     }
 
     /// Where we can be reached: multiaddrs that end in `/p2p/<our peer id>`, ready to be dialed or put into a ticket.
     pub fn listening(&self) -> Vec<String> {
-        todo!()
+        let addresses = self.replica().ask(|engine| engine.listening().to_vec()).unwrap_or_default();
+        addresses.iter().map(|address| anabranch_net::with_peer_id(address, &self.device())).collect()
     }
 
-    /// What was counted since the start.
+    /// What was counted since the start; zeros when the replica is shut down.
     pub fn counters(&self) -> Counters {
-        todo!()
+        self.replica().ask(|engine| engine.counters()).unwrap_or_default()
     }
 
-    /// The last seq of the feed.
+    /// The last seq of the feed; 0 when the replica is shut down.
     pub fn feed_seq(&self) -> u64 {
-        todo!()
+        self.replica().ask(|engine| engine.feed_seq()).unwrap_or_default()
     }
 
     /// Founds a space with us as its admin. Returns when it is on disk.
@@ -123,8 +84,7 @@ impl Peer {
     /// # Errors
     /// The name is empty or too long, there are too many spaces, or the replica has stopped.
     pub async fn create_space(&self, name: &str) -> Result<Space, CommandError> {
-        let _ = name;
-        todo!()
+        self.space_ready(Command::CreateSpace { name: name.to_owned() }).await
     }
 
     /// Takes part in a space. Returns when a member has admitted us and that is on disk. If the future is dropped earlier the
@@ -133,8 +93,7 @@ impl Peer {
     /// # Errors
     /// A member refused us, or the replica has stopped.
     pub async fn join(&self, ticket: &Ticket) -> Result<Space, CommandError> {
-        let _ = ticket;
-        todo!()
+        self.space_ready(Command::Join { ticket: ticket.clone() }).await
     }
 
     /// Forgets a space here, with its documents. Nothing is removed elsewhere.
@@ -142,8 +101,7 @@ impl Peer {
     /// # Errors
     /// No such space, or the replica has stopped.
     pub async fn leave(&self, space: SpaceId) -> Result<(), CommandError> {
-        let _ = space;
-        todo!()
+        self.command(Command::LeaveSpace { space }).await.map(drop)
     }
 
     /// Dials a multiaddr now and whenever there is no session with it.
@@ -151,8 +109,8 @@ impl Peer {
     /// # Errors
     /// The address is malformed, or the replica has stopped.
     pub async fn dial(&self, address: &str) -> Result<(), CommandError> {
-        let _ = address;
-        todo!()
+        anabranch_net::parse_address(address).map_err(|error| CommandError::Invalid(error.to_string()))?;
+        self.command(Command::Dial { address: address.to_owned() }).await.map(drop)
     }
 
     /// The feed's rows after seq `after`, oldest first, at most `limit` of them (and at most
@@ -161,23 +119,48 @@ impl Peer {
     /// # Errors
     /// The replica has stopped.
     pub async fn feed(&self, after: u64, limit: usize) -> Result<Vec<FeedRow>, CommandError> {
-        let _ = (after, limit);
-        todo!()
+        match self.command(Command::ReadFeed { after, limit }).await? {
+            Reply::Feed(rows) => Ok(rows),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// What happens from now on. A reader that is too slow loses the oldest and is told how many.
     pub fn events(&self) -> Events {
-        todo!()
+        self.replica().events()
     }
 
     /// Why the replica takes no more edits, if so.
     pub fn stopped(&self) -> Option<String> {
-        todo!()
+        self.replica().stopped()
     }
 
     /// Stores what is pending, closes the sessions, the network and the store, and returns when all of that is done: the
     /// directory can be opened again. Afterwards every call on any handle says that the replica has stopped.
     pub async fn shutdown(&self) {
-        todo!()
+        self.replica().shut_down();
+        self.replica().finished().await;
     }
+
+    pub(crate) async fn command(&self, command: Command) -> Result<Reply, CommandError> {
+        self.replica().command(command)?.wait().await
+    }
+
+    async fn space_ready(&self, command: Command) -> Result<Space, CommandError> {
+        match self.command(command).await? {
+            Reply::SpaceReady(id) => Ok(Space::new(self.clone(), id)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("device", &self.device()).finish_non_exhaustive()
+    }
+}
+
+/// An answer of another kind than the question. The engine's tests rule it out; a caller is not to pay for it with a panic.
+pub(crate) fn unexpected(reply: &Reply) -> CommandError {
+    CommandError::Invalid(format!("a bug: the engine answered {reply:?}"))
 }

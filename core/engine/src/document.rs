@@ -341,6 +341,11 @@ impl Document {
         self.inbox.orphan_bytes()
     }
 
+    /// Gives up waiting runs until there are at most so many bytes of them. Says how many were given up.
+    pub fn shrink_orphans(&mut self, bytes_max: usize) -> usize {
+        self.inbox.shrink(bytes_max)
+    }
+
     /// Applies the inbox, or begins to. While a merge runs this does nothing (`Settled::default()`), and edits and
     /// `receive` go on.
     pub fn settle(&mut self, guard: &dyn Guard) -> Settle {

@@ -179,7 +179,7 @@ fn the_past_can_be_read_and_compared() {
     let apply = |json: &Json, patches: Vec<Patch>| {
         let mut json = json.clone();
         for patch in patches {
-            patch.apply(&mut json).unwrap();
+            patch.apply(&mut json).unwrap_or_else(|error| panic!("{error}: {patch:?} to {json}"));
         }
         json
     };

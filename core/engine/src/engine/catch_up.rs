@@ -12,7 +12,7 @@ use crate::engine::output::Event;
 use crate::engine::{Engine, Scan};
 use crate::gate;
 use crate::id::{ActorId, DocumentId, EntryHash, SpaceId};
-use crate::limits::{ACL_REF_ENTRIES_MAX, RANGES_PER_MESSAGE_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES};
+use crate::limits::{ACL_REF_ENTRIES_MAX, INBOX_BYTES_MAX, RANGES_PER_MESSAGE_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES};
 use crate::run::{Run, RunHeader};
 use crate::space::{Acl, short};
 use crate::storage::{Scanned, Table, document_key, parse_run_key, prefix_end};
@@ -264,6 +264,10 @@ impl Engine {
     ) {
         let Some((space_id, peer)) = self.shared_space(id, index) else { return };
         debug!(%peer, ?lane, runs = runs.len(), "runs arrived");
+        // Bulk is held back by credit; live runs that nobody asked for are dropped instead, and caught up with later.
+        if lane != Lane::Bulk && self.backlog_bytes() > INBOX_BYTES_MAX {
+            return self.space_changed(&space_id);
+        }
         if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {
             for entries in acls.into_iter().take(RUNS_PER_MESSAGE_MAX) {
                 if entries.len() <= ACL_REF_ENTRIES_MAX {

@@ -1,0 +1,61 @@
+//! The one loop: wait for anything, hand it to the engine, execute what comes out. It decides nothing.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use anabranch_engine::Input;
+use anabranch_net::Network;
+use async_channel::Receiver;
+use futures::{FutureExt as _, pin_mut, select};
+
+use crate::driver::spawn::Alarm;
+use crate::replica::{Order, Replica};
+
+pub(crate) mod clock;
+pub(crate) mod spawn;
+pub(crate) mod worker;
+
+/// Turns taken before everything else on this thread (the connections, in a browser the page) gets its turn.
+const TURNS_IN_A_ROW_MAX: usize = 32;
+
+/// Drives the network and the clock until the replica is closed and its last orders are executed.
+pub(crate) async fn drive(replica: &Replica, network: &mut Network, orders: &Receiver<Order>) {
+    let mut alarm = Alarm::new();
+    for turn in 1_usize.. {
+        if turn.is_multiple_of(TURNS_IN_A_ROW_MAX) {
+            spawn::yield_now().await;
+        }
+        alarm.set(replica.sleep_until(), replica.clock());
+        let news = {
+            let order = orders.recv().fuse();
+            let input = network.next().fuse();
+            let ring = alarm.ring().fuse();
+            pin_mut!(order, input, ring);
+            select! {
+                order = order => News::Order(order.ok()),
+                input = input => News::Input(input),
+                () = ring => News::Input(Input::Timeout),
+            }
+        };
+        match news {
+            News::Input(input) => replica.handle(input),
+            News::Order(Some(order)) => execute(order, network),
+            News::Order(None) => return,
+        }
+        // A turn's orders are executed together, so that the network can send them together.
+        while let Ok(order) = orders.try_recv() {
+            execute(order, network);
+        }
+        replica.resume();
+    }
+}
+
+enum News {
+    Input(Input),
+    Order(Option<Order>),
+}
+
+fn execute(order: Order, network: &mut Network) {
+    match order {
+        Order::Network(command) => network.execute(command),
+        Order::Wake => {}
+    }
+}

@@ -1,0 +1,246 @@
+//! The identity file: this device's secret key, readable by its owner only. With a store it makes a replica.
+//!
+//! Three lines of text, so that it can be looked at, printed and kept in a safe:
+//!
+//! ```text
+//! anabranch identity 1
+//! device <64 hex digits: the public key, which is also the check that the secret was copied right>
+//! secret <64 hex digits: the seed of the ed25519 key>
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+
+use anabranch_engine::id::DeviceId;
+use anabranch_engine::keys::SecretKey;
+use zeroize::Zeroizing;
+
+use crate::OpenError;
+use crate::builder::random_seed;
+
+/// Name of the file in a replica's directory.
+pub(crate) const FILE_NAME: &str = "identity";
+const VERSION: &str = "1";
+/// Far more than a good file has; what is larger is something else.
+const BYTES_MAX: u64 = 1024;
+
+/// A secret seed, wiped when dropped.
+pub(crate) type Seed = Zeroizing<[u8; 32]>;
+
+/// Makes a replica's directory (mode 0700) if it is missing, and checks that no one else can put files into it.
+pub(crate) fn prepare_directory(path: &Path) -> Result<(), OpenError> {
+    let refuse = |reason: String| OpenError::Directory { path: path.to_owned(), reason };
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|error| refuse(error.to_string()))?;
+    let metadata = fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+    if !metadata.is_dir() {
+        return Err(refuse("it is not a directory".to_owned()));
+    }
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+        if mode & 0o022 != 0 {
+            return Err(refuse(format!(
+                "others may write into it (mode {mode:o}): run `chmod 700 {}`",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the seed from `directory`, or makes one if there is none and `may_create`.
+pub(crate) fn load_or_create(directory: &Path, may_create: bool) -> Result<Seed, OpenError> {
+    let path = directory.join(FILE_NAME);
+    let refuse = |reason: String| OpenError::Identity { path: path.clone(), reason };
+    for _ in 0..2 {
+        match File::open(&path) {
+            Ok(file) => return read(&path, file).map_err(refuse),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
+                let seed = random_seed()?;
+                match create(directory, &path, &seed) {
+                    Ok(()) => return Ok(seed),
+                    // Another process was faster: its key is the one.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(refuse(format!("it cannot be written: {error}"))),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(refuse(
+                    "it is missing, but there is a store beside it: put the identity back, or move the store away to \
+                     begin anew as another device"
+                        .to_owned(),
+                ));
+            }
+            Err(error) => return Err(refuse(error.to_string())),
+        }
+    }
+    Err(refuse("it appears and disappears while it is read: is another program at work in this directory?".to_owned()))
+}
+
+fn read(path: &Path, file: File) -> Result<Seed, String> {
+    #[cfg(unix)]
+    {
+        let metadata = file.metadata().map_err(|error| error.to_string())?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(format!(
+                "others can read this device's secret key (mode {mode:o}): run `chmod 600 {}`",
+                path.display()
+            ));
+        }
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(BYTES_MAX).read_to_string(&mut text).map_err(|error| format!("{error} ({})", path.display()))?;
+    parse(&text)
+}
+
+fn parse(text: &str) -> Result<Seed, String> {
+    let damaged = || "it is damaged: put a copy of it back".to_owned();
+    let mut lines = text.lines();
+    let version = lines.next().and_then(|line| line.strip_prefix("anabranch identity ")).ok_or_else(damaged)?;
+    if version != VERSION {
+        return Err(format!("it is of version {version:.20}, this program reads version {VERSION}: update it"));
+    }
+    let mut field =
+        |name: &str| lines.next().and_then(|line| line.strip_prefix(name)?.strip_prefix(' ')).ok_or_else(damaged);
+    let device: DeviceId = field("device")?.parse().map_err(|_| damaged())?;
+    // Read as an id for its hex digits alone.
+    let mut secret: DeviceId = field("secret")?.parse().map_err(|_| damaged())?;
+    let seed = Zeroizing::new(secret.0);
+    zeroize::Zeroize::zeroize(&mut secret.0);
+    if SecretKey::from_seed(&seed).device() != device {
+        return Err("it is damaged: its secret does not belong to its device; put a copy of it back".to_owned());
+    }
+    Ok(seed)
+}
+
+fn format(seed: &Seed) -> Zeroizing<String> {
+    let device = SecretKey::from_seed(seed).device();
+    Zeroizing::new(format!("anabranch identity {VERSION}\ndevice {device}\nsecret {}\n", DeviceId(**seed)))
+}
+
+/// Written beside and linked into place: it is there whole or not at all, and never replaces one that is there.
+fn create(directory: &Path, path: &Path, seed: &Seed) -> io::Result<()> {
+    let mut unique = [0; 8];
+    getrandom::fill(&mut unique)?;
+    let beside = directory.join(format!("{FILE_NAME}.{:016x}", u64::from_be_bytes(unique)));
+    let result = write(&beside, seed).and_then(|()| fs::hard_link(&beside, path));
+    let removed = fs::remove_file(&beside);
+    result?;
+    removed?;
+    sync_directory(directory)
+}
+
+fn write(path: &Path, seed: &Seed) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(format(seed).as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(unix)]
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_directory: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = load_or_create(directory.path(), true).unwrap();
+        let read = load_or_create(directory.path(), false).unwrap();
+        assert_eq!(*made, *read);
+        let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["identity"], "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_is_there_is_never_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = load_or_create(directory.path(), true).unwrap();
+        let error = create(directory.path(), &directory.path().join(FILE_NAME), &random_seed().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(*load_or_create(directory.path(), false).unwrap(), *made);
+    }
+
+    #[test]
+    fn many_starts_at_once_agree_on_one_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let seeds: Vec<[u8; 32]> = std::thread::scope(|scope| {
+            let starts: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| *load_or_create(directory.path(), true).unwrap())).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert!(seeds.iter().all(|seed| seed == &seeds[0]));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_can_read_is_refused_with_the_remedy() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let directory = tempfile::tempdir().unwrap();
+        load_or_create(directory.path(), true).unwrap();
+        let path = directory.path().join(FILE_NAME);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let text = load_or_create(directory.path(), true).unwrap_err().to_string();
+        assert!(text.contains("mode 640") && text.contains("chmod 600"), "{text}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_is_made_private_and_one_open_to_writers_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deep").join("replica");
+        prepare_directory(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        let text = prepare_directory(&path).unwrap_err().to_string();
+        assert!(text.contains("mode 777") && text.contains("chmod 700"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_key_beside_a_store_is_not_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = load_or_create(directory.path(), false).unwrap_err().to_string();
+        assert!(text.contains("put the identity back"), "{text}");
+    }
+
+    #[test]
+    fn every_damage_is_an_error_and_nothing_panics() {
+        let seed = random_seed().unwrap();
+        let good = format(&seed);
+        assert_eq!(*parse(&good).unwrap(), *seed);
+        for at in 0..good.len() {
+            let mut bytes = good.as_bytes().to_vec();
+            bytes[at] ^= 1;
+            if let Ok(text) = str::from_utf8(&bytes)
+                && at != good.len() - 1
+            {
+                assert!(parse(text).is_err(), "byte {at} flipped");
+            }
+            assert!(at == good.len() - 1 || parse(&good[..at]).is_err(), "cut at {at}");
+        }
+        let later = good.replacen("identity 1", "identity 2", 1);
+        assert!(parse(&later).unwrap_err().contains("version 2"));
+    }
+}

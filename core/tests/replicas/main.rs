@@ -1,0 +1,6 @@
+//! Whole replicas: real stores, real threads, real connections on loopback.
+#![allow(clippy::unwrap_used, reason = "the helpers are tests too")]
+
+mod alone;
+mod common;
+mod together;
