@@ -8,15 +8,13 @@ use libp2p::gossipsub::{
 };
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{connection_limits, identify, ping};
+use libp2p::{identify, ping};
 
 use crate::gate::Gates;
 use crate::gated::Gated;
 use crate::limits::{
-    GOSSIP_BYTES_MAX, GOSSIP_IDS_MAX, GOSSIP_QUEUE_MAX, HINTS_PER_MESSAGE_MAX, NetLimits, PerAddress,
-    TOPICS_PER_PEER_MAX,
+    GOSSIP_BYTES_MAX, GOSSIP_IDS_MAX, GOSSIP_QUEUE_MAX, HINTS_PER_MESSAGE_MAX, Limits, NetLimits, TOPICS_PER_PEER_MAX,
 };
-use crate::session::Times;
 use crate::sessions::Sessions;
 
 /// Names us to members. Nobody else sees it.
@@ -34,8 +32,7 @@ pub(crate) type HintGossip = Gossip<IdentityTransform, MaxCountSubscriptionFilte
 /// Everything that happens on a connection. The limits come first: what they refuse, nobody else hears of.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
-    pub(crate) limits: connection_limits::Behaviour,
-    pub(crate) per_address: PerAddress,
+    pub(crate) limits: Limits,
     pub(crate) members: Gated<Members>,
     pub(crate) sessions: Sessions,
 }
@@ -50,12 +47,6 @@ pub(crate) struct Members {
 
 impl Behaviour {
     pub(crate) fn new(keypair: &Keypair, limits: &NetLimits) -> Result<Self, String> {
-        let counts = connection_limits::ConnectionLimits::default()
-            .with_max_established(Some(limits.connections_max))
-            .with_max_established_incoming(Some(limits.inbound_max))
-            .with_max_established_per_peer(Some(limits.per_peer_max))
-            .with_max_pending_incoming(Some(limits.inbound_pending_max))
-            .with_max_pending_outgoing(Some(limits.dials_max));
         let identify = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), keypair.public())
             .with_agent_version(concat!("anabranch/", env!("CARGO_PKG_VERSION")).to_owned())
             .with_interval(IDENTIFY_INTERVAL)
@@ -66,12 +57,10 @@ impl Behaviour {
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
         };
         let gates = Gates::default();
-        let times = Times { wait_max: limits.session_wait_max, close_max: limits.close_time_max };
         Ok(Self {
-            limits: connection_limits::Behaviour::new(counts),
-            per_address: PerAddress::new(limits.per_address_max),
+            limits: Limits::new(limits.clone()),
             members: Gated::new(members, gates.clone()),
-            sessions: Sessions::new(times, gates),
+            sessions: Sessions::new(limits, gates),
         })
     }
 }

@@ -1,6 +1,6 @@
-//! Every limit of the network, and the one that libp2p does not have: connections from one address.
+//! Every limit of the network, and the counting of connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::task::{Context, Poll};
@@ -30,9 +30,13 @@ pub(crate) const READ_BYTES: usize = 16 * 1024;
 pub(crate) const NEWS_IN_A_ROW_MAX: usize = 64;
 /// Frames taken from one session before the others get a turn. Guess.
 pub(crate) const FRAMES_IN_A_ROW_MAX: usize = 16;
+/// A socket that has bytes to take and takes none for this long is dead. As long as the engine waits for a silent peer.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) const STALL_TIME_MAX: Duration = Duration::from_secs(30);
 /// Hints that wait for the engine's judgement; beyond it the oldest is ignored.
 pub(crate) const HINTS_PENDING_MAX: usize = 1_024;
 /// Streams of one connection, either way. We use about ten.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) const STREAMS_PER_CONNECTION_MAX: usize = 32;
 /// Inbound streams of one connection whose protocol is being negotiated.
 pub(crate) const STREAMS_NEGOTIATING_MAX: usize = 16;
@@ -54,7 +58,7 @@ pub struct NetLimits {
     pub connections_max: u32,
     /// Of these, opened by others; the rest is kept for our own dials.
     pub inbound_max: u32,
-    /// Connections with one peer: two, because both sides may dial at the same moment.
+    /// Connections with one peer: two, because both sides may dial at the same moment. Those being closed do not count.
     pub per_peer_max: u32,
     /// Inbound connections from one IPv4 address or IPv6 /64. Loopback is not limited.
     pub per_address_max: u32,
@@ -86,11 +90,23 @@ impl Default for NetLimits {
     }
 }
 
-/// Too many inbound connections from one address.
-#[derive(Debug, thiserror::Error)]
-#[error("at most {limit} connections from one address are allowed")]
-pub(crate) struct TooManyFromOneAddress {
-    limit: u32,
+/// A connection is refused for a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("at most {0} connections at once are allowed")]
+    Total(u32),
+    #[error("at most {0} inbound connections at once are allowed")]
+    Inbound(u32),
+    #[error("at most {0} inbound connections at once may be set up")]
+    InboundPending(u32),
+    #[error("at most {0} dials at once are allowed")]
+    Dials(u32),
+    #[error("at most {0} inbound connections from one address are allowed")]
+    PerAddress(u32),
+    #[error("at most {0} connections with one peer are allowed")]
+    PerPeer(u32),
+    #[error("the network is shutting down")]
+    ShuttingDown,
 }
 
 /// Where inbound connections are counted as one.
@@ -101,27 +117,64 @@ enum Origin {
     V6([u16; 4]),
 }
 
-/// Refuses inbound connections beyond a number for each origin, being set up or established.
-pub(crate) struct PerAddress {
-    limit: u32,
-    inbound: HashMap<ConnectionId, Origin>,
-    counts: HashMap<Origin, u32>,
+/// Counts connections and dials, and refuses those beyond the limits. How many one peer may have is counted by the sessions,
+/// which know those that are only being closed.
+pub(crate) struct Limits {
+    limits: NetLimits,
+    inbound_pending: HashSet<ConnectionId>,
+    dials: HashSet<ConnectionId>,
+    inbound: HashSet<ConnectionId>,
+    outbound: HashSet<ConnectionId>,
+    /// Of inbound connections, pending and established.
+    origins: HashMap<ConnectionId, Origin>,
+    per_origin: HashMap<Origin, u32>,
 }
 
-impl PerAddress {
-    pub(crate) fn new(limit: u32) -> Self {
-        Self { limit, inbound: HashMap::new(), counts: HashMap::new() }
+impl Limits {
+    pub(crate) fn new(limits: NetLimits) -> Self {
+        Self {
+            limits,
+            inbound_pending: HashSet::new(),
+            dials: HashSet::new(),
+            inbound: HashSet::new(),
+            outbound: HashSet::new(),
+            origins: HashMap::new(),
+            per_origin: HashMap::new(),
+        }
+    }
+
+    fn enter(&mut self, connection: ConnectionId, remote: &Multiaddr) -> Result<(), Refused> {
+        below(self.inbound_pending.len(), self.limits.inbound_pending_max, Refused::InboundPending)?;
+        if let Some(origin) = origin(remote) {
+            let count = self.per_origin.get(&origin).copied().unwrap_or_default();
+            below(count as usize, self.limits.per_address_max, Refused::PerAddress)?;
+            self.per_origin.insert(origin, count + 1);
+            self.origins.insert(connection, origin);
+        }
+        self.inbound_pending.insert(connection);
+        Ok(())
+    }
+
+    fn check_total(&self) -> Result<(), Refused> {
+        below(self.inbound.len() + self.outbound.len(), self.limits.connections_max, Refused::Total)
     }
 
     fn forget(&mut self, connection: ConnectionId) {
-        let Some(origin) = self.inbound.remove(&connection) else { return };
-        if let Some(count) = self.counts.get_mut(&origin) {
+        for set in [&mut self.inbound_pending, &mut self.dials, &mut self.inbound, &mut self.outbound] {
+            set.remove(&connection);
+        }
+        let Some(origin) = self.origins.remove(&connection) else { return };
+        if let Some(count) = self.per_origin.get_mut(&origin) {
             *count -= 1;
             if *count == 0 {
-                self.counts.remove(&origin);
+                self.per_origin.remove(&origin);
             }
         }
     }
+}
+
+fn below(count: usize, limit: u32, refused: impl FnOnce(u32) -> Refused) -> Result<(), Refused> {
+    if count < limit as usize { Ok(()) } else { Err(refused(limit)) }
 }
 
 fn origin(address: &Multiaddr) -> Option<Origin> {
@@ -140,7 +193,7 @@ fn origin(address: &Multiaddr) -> Option<Origin> {
     }
 }
 
-impl NetworkBehaviour for PerAddress {
+impl NetworkBehaviour for Limits {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
 
@@ -150,43 +203,59 @@ impl NetworkBehaviour for PerAddress {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let Some(origin) = origin(remote) else { return Ok(()) };
-        let count = self.counts.entry(origin).or_default();
-        if *count >= self.limit {
-            return Err(ConnectionDenied::new(TooManyFromOneAddress { limit: self.limit }));
-        }
-        *count += 1;
-        self.inbound.insert(connection, origin);
-        Ok(())
+        self.enter(connection, remote).map_err(ConnectionDenied::new)
     }
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         _: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inbound_pending.remove(&connection);
+        below(self.inbound.len(), self.limits.inbound_max, Refused::Inbound).map_err(ConnectionDenied::new)?;
+        self.check_total().map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        below(self.dials.len(), self.limits.dials_max, Refused::Dials).map_err(ConnectionDenied::new)?;
+        self.dials.insert(connection);
+        Ok(Vec::new())
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         _: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.dials.remove(&connection);
+        self.check_total().map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ListenFailure(failure) => self.forget(failure.connection_id),
-            FromSwarm::ConnectionClosed(closed) if matches!(closed.endpoint, ConnectedPoint::Listener { .. }) => {
-                self.forget(closed.connection_id);
+            FromSwarm::ConnectionEstablished(established) => {
+                let set = match established.endpoint {
+                    ConnectedPoint::Listener { .. } => &mut self.inbound,
+                    ConnectedPoint::Dialer { .. } => &mut self.outbound,
+                };
+                set.insert(established.connection_id);
             }
+            FromSwarm::ConnectionClosed(closed) => self.forget(closed.connection_id),
+            FromSwarm::DialFailure(failure) => self.forget(failure.connection_id),
+            FromSwarm::ListenFailure(failure) => self.forget(failure.connection_id),
             _ => {}
         }
     }
@@ -204,37 +273,56 @@ impl NetworkBehaviour for PerAddress {
 mod tests {
     use super::*;
 
-    fn knock(gate: &mut PerAddress, id: usize, from: &str) -> bool {
-        let local = "/ip4/192.0.2.9/tcp/1".parse().unwrap();
-        gate.handle_pending_inbound_connection(ConnectionId::new_unchecked(id), &local, &from.parse().unwrap()).is_ok()
+    fn limits(per_address_max: u32, inbound_pending_max: u32) -> Limits {
+        Limits::new(NetLimits { per_address_max, inbound_pending_max, ..NetLimits::default() })
+    }
+
+    fn knock(limits: &mut Limits, id: usize, from: &str) -> Result<(), Refused> {
+        limits.enter(ConnectionId::new_unchecked(id), &from.parse().unwrap())
     }
 
     #[test]
     fn connections_from_one_address_are_limited() {
-        let mut gate = PerAddress::new(2);
-        assert!(knock(&mut gate, 1, "/ip4/192.0.2.1/tcp/1"));
-        assert!(knock(&mut gate, 2, "/ip4/192.0.2.1/tcp/2"));
-        assert!(!knock(&mut gate, 3, "/ip4/192.0.2.1/tcp/3"));
-        assert!(knock(&mut gate, 4, "/ip4/192.0.2.2/tcp/1"));
+        let mut gate = limits(2, 99);
+        assert_eq!(knock(&mut gate, 1, "/ip4/192.0.2.1/tcp/1"), Ok(()));
+        assert_eq!(knock(&mut gate, 2, "/ip4/192.0.2.1/tcp/2"), Ok(()));
+        let refused = knock(&mut gate, 3, "/ip4/192.0.2.1/tcp/3").unwrap_err();
+        assert_eq!(refused.to_string(), "at most 2 inbound connections from one address are allowed");
+        assert_eq!(knock(&mut gate, 4, "/ip4/192.0.2.2/tcp/1"), Ok(()));
         gate.forget(ConnectionId::new_unchecked(1));
         gate.forget(ConnectionId::new_unchecked(3));
-        assert!(knock(&mut gate, 5, "/ip4/192.0.2.1/tcp/4"));
-        assert!(!knock(&mut gate, 6, "/ip6/::ffff:192.0.2.1/tcp/5"));
+        assert_eq!(knock(&mut gate, 5, "/ip4/192.0.2.1/tcp/4"), Ok(()));
+        assert_eq!(knock(&mut gate, 6, "/ip6/::ffff:192.0.2.1/tcp/5"), Err(Refused::PerAddress(2)));
     }
 
     #[test]
     fn a_v6_network_counts_as_one_address() {
-        let mut gate = PerAddress::new(1);
-        assert!(knock(&mut gate, 1, "/ip6/2001:db8:1:2::1/tcp/1"));
-        assert!(!knock(&mut gate, 2, "/ip6/2001:db8:1:2:ffff::1/tcp/1"));
-        assert!(knock(&mut gate, 3, "/ip6/2001:db8:1:3::1/tcp/1"));
+        let mut gate = limits(1, 99);
+        assert_eq!(knock(&mut gate, 1, "/ip6/2001:db8:1:2::1/tcp/1"), Ok(()));
+        assert_eq!(knock(&mut gate, 2, "/ip6/2001:db8:1:2:ffff::1/tcp/1"), Err(Refused::PerAddress(1)));
+        assert_eq!(knock(&mut gate, 3, "/ip6/2001:db8:1:3::1/tcp/1"), Ok(()));
     }
 
     #[test]
-    fn loopback_is_not_limited() {
-        let mut gate = PerAddress::new(0);
-        assert!(knock(&mut gate, 1, "/ip4/127.0.0.1/tcp/1"));
-        assert!(knock(&mut gate, 2, "/ip6/::1/tcp/1"));
-        assert!(gate.counts.is_empty());
+    fn loopback_is_limited_by_number_only() {
+        let mut gate = limits(0, 2);
+        assert_eq!(knock(&mut gate, 1, "/ip4/127.0.0.1/tcp/1"), Ok(()));
+        assert_eq!(knock(&mut gate, 2, "/ip6/::1/tcp/1"), Ok(()));
+        assert!(gate.per_origin.is_empty());
+        assert_eq!(knock(&mut gate, 3, "/ip4/127.0.0.1/tcp/2"), Err(Refused::InboundPending(2)));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_gone() {
+        let mut gate = limits(9, 9);
+        for id in 1..5 {
+            knock(&mut gate, id, "/ip4/192.0.2.1/tcp/1").unwrap();
+            gate.inbound.insert(ConnectionId::new_unchecked(id));
+        }
+        for id in 1..5 {
+            gate.forget(ConnectionId::new_unchecked(id));
+        }
+        assert!(gate.inbound.is_empty() && gate.inbound_pending.is_empty() && gate.origins.is_empty());
+        assert!(gate.per_origin.is_empty());
     }
 }

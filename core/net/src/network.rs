@@ -26,7 +26,7 @@ use crate::{translate, transport};
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
 /// What a network is made with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NetConfig<'a> {
     /// Seed of the device's secret ed25519 key.
     pub identity: &'a [u8; 32],
@@ -34,6 +34,13 @@ pub struct NetConfig<'a> {
     pub listen: Vec<String>,
     /// How many connections, how long.
     pub limits: NetLimits,
+}
+
+impl std::fmt::Debug for NetConfig<'_> {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NetConfig").field("listen", &self.listen).field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 /// A network cannot be made.

@@ -67,6 +67,8 @@ pub(crate) struct News {
     pub(crate) ended: Option<String>,
     /// The connection serves no purpose any more.
     pub(crate) finished: bool,
+    /// There are more frames.
+    pub(crate) more: bool,
 }
 
 impl Pipe {
@@ -119,6 +121,7 @@ impl Pipe {
         News {
             opened: std::mem::take(&mut state.news.opened),
             written: std::mem::take(&mut state.news.written),
+            more: true,
             ..News::default()
         }
     }
@@ -240,7 +243,7 @@ mod tests {
         pipe.ended("gone".to_owned());
         pipe.ended("again".to_owned());
         let mut frames = Vec::new();
-        assert_eq!(pipe.take_news(1, &mut frames), News::default());
+        assert_eq!(pipe.take_news(1, &mut frames), News { more: true, ..News::default() });
         assert_eq!(rings(&bell), 2);
         assert_eq!(pipe.take_news(1, &mut frames).ended.as_deref(), Some("gone"));
         assert_eq!(frames.len(), 2);

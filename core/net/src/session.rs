@@ -148,7 +148,7 @@ impl ConnectionHandler for Handler {
                 }
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, .. }) => {
-                self.open(stream)
+                self.open(stream);
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
                 let reason = match error {

@@ -19,7 +19,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use crate::gate::Gates;
-use crate::limits::{FRAMES_IN_A_ROW_MAX, NEWS_IN_A_ROW_MAX, OUTGOING_BYTES_MAX};
+use crate::limits::{FRAMES_IN_A_ROW_MAX, NEWS_IN_A_ROW_MAX, NetLimits, OUTGOING_BYTES_MAX, Refused};
 use crate::pipe::{Bell, News, Pipe};
 use crate::session::{Handler, Times};
 use crate::translate;
@@ -27,6 +27,8 @@ use crate::translate;
 /// The behaviour that opens, carries and closes sessions.
 pub(crate) struct Sessions {
     times: Times,
+    per_peer_max: u32,
+    shutting_down: bool,
     gates: Gates,
     bell: Arc<Bell>,
     connections: HashMap<ConnectionId, Connection>,
@@ -66,9 +68,11 @@ enum Stage {
 }
 
 impl Sessions {
-    pub(crate) fn new(times: Times, gates: Gates) -> Self {
+    pub(crate) fn new(limits: &NetLimits, gates: Gates) -> Self {
         Self {
-            times,
+            times: Times { wait_max: limits.session_wait_max, close_max: limits.close_time_max },
+            per_peer_max: limits.per_peer_max,
+            shutting_down: false,
             gates,
             bell: Arc::default(),
             connections: HashMap::new(),
@@ -119,8 +123,9 @@ impl Sessions {
         }
     }
 
-    /// Ends everything.
+    /// Ends everything, and refuses what comes from now on.
     pub(crate) fn close_all(&mut self, reason: &str) {
+        self.shutting_down = true;
         for (id, connection) in &mut self.connections {
             match connection.stage {
                 Stage::Open(session) => {
@@ -160,6 +165,15 @@ impl Sessions {
         opener: bool,
     ) -> Result<Handler, ConnectionDenied> {
         let device = translate::device(&peer).ok_or_else(|| ConnectionDenied::new(translate::NotADevice))?;
+        // One that is being closed may hang on a dead peer for a while; it must not keep out the peer's next one.
+        let is_live = |stage| matches!(stage, Stage::Waiting | Stage::Open(_));
+        let live = self.connections.values().filter(|other| other.peer == peer && is_live(other.stage)).count();
+        if self.shutting_down {
+            return Err(ConnectionDenied::new(Refused::ShuttingDown));
+        }
+        if live >= self.per_peer_max as usize {
+            return Err(ConnectionDenied::new(Refused::PerPeer(self.per_peer_max)));
+        }
         let pipe = Arc::new(Pipe::new(id, self.bell.clone()));
         // The record of the dial stays until the connection is established: another behaviour may still refuse it.
         let dialed =
@@ -170,11 +184,12 @@ impl Sessions {
         Ok(Handler::new(pipe, self.gates.of(id), opener, self.times))
     }
 
-    /// Tells what a connection has to say.
-    fn hear(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+    /// Tells what a connection has to say. True if it has more to say.
+    fn hear(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else { return false };
         let mut frames = std::mem::take(&mut self.frames);
-        let News { opened, written, ended, finished } = connection.pipe.take_news(FRAMES_IN_A_ROW_MAX, &mut frames);
+        let News { opened, written, ended, finished, more } =
+            connection.pipe.take_news(FRAMES_IN_A_ROW_MAX, &mut frames);
         if opened && connection.stage == Stage::Waiting {
             let session = SessionId(self.sessions_opened);
             self.sessions_opened += 1;
@@ -207,6 +222,7 @@ impl Sessions {
         if finished {
             self.close_connection(id);
         }
+        more
     }
 
     /// Tells the end of a session, or of the dial for it, once.
@@ -230,13 +246,7 @@ impl Sessions {
 
     fn on_connection_closed(&mut self, id: ConnectionId, cause: Option<&ConnectionError>) {
         // What arrived before the end is told first.
-        loop {
-            let told = self.events.len();
-            self.hear(id);
-            if self.events.len() == told {
-                break;
-            }
-        }
+        while self.hear(id) {}
         self.end(id, translate::closed(cause));
         self.connections.remove(&id);
     }
@@ -316,7 +326,10 @@ impl NetworkBehaviour for Sessions {
                 return Poll::Ready(event);
             }
             match self.bell.poll(cx) {
-                Poll::Ready(connection) => self.hear(connection),
+                Poll::Ready(connection) => {
+                    // If there is more, the bell has been rung again, behind the others.
+                    self.hear(connection);
+                }
                 Poll::Pending => {
                     self.told_in_a_row = 0;
                     return Poll::Pending;

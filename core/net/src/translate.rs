@@ -4,12 +4,12 @@ use std::error::Error as StdError;
 use std::io;
 
 use anabranch_engine::id::DeviceId;
+use libp2p::PeerId;
 use libp2p::core::transport::TransportError;
 use libp2p::core::upgrade::NegotiationError;
 use libp2p::swarm::{ConnectionDenied, ConnectionError, DialError};
-use libp2p::{PeerId, connection_limits};
 
-use crate::{SESSION_PROTOCOL, limits, transport};
+use crate::{SESSION_PROTOCOL, transport};
 
 /// What stands before the 32 bytes of an ed25519 key in a peer id: identity multihash of 36 bytes (00 24), protobuf key
 /// type 1 (08 01), key of 32 bytes (12 20). From the libp2p peer id specification.
@@ -61,12 +61,6 @@ pub(crate) fn listen_failure(error: &TransportError<io::Error>) -> String {
 
 /// Why a connection was refused by us.
 pub(crate) fn denial(cause: &ConnectionDenied) -> String {
-    if let Some(exceeded) = cause.downcast_ref::<connection_limits::Exceeded>() {
-        return exceeded.to_string();
-    }
-    if let Some(too_many) = cause.downcast_ref::<limits::TooManyFromOneAddress>() {
-        return too_many.to_string();
-    }
     innermost(cause).to_string()
 }
 
@@ -90,12 +84,15 @@ pub(crate) fn io_failure(error: &io::Error) -> String {
             return format!("the peer does not speak {SESSION_PROTOCOL}");
         }
         let text = current.to_string();
-        // The transport's own time limit and name resolution have error types that are generic over what they wrap, so they
-        // are known by their words.
+        // The transport's own time limit and its look at resolved names have error types that are generic over what they
+        // wrap, so they are known by their words.
         if text.starts_with("Timeout has been reached") {
             return "timed out".to_owned();
         }
-        if text.contains("no records found") || text.contains("no record found") {
+        if text.contains("Unsupported resolved address") {
+            return format!("unsupported address: {}", transport::CARRIED);
+        }
+        if transport::is_unresolved(current) {
             return "cannot resolve the host name".to_owned();
         }
         cause = deeper(current);

@@ -3,6 +3,8 @@
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
 #[cfg(not(target_arch = "wasm32"))]
+mod stall;
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use native::*;
 
 #[cfg(target_arch = "wasm32")]

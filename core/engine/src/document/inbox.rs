@@ -137,8 +137,13 @@ impl Inbox {
                 self.orphans.push(Orphan { candidate, missing });
             }
         }
+        self.shrink(ORPHAN_BYTES_PER_DOCUMENT_MAX)
+    }
+
+    /// Gives up waiting runs until there are at most so many bytes of them. Says how many were given up.
+    pub(crate) fn shrink(&mut self, bytes_max: usize) -> usize {
         let mut evicted = 0;
-        while self.orphans.len() > ORPHANS_PER_DOCUMENT_MAX || self.orphan_bytes > ORPHAN_BYTES_PER_DOCUMENT_MAX {
+        while self.orphans.len() > ORPHANS_PER_DOCUMENT_MAX || self.orphan_bytes > bytes_max {
             self.evict();
             evicted += 1;
         }

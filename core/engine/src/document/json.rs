@@ -28,35 +28,31 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    /// Counts `value`. Stops going down at twice the depth that is allowed, so that it needs little stack.
+    /// Counts `value`, without recursion: it may be nested as deep as memory allows.
     pub(crate) fn of(value: &Json) -> Self {
         let mut cost = Self::default();
-        cost.add(value, 1);
-        cost
-    }
-
-    fn add(&mut self, value: &Json, depth: usize) {
-        self.depth = self.depth.max(depth);
-        self.ops += 1;
-        if depth > DEPTH_MAX {
-            return;
-        }
-        match value {
-            Json::Null | Json::Bool(_) => {}
-            Json::Number(_) => self.value_bytes += 9,
-            Json::String(text) => {
-                self.ops += text.chars().count() as u64;
-                self.value_bytes += text.len() as u64;
-            }
-            Json::Array(items) => items.iter().for_each(|item| self.add(item, depth + 1)),
-            Json::Object(members) => {
-                for (key, member) in members {
-                    self.key_bytes += key.len() as u64;
-                    self.key_bytes_max = self.key_bytes_max.max(key.len());
-                    self.add(member, depth + 1);
+        let mut stack = alloc::vec![(value, 1)];
+        while let Some((value, depth)) = stack.pop() {
+            cost.depth = cost.depth.max(depth);
+            cost.ops += 1;
+            match value {
+                Json::Null | Json::Bool(_) => {}
+                Json::Number(_) => cost.value_bytes += 9,
+                Json::String(text) => {
+                    cost.ops += text.chars().count() as u64;
+                    cost.value_bytes += text.len() as u64;
+                }
+                Json::Array(items) => stack.extend(items.iter().map(|item| (item, depth + 1))),
+                Json::Object(members) => {
+                    for (key, member) in members {
+                        cost.key_bytes += key.len() as u64;
+                        cost.key_bytes_max = cost.key_bytes_max.max(key.len());
+                        stack.push((member, depth + 1));
+                    }
                 }
             }
         }
+        cost
     }
 
     /// Whether it is nested deeper than any document may be.

@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use automerge as am;
+use automerge::ReadDoc;
 use serde_json::{Value as Json, json};
 
 use crate::document::json;
@@ -161,32 +162,47 @@ fn add(json: &mut Json, by: i64) -> Option<()> {
 }
 
 /// Formatting marks are left out: we do not show them anywhere yet.
-pub(crate) fn from_automerge(patches: Vec<am::Patch>) -> Vec<Patch> {
-    patches.into_iter().filter_map(one).collect()
+pub(crate) fn from_automerge(doc: &am::Automerge, patches: Vec<am::Patch>) -> Vec<Patch> {
+    patches.into_iter().flat_map(|patch| translate(doc, patch)).collect()
 }
 
-fn one(patch: am::Patch) -> Option<Patch> {
+fn translate(doc: &am::Automerge, patch: am::Patch) -> Vec<Patch> {
     use am::PatchAction as A;
     let object = patch.path.iter().fold(Path::root(), |path, (_, prop)| push(path, prop));
-    let (path, action) = match patch.action {
-        A::PutMap { key, value, conflict } => (object.key(&key), PatchAction::Put { value: empty(&value.0), conflict }),
+    let is_text = matches!(doc.object_type(&patch.obj), Ok(am::ObjType::Text));
+    let one = |path, action| alloc::vec![Patch { path, action }];
+    let insert = |position, text| Patch { path: object.clone(), action: PatchAction::InsertText { position, text } };
+    let remove = |position, count| Patch { path: object.clone(), action: PatchAction::RemoveText { position, count } };
+    match patch.action {
+        A::PutMap { key, value, conflict } => {
+            one(object.key(&key), PatchAction::Put { value: empty(&value.0), conflict })
+        }
+        A::PutSeq { index, value, .. } if is_text => {
+            alloc::vec![remove(index, 1), insert(index, character(&value.0))]
+        }
         A::PutSeq { index, value, conflict } => {
-            (object.index(index), PatchAction::Put { value: empty(&value.0), conflict })
+            one(object.index(index), PatchAction::Put { value: empty(&value.0), conflict })
         }
-        A::Insert { index, values } => (
-            object.index(index),
-            PatchAction::Insert { values: values.iter().map(|(value, ..)| empty(value)).collect() },
-        ),
-        A::SpliceText { index, value, .. } => {
-            (object, PatchAction::InsertText { position: index, text: value.make_string() })
+        A::Insert { index, values } if is_text => {
+            alloc::vec![insert(index, values.iter().map(|(value, ..)| character(value)).collect())]
         }
-        A::Increment { prop, value } => (push(object, &prop), PatchAction::Increment { by: value }),
-        A::Conflict { prop } => (push(object, &prop), PatchAction::Conflict),
-        A::DeleteMap { key } => (object.key(&key), PatchAction::Remove { count: 1 }),
-        A::DeleteSeq { index, length } => (object.index(index), PatchAction::Remove { count: length }),
-        A::Mark { .. } => return None,
-    };
-    Some(Patch { path, action })
+        A::Insert { index, values } => {
+            let values = values.iter().map(|(value, ..)| empty(value)).collect();
+            one(object.index(index), PatchAction::Insert { values })
+        }
+        A::SpliceText { index, value, .. } => alloc::vec![insert(index, value.make_string())],
+        A::Increment { prop, value } => one(push(object, &prop), PatchAction::Increment { by: value }),
+        A::Conflict { prop } => one(push(object, &prop), PatchAction::Conflict),
+        A::DeleteMap { key } => one(object.key(&key), PatchAction::Remove { count: 1 }),
+        A::DeleteSeq { index, length } if is_text => alloc::vec![remove(index, length)],
+        A::DeleteSeq { index, length } => one(object.index(index), PatchAction::Remove { count: length }),
+        A::Mark { .. } => Vec::new(),
+    }
+}
+
+/// What a text shows for an element: its characters, or what stands for an object in it.
+fn character(value: &am::Value<'_>) -> String {
+    value.as_str().unwrap_or("\u{fffc}").to_string()
 }
 
 fn push(path: Path, prop: &am::Prop) -> Path {

@@ -137,7 +137,7 @@ impl<'a> View<'a> {
             None => self.doc().get_heads(),
             Some(heads) => heads.clone(),
         };
-        Ok(patch::from_automerge(self.doc().diff(&from, &to)))
+        Ok(patch::from_automerge(self.doc(), self.doc().diff(&from, &to)))
     }
 
     fn doc(&self) -> &'a am::Automerge {

@@ -16,7 +16,8 @@ use crate::frontier::Proof;
 use crate::gate::{self, Refusal};
 use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
 use crate::limits::{
-    DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
+    DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, ORPHAN_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX,
+    SCAN_BYTES,
 };
 use crate::run::{Run, RunHeader};
 use crate::space::Acl;
@@ -334,6 +335,9 @@ impl Engine {
         self.counters.runs_known += settled.known as u64;
         self.counters.runs_waited += settled.waiting as u64;
         self.counters.orphans_evicted += settled.evicted as u64;
+        if settled.waiting > 0 {
+            self.bound_orphans(key);
+        }
         let Some(resident) = self.residents.get_mut(&key) else { return };
         let mut refused = Vec::new();
         for (header, refusal) in settled.refused {
@@ -362,6 +366,18 @@ impl Engine {
         self.dirty.insert(key);
         self.event(Event::DocumentChanged { space: key.0, document: key.1, remote: true });
         self.forward(&key.0, accepted);
+    }
+
+    /// The document that keeps runs waiting gives way when those of all documents are too many.
+    fn bound_orphans(&mut self, key: DocumentKey) {
+        let all: usize = self.residents.values().filter_map(Resident::live).map(Document::orphan_bytes).sum();
+        if all > ORPHAN_BYTES_MAX
+            && let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut)
+        {
+            let surplus = all - ORPHAN_BYTES_MAX;
+            let evicted = document.shrink_orphans(document.orphan_bytes().saturating_sub(surplus));
+            self.counters.orphans_evicted += evicted as u64;
+        }
     }
 
     /// Puts a run that is now part of its document into the next commit.

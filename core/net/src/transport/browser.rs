@@ -21,6 +21,11 @@ pub(crate) fn new(_: &Keypair, _: Duration) -> Result<Boxed<(PeerId, StreamMuxer
     Ok(DummyTransport::new().boxed())
 }
 
+/// Whether the error is that a host name was not found. A browser does not say.
+pub(crate) fn is_unresolved(_: &(dyn std::error::Error + 'static)) -> bool {
+    false
+}
+
 /// Runs connections on the browser's event loop.
 pub(crate) fn executor() -> swarm::Config {
     swarm::Config::with_wasm_executor()

@@ -12,7 +12,8 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport as _, dns, noise, swarm, tcp, yamux};
 use socket2::{Domain, Socket, Type};
 
-use crate::limits::STREAMS_PER_CONNECTION_MAX;
+use super::stall::Watched;
+use crate::limits::{STALL_TIME_MAX, STREAMS_PER_CONNECTION_MAX};
 
 /// What can be dialed and listened on, for people to read.
 pub(crate) const CARRIED: &str = "tcp over ip4, ip6, dns, dns4 or dns6 is carried";
@@ -46,12 +47,18 @@ pub(crate) fn new(keypair: &Keypair, setup_time_max: Duration) -> Result<Boxed<(
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(STREAMS_PER_CONNECTION_MAX);
     let connection = tcp
+        .map(|socket, _| Watched::new(socket, STALL_TIME_MAX))
         // Lazily: what is agreed on is known, so it travels with what follows and costs no round trip.
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair).map_err(|error| error.to_string())?)
         .multiplex(yamux)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     Ok(TransportTimeout::new(connection, setup_time_max).boxed())
+}
+
+/// Whether the error is that a host name was not found.
+pub(crate) fn is_unresolved(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<dns::ResolveError>()
 }
 
 /// Runs connections on the runtime that we are in.

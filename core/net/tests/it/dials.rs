@@ -59,7 +59,8 @@ async fn a_dial_that_hangs_times_out() {
 
 #[tokio::test]
 async fn a_dial_to_something_else_fails() {
-    let mut node = Node::new(1).await;
+    let limits = NetLimits { setup_time_max: Duration::from_millis(500), ..NetLimits::default() };
+    let mut node = Node::with(1, limits).await;
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = other.local_addr().unwrap().port();
     let answer = tokio::spawn(async move {
@@ -98,6 +99,13 @@ async fn a_bad_address_is_answered_not_panicked_on() {
 }
 
 #[tokio::test]
+async fn a_name_that_does_not_resolve_is_told_so() {
+    let mut node = Node::new(1).await;
+    let reason = failure(&mut node, "/dns4/nobody.invalid/tcp/1").await;
+    assert_eq!(reason, "cannot resolve the host name");
+}
+
+#[tokio::test]
 async fn dials_in_flight_are_limited() {
     let limits = NetLimits { dials_max: 1, ..NetLimits::default() };
     let mut node = Node::with(1, limits).await;
@@ -105,7 +113,7 @@ async fn dials_in_flight_are_limited() {
     let port = silent.local_addr().unwrap().port();
     node.dial(&format!("/ip4/127.0.0.1/tcp/{port}"), None);
     let reason = failure(&mut node, "/ip4/127.0.0.1/tcp/1").await;
-    assert!(reason.contains("at most 1 pending outgoing"), "{reason}");
+    assert!(reason.contains("at most 1 dials at once"), "{reason}");
 }
 
 #[tokio::test]
