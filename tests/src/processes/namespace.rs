@@ -50,7 +50,8 @@ impl Network {
 
     /// Puts it back.
     pub fn heal(&self, host: usize) {
-        ip(&["-n", &self.hub(), "link", "set", &port(host), "master", "switch"]).expect("a bridge port can be put back");
+        ip(&["-n", &self.hub(), "link", "set", &port(host), "master", "switch"])
+            .expect("a bridge port can be put back");
     }
 
     /// `anabranch` on a host.
