@@ -108,7 +108,7 @@ fn a_damaged_store_is_told_and_not_served() {
     let document = new_document(&trio.founder, "plan", &json!({ "text": content }));
     trio.agree(&document);
     let directory = trio.writer.directory().to_path_buf();
-    let Trio { founder, writer, reader, to_writer: _wire, to_reader: _reader_wire, space, _home } = trio;
+    let Trio { founder, writer, reader, to_writer: _wire, to_reader: _reader_wire, space, home: _home } = trio;
     assert_eq!(writer.stop("TERM"), Some(0));
 
     let store = directory.join("store.redb");
