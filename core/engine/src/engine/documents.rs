@@ -387,6 +387,9 @@ impl Engine {
             return warn!(document = %key.1, "an accepted run without a tip");
         };
         let header = &run.header;
+        if self.deaths.remove(&header.tip).is_some() {
+            self.commits.remove(Table::Meta, [META_POISONED, &header.tip.0].concat());
+        }
         let row = run_key(&key.0, &key.1, tip.lamport, &header.actor, header.last_seq);
         self.commits.put(Table::Runs, row, run.encode_stored());
         if let Some(resident) = self.residents.get_mut(&key) {
