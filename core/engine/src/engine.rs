@@ -20,7 +20,8 @@ use crate::space::membership::Member;
 use crate::space::roles::Role;
 use crate::space::{Record, Space};
 use crate::storage::{
-    self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
+    self, CommitId, Image, META_BOOT_EPOCH, META_DEAD_ONCE, META_POISONED, META_STORAGE_ID, ScanId, Table,
+    document_key, feed_key,
 };
 use crate::sync::dialer::Dialer;
 use crate::sync::session::Session;
@@ -72,6 +73,8 @@ pub struct Engine {
     listening: Vec<String>,
     /// Runs that broke the merge before, by tip.
     poisoned: BTreeSet<ChangeHash>,
+    /// Runs that a process died of once, when they were alone.
+    dead_once: BTreeSet<ChangeHash>,
     /// Documents among whose runs such a one is, and the tips in question.
     suspects: BTreeMap<DocumentKey, Vec<ChangeHash>>,
 
@@ -210,12 +213,11 @@ impl Engine {
     /// # Errors
     /// The image cannot be read: the text names the row.
     pub fn new(config: Config, identity: SecretKey, seed: [u8; 32], now: Now, image: Image) -> Result<Self, String> {
-        let poisoned: BTreeSet<ChangeHash> = image
-            .rows
-            .iter()
-            .filter(|(table, _, _)| *table == Table::Meta)
-            .filter_map(|(_, key, _)| ChangeHash::from_slice(key.strip_prefix(META_POISONED)?))
-            .collect();
+        let noted = |prefix: &[u8]| -> BTreeSet<ChangeHash> {
+            let meta = image.rows.iter().filter(|(table, _, _)| *table == Table::Meta);
+            meta.filter_map(|(_, key, _)| ChangeHash::from_slice(key.strip_prefix(prefix)?)).collect()
+        };
+        let (poisoned, dead_once) = (noted(META_POISONED), noted(META_DEAD_ONCE));
         let loaded = load::load(identity.device(), image)?;
         let mut engine = Self {
             device: identity.device(),
@@ -233,6 +235,7 @@ impl Engine {
             feed_seq: loaded.feed_seq,
             listening: Vec::new(),
             poisoned,
+            dead_once,
             suspects: BTreeMap::new(),
             scans: BTreeMap::new(),
             last_scan: 0,
@@ -283,18 +286,24 @@ impl Engine {
         Ok(engine)
     }
 
-    /// An earlier process died while it applied these runs.
+    /// An earlier process died while it applied these runs. That may have been chance: a process is killed whenever it is
+    /// killed, and to refuse an innocent run is to differ from everyone else for ever. So each of them is tried alone from
+    /// now on, and only what a process died of twice, alone, is refused.
     fn read_slot(&mut self, slot: Slot) {
         warn_of_slot(&slot);
-        match slot.tips.as_slice() {
-            [tip] if self.poisoned.len() < POISONED_MAX => {
+        if let [tip] = slot.tips.as_slice() {
+            let (dead_once, poisoned) = ([META_DEAD_ONCE, &tip.0].concat(), [META_POISONED, &tip.0].concat());
+            if self.dead_once.remove(tip) && self.poisoned.len() < POISONED_MAX {
                 self.poisoned.insert(*tip);
-                self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), Vec::new());
+                self.commits.remove(Table::Meta, dead_once);
+                self.commits.put(Table::Meta, poisoned, Vec::new());
+                return;
             }
-            _ => {
-                self.suspects.insert((slot.space, slot.document), slot.tips);
+            if self.dead_once.len() < POISONED_MAX && self.dead_once.insert(*tip) {
+                self.commits.put(Table::Meta, dead_once, Vec::new());
             }
         }
+        self.suspects.insert((slot.space, slot.document), slot.tips);
     }
 
     /// Takes one piece of news. Drain [`Self::poll_output`] afterwards.

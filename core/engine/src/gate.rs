@@ -69,7 +69,7 @@ pub struct Slot {
     pub space: SpaceId,
     /// The document.
     pub document: DocumentId,
-    /// Tips of the runs being applied. With more than one, the next start applies each of them alone.
+    /// Tips of the runs being applied. After a death each of them is applied alone; what dies alone twice is refused.
     pub tips: alloc::vec::Vec<ChangeHash>,
 }
 

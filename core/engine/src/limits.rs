@@ -116,7 +116,7 @@ pub const ORPHAN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Local changes of one document that wait to be signed, which happens with every commit; more are refused until the disk
 /// has caught up.
 pub const UNSIGNED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Runs remembered because they broke the merge.
+/// Runs remembered because they broke the merge; as many again because a process died of them once.
 pub const POISONED_MAX: usize = 1_024;
 /// Tips of runs that broke the merge, remembered for one document while it is in memory.
 pub const POISONED_REMEMBERED_MAX: usize = 1_024;

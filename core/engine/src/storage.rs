@@ -156,6 +156,8 @@ pub const META_BOOT_EPOCH: &[u8] = b"boot_epoch";
 
 /// Keys of [`Table::Meta`] that begin so, followed by the tip of a run: it broke the merge and is refused. No value.
 pub const META_POISONED: &[u8] = b"poisoned ";
+/// Keys of [`Table::Meta`] that begin so, followed by the tip of a run: a process died while it applied it alone. No value.
+pub const META_DEAD_ONCE: &[u8] = b"dead once ";
 
 /// Key in [`Table::Documents`], and the common prefix of the document's runs.
 pub fn document_key(space: &SpaceId, document: &DocumentId) -> Vec<u8> {

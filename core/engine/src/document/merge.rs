@@ -28,20 +28,8 @@ pub(crate) enum Trust {
 pub(crate) struct Suspects {
     /// Known to break the merge.
     pub guilty: BTreeSet<ChangeHash>,
-    /// One of these did: each is tried alone, so that the next death names it.
+    /// One of these may have: each is tried alone, so that the next death names it.
     pub alone: BTreeSet<ChangeHash>,
-}
-
-impl Suspects {
-    /// Tips from one slot.
-    pub(crate) fn from_slot(tips: &[ChangeHash]) -> Self {
-        let tips: BTreeSet<_> = tips.iter().copied().collect();
-        if tips.len() > 1 {
-            Self { guilty: BTreeSet::new(), alone: tips }
-        } else {
-            Self { guilty: tips, alone: BTreeSet::new() }
-        }
-    }
 }
 
 /// One merge, as it goes on.
