@@ -13,8 +13,8 @@ use crate::engine::input::SessionId;
 use crate::engine::output::{Event, Output};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
-    ADDRESSES_PER_DEVICE_MAX, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL, SESSIONS_MAX, STALL_AFTER,
-    TICKET_ADDRESSES_MAX,
+    ADDRESSES_PER_DEVICE_MAX, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX, INBOX_BYTES_MAX,
+    KEEP_ALIVE_INTERVAL, SESSIONS_MAX, STALL_AFTER, TICKET_ADDRESSES_MAX,
 };
 use crate::space::auth::topic;
 use crate::sync::collection::fingerprint;
@@ -297,7 +297,8 @@ impl Engine {
         );
         self.remembered.insert(peer, known);
         self.dial_check = true;
-        let others: Vec<_> = self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
+        let others: Vec<_> =
+            self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
         for id in others {
             self.introduce_only(id, Some(peer));
         }
