@@ -72,6 +72,8 @@ pub struct Engine {
     commits: Commits,
     feed_seq: u64,
     listening: Vec<String>,
+    /// What members are told instead.
+    announced: Option<Vec<String>>,
     /// Runs that broke the merge before, by tip.
     poisoned: BTreeSet<ChangeHash>,
     /// Runs that processes in a row died with while they merged them alone, and how many did.
@@ -240,6 +242,7 @@ impl Engine {
             commits: Commits::default(),
             feed_seq: loaded.feed_seq,
             listening: Vec::new(),
+            announced: None,
             poisoned,
             deaths,
             suspects: BTreeMap::new(),
@@ -738,6 +741,12 @@ impl Engine {
     /// Addresses given by the application at which nobody has answered yet, and why.
     pub fn unanswered(&self) -> Vec<(String, Option<String>)> {
         self.dialer.unanswered()
+    }
+
+    /// From now on members are told these addresses instead of those that we listen on, and tickets carry them: for a replica
+    /// behind a router or a proxy. None of them: members are told nothing, and dial what their tickets say.
+    pub fn announce(&mut self, addresses: Vec<String>) {
+        self.announced = Some(addresses);
     }
 
     /// Where we can be reached.
