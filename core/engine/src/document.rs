@@ -142,7 +142,7 @@ pub struct OpenWork {
     /// Every stored run of the document, in any order.
     pub runs: Vec<Run>,
     /// Tips that were being applied when an earlier process died (see [`Guard`]). If it is one, that run is refused now and
-    /// whenever it comes; if there are more, each is applied alone.
+    /// whenever it comes; if there are more, they are applied in small groups.
     pub poisoned: Vec<ChangeHash>,
 }
 
@@ -233,9 +233,9 @@ impl Document {
 
     /// Takes note of the slot of a process that died, as [`OpenWork::poisoned`] does for a document that is opened.
     pub fn suspect(&mut self, tips: &[ChangeHash]) {
-        let Suspects { guilty, alone } = Suspects::from_slot(tips);
+        let Suspects { guilty, apart } = Suspects::from_slot(tips);
         self.suspects.guilty.extend(guilty);
-        self.suspects.alone.extend(alone);
+        self.suspects.apart.extend(apart);
     }
 
     /// Runs `f` on an [`Edit`] and keeps what it did as one local change; says whether there was anything to keep. If `f`
@@ -349,15 +349,25 @@ impl Document {
     /// Applies the inbox, or begins to. While a merge runs this does nothing (`Settled::default()`), and edits and
     /// `receive` go on.
     pub fn settle(&mut self, guard: &dyn Guard) -> Settle {
+        let heavy = self.history.ops() > INLINE_OPS_MAX || self.inbox.bytes() > INLINE_BATCH_BYTES_MAX;
+        let Some(work) = self.begin_merge() else { return Settle::Done(Settled::default()) };
+        if heavy && !work.candidates.is_empty() {
+            return Settle::Work(work);
+        }
+        let merged = work.run(guard);
+        Settle::Done(self.finish_merge(merged, guard))
+    }
+
+    /// As [`Self::settle`], but never does the work itself; `None` if there is none, or a merge runs.
+    pub fn begin_merge(&mut self) -> Option<Box<MergeWork>> {
         if self.merging || self.inbox.is_empty() {
-            return Settle::Done(Settled::default());
+            return None;
         }
         self.harvest();
         self.retire_if_cloned();
-        let heavy = self.history.ops() > INLINE_OPS_MAX || self.inbox.bytes() > INLINE_BATCH_BYTES_MAX;
+        self.merging = true;
         let Taken { candidates, refused, known } = self.inbox.take();
-        let heavy = heavy && !candidates.is_empty();
-        let work = MergeWork {
+        Some(Box::new(MergeWork {
             space: self.space,
             document: self.id,
             history: self.history.clone(),
@@ -365,13 +375,7 @@ impl Document {
             candidates,
             refused,
             known,
-        };
-        self.merging = true;
-        if heavy {
-            return Settle::Work(Box::new(work));
-        }
-        let merged = work.run(guard);
-        Settle::Done(self.finish_merge(merged, guard))
+        }))
     }
 
     /// Swaps in the merged copy, with the local changes made meanwhile.
@@ -493,10 +497,10 @@ impl Document {
         merge::reapply(merged, meanwhile, live.device, &slot, guard).map(Some)
     }
 
-    /// What was applied alone and did no harm was not what killed the process.
+    /// What was applied and did no harm was not what killed the process.
     fn clear_suspicion(&mut self, outcome: &Outcome) {
         for candidate in &outcome.accepted {
-            self.suspects.alone.remove(&candidate.run.header.tip);
+            self.suspects.apart.remove(&candidate.run.header.tip);
         }
     }
 

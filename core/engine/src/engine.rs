@@ -67,6 +67,8 @@ pub struct Engine {
     residents: BTreeMap<DocumentKey, Resident>,
     sessions: BTreeMap<SessionId, Session>,
     dialer: Dialer,
+    /// Addresses of members as they are on disk.
+    remembered: BTreeMap<DeviceId, Vec<String>>,
     commits: Commits,
     feed_seq: u64,
     listening: Vec<String>,
@@ -229,6 +231,7 @@ impl Engine {
             residents: BTreeMap::new(),
             sessions: BTreeMap::new(),
             dialer: Dialer::default(),
+            remembered: loaded.addresses.iter().cloned().collect(),
             commits: Commits::default(),
             feed_seq: loaded.feed_seq,
             listening: Vec::new(),

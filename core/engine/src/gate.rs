@@ -69,7 +69,8 @@ pub struct Slot {
     pub space: SpaceId,
     /// The document.
     pub document: DocumentId,
-    /// Tips of the runs being applied. With more than one, the next start applies each of them alone.
+    /// Tips of the runs being applied. With more than one, the next start applies them in small groups, up to sixteen of
+    /// them one by one, so that another death narrows it down.
     pub tips: alloc::vec::Vec<ChangeHash>,
 }
 

@@ -142,17 +142,10 @@ impl<'a> Edit<'a> {
         Self { tx, cache, room, value_bytes: 0, key_bytes: 0, broken: None }
     }
 
-    /// The transaction to commit, or why it must not be.
-    pub(crate) fn finish(self) -> Result<(Transaction<'a>, Counted), (Transaction<'a>, EditError)> {
+    /// The transaction, to commit if there is a count, to roll back if there is an error.
+    pub(crate) fn finish(self) -> (Transaction<'a>, Result<Counted, EditError>) {
         let counted = Counted { ops: self.tx.pending_ops() as u64, bytes: self.value_bytes + self.key_bytes };
-        match self.broken {
-            None => Ok((self.tx, counted)),
-            Some(error) => Err((self.tx, error)),
-        }
-    }
-
-    pub(crate) fn into_transaction(self) -> Transaction<'a> {
-        self.tx
+        (self.tx, self.broken.map_or(Ok(counted), Err))
     }
 
     /// Puts a JSON value at `path`, replacing what is there: two replicas that do this at once leave a conflict. At the

@@ -178,29 +178,28 @@ impl History {
         let room = self.room(&actor)?;
         let am = Arc::make_mut(&mut self.am);
         write_as(am, &actor, &device);
-        let mut edit = Edit::new(am.transaction(), cache, room);
+        // Given back only if all goes well: what a rolled back edit, or one that panicked, has found is not there any more.
+        let mut found = core::mem::take(cache);
+        let mut edit = Edit::new(am.transaction(), &mut found, room);
         let result = f(&mut edit);
-        let (result, transaction) = match result {
-            Err(error) => (Err(error), edit.into_transaction()),
-            Ok(value) => match edit.finish() {
-                Ok((transaction, counted)) => (Ok((value, counted)), transaction),
-                Err((transaction, error)) => (Err(error.into()), transaction),
-            },
-        };
-        let (value, counted) = match result {
+        let (transaction, counted) = edit.finish();
+        let (value, counted) = match result.and_then(|value| Ok((value, counted?))) {
             Ok(done) => done,
             Err(error) => {
                 transaction.rollback();
-                cache.clear();
                 return Err(error);
             }
         };
         let (hash, _) = transaction.commit_with(CommitOptions::default().with_time(wall_s));
-        let Some(hash) = hash else { return Ok((value, None)) };
+        let Some(hash) = hash else {
+            *cache = found;
+            return Ok((value, None));
+        };
         let mut bytes = 120 + counted.bytes as usize;
         if counted.ops > SURELY_SMALL_OPS || counted.bytes > SURELY_SMALL_BYTES {
-            bytes = self.check_last(&hash).inspect_err(|_| cache.clear())?;
+            bytes = self.check_last(&hash)?;
         }
+        *cache = found;
         self.max_op += counted.ops;
         self.heads = 1;
         let entry = Arc::make_mut(&mut self.actors).entry(actor).or_default();

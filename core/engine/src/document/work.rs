@@ -40,6 +40,7 @@ pub struct WorkDone {
 
 /// What came out of work.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and it is moved twice")]
 pub enum WorkResult {
     /// The document, or why it cannot be built.
     Opened(Result<Box<Document>, String>),

@@ -301,6 +301,7 @@ impl Engine {
                 .filter_map(|(id, session)| session.shared_in(&space_id).map(|(index, _)| (*id, index)))
                 .collect();
             for (id, index) in sessions {
+                self.learn_addresses(id);
                 self.tell_roots(id, Some(&[index]), 0, 0);
                 self.introduce(id);
                 self.compare_roots(id, index);

@@ -13,7 +13,7 @@ use crate::engine::input::SessionId;
 use crate::engine::output::{Event, Output};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
-    COMMIT_BYTES_MAX, DEAD_PEER_AFTER, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL, SESSIONS_MAX, STALL_AFTER,
+    ADDRESSES_PER_DEVICE_MAX, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL, SESSIONS_MAX, STALL_AFTER,
     TICKET_ADDRESSES_MAX,
 };
 use crate::space::auth::topic;
@@ -155,8 +155,8 @@ impl Engine {
             Message::Greeting { storage, epoch, addresses } => {
                 let Some(session) = self.sessions.get_mut(&id) else { return };
                 session.storage = Some((storage, epoch));
-                let peer = session.peer;
-                self.learn_addresses(peer, &addresses);
+                session.addresses.extend(addresses.into_iter().take(ADDRESSES_PER_DEVICE_MAX));
+                self.learn_addresses(id);
             }
             Message::Roots { ask, answer, spaces } => self.heard_roots(id, ask, answer, &spaces),
             Message::Nodes { space, level, nodes } => self.heard_nodes(id, space, level, &nodes),
@@ -231,10 +231,11 @@ impl Engine {
         self.out(Output::Admit { peer });
         self.event(Event::PeerConnected { peer });
         self.dialer.authenticated(&peer);
-        if dialed {
-            self.learn_addresses(peer, &[address]);
+        if dialed && let Some(session) = self.sessions.get_mut(&id) {
+            session.addresses.push(address);
+            self.learn_addresses(id);
         }
-        let addresses = self.listening.iter().take(crate::limits::ADDRESSES_PER_DEVICE_MAX).cloned().collect();
+        let addresses = self.listening.iter().take(ADDRESSES_PER_DEVICE_MAX).cloned().collect();
         self.say(id, &Message::Greeting { storage: self.storage, epoch: self.epoch, addresses });
         self.tell_roots(id, None, 0, 0);
         self.introduce(id);
@@ -263,27 +264,40 @@ impl Engine {
         true
     }
 
-    /// Remembers where a device is, and tells the other members of its spaces.
-    pub(super) fn learn_addresses(&mut self, peer: DeviceId, addresses: &[String]) {
+    /// Remembers where the peer of a session is, once it is known as a member of a space of ours.
+    pub(super) fn learn_addresses(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get(&id) {
+            let (peer, addresses) = (session.peer, session.addresses.clone());
+            self.learn_addresses_of(peer, &addresses);
+        }
+    }
+
+    /// Remembers where a member is, also over restarts, and tells the other members of its spaces.
+    fn learn_addresses_of(&mut self, peer: DeviceId, addresses: &[String]) {
         if !self.spaces.values().any(|space| space.membership.role(&peer).is_some()) {
             return;
         }
-        let mut news = false;
-        for address in addresses.iter().take(crate::limits::ADDRESSES_PER_DEVICE_MAX) {
-            news |= self.dialer.learn(address, Some(peer), false, self.now.mono).unwrap_or(false);
-        }
-        if !news {
-            return;
+        for address in addresses.iter().take(ADDRESSES_PER_DEVICE_MAX) {
+            if let Err(error) = self.dialer.learn(address, Some(peer), false, self.now.mono) {
+                debug!(%peer, %error, "an address is not remembered");
+            }
         }
         let known = self.dialer.addresses(&peer);
+        let remembered = self.remembered.get(&peer).map(Vec::as_slice).unwrap_or_default();
+        if known.len() == remembered.len() && known.iter().all(|address| remembered.contains(address)) {
+            return;
+        }
+        if remembered.is_empty() && self.remembered.len() >= DEVICES_REMEMBERED_MAX {
+            return;
+        }
         self.commits.put(
             crate::storage::Table::Peers,
             peer.0.to_vec(),
             minicbor::to_vec(&known).expect("writing to memory does not fail"),
         );
+        self.remembered.insert(peer, known);
         self.dial_check = true;
-        let others: Vec<_> =
-            self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
+        let others: Vec<_> = self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
         for id in others {
             self.introduce_only(id, Some(peer));
         }
@@ -327,7 +341,7 @@ impl Engine {
         let members = space.others();
         for PeerAddresses { device, addresses } in peers.into_iter().take(64) {
             if members.contains(&device) && self.dialer.addresses(&device).is_empty() {
-                self.learn_addresses(device, &addresses);
+                self.learn_addresses_of(device, &addresses);
             }
         }
     }
@@ -499,10 +513,7 @@ impl Engine {
                 .filter(|index| session.shared[*index as usize].tell_at.is_some_and(|at| now >= at))
                 .collect();
             let attempts: Vec<SpaceIndex> = (0..session.shared.len() as SpaceIndex)
-                .filter(|index| {
-                    let shared = &session.shared[*index as usize];
-                    shared.catching_up && !shared.in_sync && now >= shared.attempt_at
-                })
+                .filter(|index| session.shared[*index as usize].retry_at().is_some_and(|at| now >= at))
                 .collect();
             let keep_alive = now - session.sent_at >= KEEP_ALIVE_INTERVAL;
             if keep_alive {
@@ -521,9 +532,8 @@ impl Engine {
             .values()
             .flat_map(|session| {
                 let shared = session.shared.iter().flat_map(|shared| {
-                    let attempt =
-                        (shared.catching_up && !shared.in_sync).then_some((shared.attempt_at, "reconcile again"));
-                    [shared.tell_at.map(|at| (at, "tell roots")), attempt]
+                    let retry = shared.retry_at().map(|at| (at, "reconcile again"));
+                    [shared.tell_at.map(|at| (at, "tell roots")), retry]
                 });
                 [
                     session.handshake_deadline().map(|at| (at, "authentication")),

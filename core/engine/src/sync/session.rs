@@ -31,6 +31,8 @@ pub struct Session {
     pub opener: bool,
     /// Where it is.
     pub address: String,
+    /// Where the peer can be dialed: what we dialed and what it says.
+    pub addresses: Vec<String>,
     /// When it opened.
     pub opened_at: Timestamp,
     /// How far the handshake is.
@@ -115,6 +117,7 @@ impl Session {
             peer,
             opener,
             address,
+            addresses: Vec::new(),
             opened_at: now,
             phase: Phase::Hello,
             lanes: Lanes::default(),
@@ -287,6 +290,11 @@ impl Shared {
         let wait = Duration(ROOT_QUIET.0.saturating_mul(1 << self.attempts.min(10)).min(ATTEMPT_WAIT_MAX.0));
         self.attempt_at = now + wait;
         self.catching_up = true;
+    }
+
+    /// When a reconciliation that led to nothing is to be tried again: not before our own news are told.
+    pub fn retry_at(&self) -> Option<Timestamp> {
+        (self.catching_up && !self.in_sync).then(|| self.tell_at.map_or(self.attempt_at, |at| at.max(self.attempt_at)))
     }
 
     /// A reconciliation of exactly these roots was tried before.

@@ -1,0 +1,219 @@
+//! Many seeds, on a few threads. Panics and logged errors are caught per seed and belong to it.
+
+use std::any::Any;
+use std::backtrace::Backtrace;
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing::field::{Field, Visit};
+use tracing::span;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use super::checkers::determinism;
+use super::phases::{Report, run_with};
+use super::stats::Stats;
+use super::trace::Trace;
+use super::{Failure, Kind, Options, Plan};
+
+/// What a campaign is to run.
+#[derive(Debug, Clone)]
+pub struct Campaign {
+    /// The seeds.
+    pub seeds: Range<u64>,
+    /// Steps of applications, instead of what each seed draws.
+    pub steps: Option<usize>,
+    /// Every so many seeds, one runs twice; 0 for never.
+    pub twice_every: u64,
+    /// Threads.
+    pub threads: usize,
+    /// Seeds that fail before the campaign gives up.
+    pub failures_max: usize,
+}
+
+/// What came of a campaign.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Seeds run.
+    pub seeds: u64,
+    /// Of these, run twice.
+    pub twice: u64,
+    /// Sums of all.
+    pub stats: Stats,
+    /// The seeds that failed, in order.
+    pub failures: Vec<(u64, Failure)>,
+}
+
+impl Campaign {
+    /// The options of one of its seeds.
+    pub fn options(&self, seed: u64) -> Options {
+        let mut options = Options::small(seed);
+        options.steps = self.steps.unwrap_or(options.steps);
+        options
+    }
+
+    /// Runs all seeds. `on_failure` hears of each failing one as it happens.
+    pub fn run(&self, on_failure: &(dyn Fn(u64, &Failure) + Sync)) -> Summary {
+        let next = AtomicU64::new(self.seeds.start);
+        let failed = AtomicU64::new(0);
+        let worker = || {
+            let mut summary = Summary::default();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= self.seeds.end || failed.load(Ordering::Relaxed) >= self.failures_max as u64 {
+                    return summary;
+                }
+                let report = run_caught(self.options(seed));
+                let mut failure = report.failure.clone();
+                if failure.is_none() && self.twice_every > 0 && seed.is_multiple_of(self.twice_every) {
+                    summary.twice += 1;
+                    failure = determinism::check(&report, &run_caught(self.options(seed)));
+                }
+                summary.seeds += 1;
+                summary.stats.add(&report.stats);
+                if let Some(failure) = failure {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                    on_failure(seed, &failure);
+                    summary.failures.push((seed, failure));
+                }
+            }
+        };
+        let mut total = Summary::default();
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.threads.max(1)).map(|_| scope.spawn(worker)).collect();
+            for done in workers {
+                let part = done.join().expect("a worker catches the panics of its seeds");
+                total.seeds += part.seeds;
+                total.twice += part.twice;
+                total.stats.add(&part.stats);
+                total.failures.extend(part.failures);
+            }
+        });
+        total.failures.sort_by_key(|(seed, _)| *seed);
+        total
+    }
+}
+
+impl Summary {
+    /// The worst kind of failure: the exit code.
+    pub fn worst(&self) -> Option<Kind> {
+        self.failures.iter().map(|(_, failure)| failure.kind).min()
+    }
+}
+
+/// Runs a seed; a panic or a logged error is its failure.
+pub fn run_caught(options: Options) -> Report {
+    let plan = Plan::draw(&options);
+    run_caught_with(options, plan, Trace::new(false, false))
+}
+
+/// Runs a seed with the given plan and trace; a panic or a logged error is its failure.
+pub fn run_caught_with(options: Options, plan: Plan, trace: Trace) -> Report {
+    listen();
+    ERRORS.with_borrow_mut(Vec::clear);
+    PANIC.take();
+    let seed = options.seed;
+    CATCHING.set(true);
+    let result = catch_unwind(AssertUnwindSafe(|| run_with(options, plan, trace)));
+    CATCHING.set(false);
+    let failed = |kind, checker, text| Failure { kind, checker, at: 0, text };
+    let mut report = result.unwrap_or_else(|panic| {
+        let text = PANIC.take().unwrap_or_else(|| panic_text(&*panic));
+        Report {
+            seed,
+            failure: Some(failed(Kind::Crash, "I13 no panic", text)),
+            stats: Stats::default(),
+            trace_hash: [0; 32],
+            trace_entries: 0,
+            lines: Vec::new(),
+        }
+    });
+    let errors = ERRORS.with_borrow_mut(std::mem::take);
+    if let Some(error) = errors.into_iter().next_back() {
+        match &mut report.failure {
+            Some(failure) => failure.text.push_str(&format!(" (and logged: {error})")),
+            None => report.failure = Some(failed(Kind::Safety, "no logged error", error)),
+        }
+    }
+    report
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").to_owned()
+}
+
+thread_local! {
+    static ERRORS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    /// A seed runs on this thread: its panics are its own affair.
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Notes, per thread, what panics say and where, and every error that is logged. Once per process.
+pub fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !CATCHING.get() {
+                return before(info);
+            }
+            let trace = Backtrace::force_capture().to_string();
+            // The frames of the panic itself and of the runtime say nothing.
+            let ours = |line: &&str| line.contains("anabranch") || line.contains("automerge") || line.contains("redb");
+            let frames: Vec<&str> = trace.lines().filter(ours).take(40).collect();
+            PANIC.set(Some(format!("{info}\n{}", frames.join("\n"))));
+        }));
+        // Where a test has its own subscriber, errors are not seen; nobody has one here.
+        let _ = tracing::subscriber::set_global_default(Errors);
+    });
+}
+
+/// A subscriber that keeps errors and ignores the rest.
+struct Errors;
+
+impl Subscriber for Errors {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::ERROR && metadata.is_event()
+    }
+
+    fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
+        Some(tracing::level_filters::LevelFilter::ERROR)
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Words(String::new());
+        event.record(&mut text);
+        ERRORS.with_borrow_mut(|errors| {
+            // One is enough to fail; the last is nearest to whatever else goes wrong.
+            errors.clear();
+            errors.push(format!("{}:{}", event.metadata().target(), text.0));
+        });
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+struct Words(String);
+
+impl Visit for Words {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        use std::fmt::Write as _;
+        // Writing to a string does not fail.
+        let _ = write!(self.0, " {}={value:?}", field.name());
+    }
+}

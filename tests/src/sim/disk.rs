@@ -1,0 +1,120 @@
+//! Store requests in virtual time: executed on the real store over a disk that can fail, answered some time later, in
+//! order. A process may die between the two.
+
+use std::collections::VecDeque;
+
+use anabranch_engine::Input;
+use anabranch_engine::storage::{Reply, Request};
+use anabranch_store::Store;
+use anabranch_store::backend::crashable::{Disk, Fault};
+
+use super::Kind;
+use super::plan::Crash;
+use super::world::{Happening, World};
+
+/// A process's open store and what it still has to do.
+#[derive(Debug)]
+pub struct OpenStore {
+    store: Store,
+    requests: VecDeque<Submitted>,
+    /// When the last request so far will be answered.
+    last: u64,
+}
+
+#[derive(Debug)]
+enum Submitted {
+    /// The disk has not begun.
+    Waiting(Request),
+    /// It is done, the process has not been told.
+    Done(Reply),
+}
+
+impl OpenStore {
+    /// A store with nothing to do.
+    pub fn new(store: Store) -> Self {
+        Self { store, requests: VecDeque::new(), last: 0 }
+    }
+
+    /// Begins with the first request that waits for the disk, if one of the kind that writes does. True if it did.
+    pub(super) fn execute_a_commit(&mut self) -> bool {
+        let waiting = self.requests.iter_mut().find(|request| matches!(request, Submitted::Waiting(_)));
+        match waiting {
+            Some(request @ Submitted::Waiting(Request::Commit { .. })) => {
+                request.execute(&self.store);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Submitted {
+    fn execute(&mut self, store: &Store) {
+        if let Self::Waiting(request) = self {
+            *self = Self::Done(store.execute(request.clone()));
+        }
+    }
+}
+
+impl World {
+    pub(super) fn store(&mut self, replica: usize, request: Request) {
+        let disk = &self.options.disk;
+        let (low, high, permille, tail) = (disk.latency_min, disk.latency_max, disk.tail_permille, disk.tail_max);
+        let latency = self.dice.disk.heavy(low, high, permille, tail);
+        let early = self.dice.disk.percent(50);
+        let now = self.now;
+        let doomed =
+            if matches!(request, Request::Commit { .. }) { self.replicas[replica].doomed.take() } else { None };
+        let Some(process) = self.replicas[replica].process.as_mut() else { return };
+        let number = process.number;
+        let store = &mut process.store;
+        store.requests.push_back(Submitted::Waiting(request));
+        if let Some(down) = doomed {
+            return self.crash(replica, Crash::MidRequest, down);
+        }
+        // The disk may be done long before the process hears of it, or only just then.
+        if early {
+            for request in &mut store.requests {
+                request.execute(&store.store);
+            }
+        }
+        store.last = store.last.max(now + latency);
+        let at = store.last;
+        self.schedule_at(at, Happening::Stored { replica, process: number });
+    }
+
+    pub(super) fn stored(&mut self, replica: usize, process: u64) {
+        let Some(running) = self.process(replica, process) else { return };
+        let store = &mut running.store;
+        let Some(mut request) = store.requests.pop_front() else { return };
+        request.execute(&store.store);
+        let Submitted::Done(reply) = request else { return };
+        let failure = match &reply {
+            Reply::Committed { result, .. } => result.as_ref().err(),
+            Reply::Scanned { result, .. } => result.as_ref().err(),
+        };
+        if let Some(failure) = failure
+            && !self.replicas[replica].disk_failed
+        {
+            let text = format!("#{replica}: {failure}");
+            return self.fail(Kind::Safety, "store", text);
+        }
+        self.feed(replica, Input::Stored(reply));
+    }
+
+    /// The disk of a replica has no room from some call on, until the replica is opened again.
+    pub(super) fn fill_disk(&mut self, replica: usize, after: u64) {
+        let replica = &mut self.replicas[replica];
+        if replica.process.is_some() {
+            replica.disk_failed = true;
+            replica.disk.fail_after(after, Fault::Full);
+            self.stats.full_disks += 1;
+        }
+    }
+}
+
+/// A disk with the same content that no earlier connection writes to: what a killed process leaves, whose writes the
+/// operating system still has.
+pub(super) fn as_left_by_a_kill(disk: &Disk) -> Disk {
+    Disk::from_image(disk.image())
+}

@@ -1,0 +1,289 @@
+//! The life of a seed: chaos, heal, agreement, silence, and now and then everything shut down and opened again.
+
+use std::collections::BTreeSet;
+
+use anabranch_engine::{Command, id::SpaceId};
+
+use super::checkers::{acknowledged, convergence, counters, history, silence};
+use super::ledger::Place;
+use super::options::Tamper;
+use super::stats::Stats;
+use super::trace::Trace;
+use super::workload::{LOOK_EVERY, Then, Waiting};
+use super::world::{Happening, World};
+use super::{CONVERGE_WITHIN, Failure, Kind, Options, Plan, SECONDS, SILENCE};
+
+/// What came of a seed.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// What went wrong, if something did.
+    pub failure: Option<Failure>,
+    /// Counts.
+    pub stats: Stats,
+    /// Hash of everything that happened.
+    pub trace_hash: [u8; 32],
+    /// How much happened.
+    pub trace_entries: u64,
+    /// The trace as text, if it was wanted.
+    pub lines: Vec<String>,
+}
+
+/// Runs a seed with the options and the plan that belong to it.
+pub fn run(options: Options) -> Report {
+    let plan = Plan::draw(&options);
+    run_with(options, plan, Trace::new(false, false))
+}
+
+/// Runs a seed with the given plan, which may be a part of the one drawn.
+pub fn run_with(options: Options, plan: Plan, trace: Trace) -> Report {
+    let seed = options.seed;
+    let mut world = World::new(options, trace);
+    live(&mut world, plan);
+    for replica in 0..world.replicas.len() {
+        world.count(replica);
+    }
+    Report {
+        seed,
+        failure: world.failure.clone(),
+        stats: world.stats,
+        trace_hash: world.trace.hash(),
+        trace_entries: world.trace.entries(),
+        lines: world.trace.lines().to_vec(),
+    }
+}
+
+fn live(world: &mut World, plan: Plan) {
+    let chaos = world.options.chaos;
+    world.follow(plan);
+    world.want_spaces();
+    for replica in 0..world.options.replicas - world.options.late {
+        world.start(replica);
+    }
+    world.run_until(chaos);
+    heal(world);
+    if !agree(world) {
+        return;
+    }
+    let Some(before) = compare(world) else { return };
+    if !everyone_knows(world) || !fall_silent(world) {
+        return;
+    }
+    if world.options.reopen {
+        reopen(world, &before);
+    }
+}
+
+/// The network is fair from now on, and everyone runs.
+fn heal(world: &mut World) {
+    world.trace.note(world.now, None, "heal");
+    world.network = world.options.network.healed();
+    world.mend_all();
+    for replica in 0..world.replicas.len() {
+        world.replicas[replica].doomed = None;
+        if let Some(process) = &world.replicas[replica].process {
+            process.guard.spare();
+        }
+        if world.replicas[replica].process.is_none() {
+            world.start(replica);
+        }
+    }
+    world.want_everyone();
+    if world.options.tamper == Tamper::Restless {
+        world.schedule(SECONDS, Happening::Restless);
+    }
+}
+
+/// Everyone agrees within the bound.
+fn agree(world: &mut World) -> bool {
+    let mut missing = String::new();
+    let agreed = world.run_while_not(LOOK_EVERY, CONVERGE_WITHIN, |world| match convergence::settled(world) {
+        Ok(()) => true,
+        Err(text) => {
+            missing = text;
+            false
+        }
+    });
+    if !agreed {
+        let text = format!("after {} s: {missing}", CONVERGE_WITHIN / SECONDS);
+        world.fail(Kind::Liveness, "I1 convergence", text);
+    }
+    world.failure.is_none()
+}
+
+/// Opens everything everywhere, so that it is built from what is stored, and compares.
+fn compare(world: &mut World) -> Option<Vec<convergence::Observed>> {
+    if !open_everything(world) {
+        return None;
+    }
+    let observed = match convergence::observe(world) {
+        Ok(observed) => observed,
+        Err(text) => {
+            world.fail(Kind::Safety, "I1 convergence", text);
+            return None;
+        }
+    };
+    convergence::check(world, &observed);
+    if let Err(text) = acknowledged::everywhere(world.ledger.saved(), &observed) {
+        world.fail(Kind::Safety, "I2 no acknowledged write lost", text);
+    }
+    if let Err(text) = counters::exact(&world.ledger, &observed) {
+        world.fail(Kind::Safety, "I4 exactly once", text);
+    }
+    history::everywhere(world);
+    audit_actors(world);
+    world.failure.is_none().then_some(observed)
+}
+
+fn open_everything(world: &mut World) -> bool {
+    for replica in 0..world.replicas.len() {
+        let spaces: Vec<SpaceId> = world.ledger.spaces_of(replica).into_keys().collect();
+        let Some(engine) = world.engine(replica) else { continue };
+        let mut places: Vec<Place> = Vec::new();
+        for space in spaces {
+            places.extend(engine.documents(&space).into_iter().map(|document| (space, document)));
+        }
+        for place in places {
+            if !world.has_open(replica, &place) {
+                world.open(replica, place, Then::Check);
+            }
+        }
+    }
+    let opened = world.run_while_not(LOOK_EVERY, 60 * SECONDS, |world| {
+        world
+            .replicas
+            .iter()
+            .flat_map(|replica| &replica.process)
+            .all(|process| !process.commands.values().any(|waiting| matches!(waiting, Waiting::ToOpen(..))))
+    });
+    if !opened {
+        world.fail(Kind::Liveness, "answers", "a document does not open within 60 s".to_owned());
+    }
+    world.failure.is_none()
+}
+
+fn audit_actors(world: &mut World) {
+    for replica in world.alive() {
+        let Some(process) = &world.replicas[replica].process else { continue };
+        let mut changes = Vec::new();
+        for (space, document) in process.open_places() {
+            changes.extend(process.engine.view(&space, &document, None).map(|view| view.history()).unwrap_or_default());
+        }
+        for change in changes {
+            if let Err(text) = world.registry.seen(&change) {
+                world.fail(Kind::Safety, "I16 actor discipline", format!("#{replica} holds {text}"));
+            }
+        }
+    }
+}
+
+/// Everyone can tell that it is in sync.
+fn everyone_knows(world: &mut World) -> bool {
+    let mut asked = BTreeSet::new();
+    for replica in world.alive() {
+        for space in world.ledger.spaces_of(replica).into_keys() {
+            if world.ledger.members_of(&space).len() > 1 {
+                let command = Command::WaitSynced { space, peer: None };
+                asked.extend(world.command_for(replica, command, Waiting::ForSync).map(|id| (replica, id)));
+            }
+        }
+    }
+    let known = world.run_while_not(LOOK_EVERY, 120 * SECONDS, |world| {
+        asked.iter().all(|(replica, id)| {
+            world.replicas[*replica].process.as_ref().is_some_and(|process| !process.commands.contains_key(id))
+        })
+    });
+    if !known {
+        let who: Vec<_> = asked
+            .iter()
+            .filter(|(replica, id)| {
+                world.replicas[*replica].process.as_ref().is_none_or(|process| process.commands.contains_key(id))
+            })
+            .map(|(replica, _)| format!("#{replica}"))
+            .collect();
+        let text = format!("all agree, and after 120 s {} cannot tell", who.join(", "));
+        world.fail(Kind::Liveness, "in sync", text);
+    }
+    world.failure.is_none()
+}
+
+/// Nobody has anything to say any more.
+fn fall_silent(world: &mut World) -> bool {
+    world.run_for(30 * SECONDS);
+    let before = silence::said(world);
+    world.run_for(SILENCE);
+    if let Err(text) = silence::silent(&before, &silence::said(world)) {
+        world.fail(Kind::Liveness, "I10 silence", format!("in {} s without edits {text}", SILENCE / SECONDS));
+    }
+    for replica in world.alive() {
+        if world.unjudged(replica) > 0 {
+            world.fail(Kind::Liveness, "gossip", format!("#{replica} never judged a hint"));
+        }
+        let left: Vec<_> =
+            world.replicas[replica].process.iter().flat_map(|process| process.commands.values()).collect();
+        // Dials are answered at once, or whenever a session comes of them.
+        if let Some(waiting) = left.iter().find(|waiting| !matches!(waiting, Waiting::ForNothing)) {
+            let text = format!("#{replica} never answered {waiting:?}");
+            world.fail(Kind::Liveness, "answers", text);
+        }
+    }
+    world.failure.is_none()
+}
+
+/// Everyone shuts down and starts again, and has what it had.
+fn reopen(world: &mut World, before: &[convergence::Observed]) {
+    world.trace.note(world.now, None, "reopen");
+    for replica in world.alive() {
+        world.command_for(replica, Command::Shutdown, Waiting::ForShutdown);
+    }
+    let done = world.run_while_not(LOOK_EVERY, 60 * SECONDS, |world| {
+        world
+            .replicas
+            .iter()
+            .flat_map(|replica| &replica.process)
+            .all(|process| !process.commands.values().any(|waiting| matches!(waiting, Waiting::ForShutdown)))
+    });
+    if !done {
+        return world.fail(Kind::Liveness, "answers", "a replica does not shut down within 60 s".to_owned());
+    }
+    for replica in world.alive() {
+        world.count(replica);
+        world.stop(replica);
+    }
+    for replica in 0..world.replicas.len() {
+        world.start(replica);
+    }
+    if !open_everything(world) {
+        return;
+    }
+    match convergence::observe(world) {
+        Ok(after) if after == before => {}
+        Ok(_) => {
+            world.fail(Kind::Safety, "reopening", "a replica is not what it was before it was shut down".to_owned());
+        }
+        Err(text) => world.fail(Kind::Safety, "reopening", text),
+    }
+}
+
+/// What can be asked at any moment of whoever runs.
+pub(super) fn check_running(world: &mut World) {
+    for replica in world.alive() {
+        let Some(process) = &world.replicas[replica].process else { continue };
+        for place in process.open_places() {
+            acknowledged::in_document(world, replica, place);
+        }
+    }
+}
+
+impl World {
+    /// Adds what a replica's engine has counted to the world's counts. Once for each process, at its end.
+    pub(super) fn count(&mut self, replica: usize) {
+        if let Some(process) = &self.replicas[replica].process {
+            let counters = process.engine.counters();
+            self.stats.runs_waited += counters.runs_waited;
+            self.stats.runs_refused += counters.runs_refused;
+            self.stats.stalls += counters.stalls;
+        }
+    }
+}

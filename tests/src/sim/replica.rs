@@ -1,0 +1,282 @@
+//! Replicas: an identity and a disk that survive, and a process that does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anabranch_engine::gate::Slot;
+use anabranch_engine::id::DeviceId;
+use anabranch_engine::keys::SecretKey;
+use anabranch_engine::time::{Now, Timestamp};
+use anabranch_engine::{Command, CommandId, Config, Engine, Input};
+use anabranch_store::Store;
+use anabranch_store::backend::crashable::{Disk, Fault};
+
+use super::disk::{OpenStore, as_left_by_a_kill};
+use super::gossip::Gossip;
+use super::guard::SimGuard;
+use super::ledger::Place;
+use super::network::address_of;
+use super::options::{Tamper, Topology};
+use super::plan::Crash;
+use super::workload::Waiting;
+use super::world::{Happening, World};
+use super::{Kind, SECONDS};
+
+/// A device with its disk.
+pub struct Replica {
+    /// Its public key.
+    pub device: DeviceId,
+    /// What survives.
+    pub disk: Disk,
+    /// The running process.
+    pub process: Option<Process>,
+    /// It can be dialed.
+    pub listens: bool,
+    /// Its disk was made to fail, so the store may.
+    pub disk_failed: bool,
+    /// The power goes in the middle of its next commit, for that long.
+    pub(super) doomed: Option<u64>,
+    /// How long it is away if it dies while it applies something.
+    pub(super) doomed_applying: u64,
+    identity: [u8; 32],
+    engine_seed: Option<[u8; 32]>,
+    slot: Option<Slot>,
+    wall_skew_s: i64,
+    starts: u64,
+}
+
+/// A running process: the engine and everything of the driver that is lost when it ends.
+pub struct Process {
+    /// Unique in the world.
+    pub number: u64,
+    /// The engine.
+    pub engine: Engine,
+    /// The store.
+    pub store: OpenStore,
+    /// What this process's clocks say.
+    pub clock: Clock,
+    /// Its part in gossip.
+    pub gossip: Gossip,
+    /// Commands that are not answered yet.
+    pub commands: BTreeMap<CommandId, Waiting>,
+    /// Documents held open, and how often.
+    pub open: BTreeMap<Place, u32>,
+    /// The greatest seq seen in the feed.
+    pub feed_seen: u64,
+    pub(super) guard: SimGuard,
+    pub(super) wake: Option<(u64, &'static str)>,
+    commands_made: u64,
+    events: u64,
+}
+
+/// How a process's clocks follow the world's time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Clock {
+    /// World time at the origin of the process's own clock.
+    origin: u64,
+    /// What the wall clock says at world time zero.
+    wall_s: i64,
+}
+
+impl Clock {
+    /// What the clocks say.
+    pub fn read(&self, world: u64) -> Now {
+        Now { mono: Timestamp(world - self.origin), wall_s: self.wall_s + (world / SECONDS) as i64 }
+    }
+
+    /// When it is that time.
+    pub fn world_time(&self, at: Timestamp) -> u64 {
+        self.origin.saturating_add(at.0)
+    }
+}
+
+impl Process {
+    pub(super) fn note_event(&mut self) {
+        self.events += 1;
+    }
+
+    /// Whether a document is held open.
+    pub fn has_open(&self, place: &Place) -> bool {
+        self.open.get(place).is_some_and(|count| *count > 0)
+    }
+
+    /// Documents held open.
+    pub fn open_places(&self) -> BTreeSet<Place> {
+        self.open.iter().filter(|(_, count)| **count > 0).map(|(place, _)| *place).collect()
+    }
+}
+
+/// Wall clocks begin here: 2026-01-01.
+const WALL_START_S: i64 = 1_767_225_600;
+const YEAR_S: u64 = 365 * 86_400;
+
+impl World {
+    /// Adds a replica with an empty disk, not yet started. Returns its index.
+    pub fn add_replica(&mut self) -> usize {
+        let index = self.replicas.len();
+        let identity = self.dice.secrets.bytes();
+        let listens = index == 0 || !self.dice.secrets.percent(self.options.unreachable);
+        let skew =
+            if self.options.skewed_clocks { self.dice.secrets.below(2 * YEAR_S) as i64 - YEAR_S as i64 } else { 0 };
+        let disk = Disk::new();
+        disk.lie_about_sync(self.options.tamper == Tamper::LyingDisks);
+        self.replicas.push(Replica {
+            device: SecretKey::from_seed(&identity).device(),
+            disk,
+            process: None,
+            listens,
+            disk_failed: false,
+            doomed: None,
+            doomed_applying: 0,
+            identity,
+            engine_seed: None,
+            slot: None,
+            wall_skew_s: skew,
+            starts: 0,
+        });
+        index
+    }
+
+    /// Starts a replica's process on what its disk has.
+    pub fn start(&mut self, replica: usize) {
+        self.processes_made += 1;
+        let number = self.processes_made;
+        let origin = self.dice.secrets.below(self.now + 1);
+        let fresh = self.dice.secrets.bytes();
+        let reuse = self.options.tamper == Tamper::ReusedSeeds;
+        let now = self.now;
+        let there = &mut self.replicas[replica];
+        there.disk.heal();
+        there.disk_failed = false;
+        there.doomed = None;
+        there.starts += 1;
+        let seed = if reuse { *there.engine_seed.get_or_insert(fresh) } else { fresh };
+        let clock = Clock { origin, wall_s: WALL_START_S + there.wall_skew_s };
+        let opened = Store::open_with_backend(there.disk.backend())
+            .map_err(|error| error.to_string())
+            .and_then(|store| Ok((store.image().map_err(|failure| failure.to_string())?, store)));
+        let (image, store) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.fail(Kind::Safety, "store", format!("#{replica} does not open: {error}")),
+        };
+        let guard = SimGuard::default();
+        let config = Config { guard: std::sync::Arc::new(guard.clone()), slot: there.slot.take() };
+        let key = SecretKey::from_seed(&there.identity);
+        let engine = match Engine::new(config, key, seed, clock.read(now), image) {
+            Ok(engine) => engine,
+            Err(error) => return self.fail(Kind::Safety, "store", format!("#{replica} does not start: {error}")),
+        };
+        there.process = Some(Process {
+            number,
+            engine,
+            store: OpenStore::new(store),
+            clock,
+            gossip: Gossip::default(),
+            commands: BTreeMap::new(),
+            open: BTreeMap::new(),
+            feed_seen: 0,
+            guard,
+            wake: None,
+            commands_made: 0,
+            events: 0,
+        });
+        let (listens, starts) = (there.listens, there.starts);
+        self.trace.note(now, Some(replica), "starts");
+        self.drain(replica);
+        super::checkers::acknowledged::after_start(self, replica);
+        if listens {
+            self.feed(replica, Input::Listening { address: address_of(replica) });
+        }
+        if starts == 1 || self.options.redial {
+            for other in self.dialed_by(replica) {
+                self.command(replica, Command::Dial { address: address_of(other) });
+            }
+        }
+        self.reopen_acknowledged(replica);
+        self.pursue_goals();
+    }
+
+    fn dialed_by(&self, replica: usize) -> Vec<usize> {
+        let count = self.replicas.len();
+        let others = match self.options.topology {
+            Topology::Tickets => Vec::new(),
+            Topology::Line if replica == 0 => Vec::new(),
+            Topology::Line => vec![replica - 1],
+            Topology::Ring => vec![(replica + count - 1) % count],
+            Topology::Full => (0..count).collect(),
+        };
+        others.into_iter().filter(|other| *other != replica && self.replicas[*other].listens).collect()
+    }
+
+    /// Gives a replica's engine a command of an application; the answer goes to [`World::answered`] or nobody.
+    pub fn command(&mut self, replica: usize, command: Command) -> Option<CommandId> {
+        self.command_for(replica, command, Waiting::ForNothing)
+    }
+
+    pub(super) fn command_for(&mut self, replica: usize, command: Command, waiting: Waiting) -> Option<CommandId> {
+        let process = self.replicas[replica].process.as_mut()?;
+        process.commands_made += 1;
+        let id = CommandId(process.commands_made);
+        if !matches!(command, Command::Forget(_)) {
+            process.commands.insert(id, waiting);
+        }
+        self.feed(replica, Input::Command(id, command));
+        Some(id)
+    }
+
+    /// Ends a replica's process, and starts it again after a while.
+    pub(super) fn crash(&mut self, replica: usize, how: Crash, down: u64) {
+        if self.running(replica).is_none() {
+            return;
+        }
+        self.trace.note(self.now, Some(replica), &format!("dies: {how:?}"));
+        if how == Crash::MidRequest {
+            self.fail_mid_request(replica);
+        }
+        let seed = self.dice.disk.any();
+        self.abandon_connections(replica, matches!(how, Crash::PowerCut | Crash::MidRequest));
+        let there = &mut self.replicas[replica];
+        let lies = self.options.tamper == Tamper::LyingDisks;
+        match how {
+            Crash::Kill | Crash::WhileApplying => {
+                match how {
+                    Crash::Kill => self.stats.kills += 1,
+                    _ => self.stats.kills_applying += 1,
+                }
+                there.disk = as_left_by_a_kill(&there.disk);
+                there.disk.lie_about_sync(lies);
+            }
+            Crash::PowerCut => {
+                self.stats.power_cuts += 1;
+                there.disk.crash(seed);
+            }
+            Crash::MidRequest => {
+                self.stats.cuts_mid_request += 1;
+                there.disk.crash(seed);
+            }
+        }
+        // Dropped after the disk was cut off from it, so that nothing it does in closing counts.
+        if let Some(process) = there.process.take() {
+            there.slot = process.guard.slot();
+        }
+        self.ledger.died(replica);
+        self.schedule(down, Happening::Restart { replica });
+    }
+
+    /// Lets the disk stop in the middle of a commit that is waiting, if one is.
+    fn fail_mid_request(&mut self, replica: usize) {
+        let calls = self.dice.disk.below(12);
+        let there = &mut self.replicas[replica];
+        there.disk.fail_after(calls, Fault::Io);
+        if let Some(process) = there.process.as_mut() {
+            process.store.execute_a_commit();
+        }
+    }
+
+    /// Ends a replica's process after its engine was shut down.
+    pub fn stop(&mut self, replica: usize) {
+        self.abandon_connections(replica, false);
+        self.replicas[replica].process = None;
+        self.ledger.died(replica);
+        self.trace.note(self.now, Some(replica), "stopped");
+    }
+}

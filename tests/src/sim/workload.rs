@@ -1,0 +1,581 @@
+//! What applications do: found spaces, invite and join, open, edit, close and read documents, wait, read the feed. They keep
+//! in mind what they were promised and check each answer.
+
+use anabranch_engine::document::Edit;
+use anabranch_engine::id::{DocumentId, SpaceId};
+use anabranch_engine::space::roles::Role;
+use anabranch_engine::space::ticket::Ticket;
+use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Reply};
+use serde_json::json;
+
+use super::checkers::{acknowledged, history};
+use super::dice::Dice;
+use super::ledger::{Edited, Place};
+use super::network::address_of;
+use super::options::Tamper;
+use super::plan::{Act, Crash};
+use super::world::{Happening, World};
+use super::{Kind, MILLIS, SECONDS};
+
+/// A space that is wanted, and who is to be in it.
+#[derive(Debug)]
+pub struct Space {
+    founder: usize,
+    state: Founding,
+    goals: Vec<Goal>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Founding {
+    NotYet,
+    Asked { process: u64 },
+    Founded(SpaceId),
+}
+
+/// Someone is to become a member. An application whose process died asks again.
+#[derive(Debug)]
+struct Goal {
+    joiner: usize,
+    role: Role,
+    state: Joining,
+}
+
+#[derive(Debug, Clone)]
+enum Joining {
+    /// Not yet its time.
+    Later,
+    NeedsTicket,
+    Inviting {
+        inviter: usize,
+        process: u64,
+    },
+    HasTicket(Ticket),
+    Asking {
+        ticket: Ticket,
+        process: u64,
+    },
+    Joined,
+}
+
+/// What an application waits for.
+#[derive(Debug, Clone)]
+pub enum Waiting {
+    /// The answer is of no interest.
+    ForNothing,
+    /// A space to be founded.
+    ForSpace(usize),
+    /// An invitation.
+    ForTicket(usize, usize),
+    /// Being admitted.
+    ForJoin(usize, usize),
+    /// A document, and what to do then.
+    ToOpen(Place, Then),
+    /// Being in sync.
+    ForSync,
+    /// Rows of the feed after a seq.
+    ForFeed(u64, usize),
+    /// The end.
+    ForShutdown,
+    /// A story wants the answer.
+    ForStory,
+}
+
+/// What to do with a document once it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing but checking it.
+    Check,
+    /// An edit.
+    Edit(u64),
+    /// The first edit of a new document.
+    First(u64),
+    /// Read it as it was.
+    ReadPast(u64),
+}
+
+impl World {
+    /// Decides who is to be in which space: everyone in the first one, some in the others.
+    pub(super) fn want_spaces(&mut self) {
+        let replicas = self.options.replicas;
+        let late = replicas - self.options.late;
+        for index in 0..self.options.spaces {
+            let listeners: Vec<usize> = (0..late).filter(|replica| self.replicas[*replica].listens).collect();
+            let founder = if index == 0 { 0 } else { *self.dice.workload.pick(&listeners).expect("the first listens") };
+            let mut goals = Vec::new();
+            for joiner in (0..replicas).filter(|joiner| *joiner != founder) {
+                let role = match self.dice.workload.below(100) {
+                    n if n < self.options.readers => Role::Reader,
+                    n if n > 85 => Role::Admin,
+                    _ => Role::Writer,
+                };
+                let state = if joiner >= late { Joining::Later } else { Joining::NeedsTicket };
+                if index == 0 || self.dice.workload.percent(60) {
+                    goals.push(Goal { joiner, role, state });
+                }
+            }
+            self.spaces.push(Space { founder, state: Founding::NotYet, goals });
+        }
+        self.pursue_goals();
+    }
+
+    /// Whether every space is founded and everyone who is to be a member is.
+    pub fn goals_reached(&self) -> bool {
+        self.unreached_goals().is_empty()
+    }
+
+    /// What is still wanted.
+    pub fn unreached_goals(&self) -> Vec<String> {
+        let mut open = Vec::new();
+        for (index, space) in self.spaces.iter().enumerate() {
+            if !matches!(space.state, Founding::Founded(_)) {
+                open.push(format!("space {index}: {:?}", space.state));
+            }
+            for goal in &space.goals {
+                if !matches!(goal.state, Joining::Joined) {
+                    let state = match &goal.state {
+                        Joining::HasTicket(_) => "has a ticket",
+                        Joining::Asking { .. } => "is joining",
+                        Joining::Inviting { .. } => "is being invited",
+                        _ => "needs a ticket",
+                    };
+                    open.push(format!("#{} {state} for space {index}", goal.joiner));
+                }
+            }
+        }
+        open
+    }
+
+    /// Nobody is to come later than now.
+    pub(super) fn want_everyone(&mut self) {
+        for goal in self.spaces.iter_mut().flat_map(|space| &mut space.goals) {
+            if matches!(goal.state, Joining::Later) {
+                goal.state = Joining::NeedsTicket;
+            }
+        }
+        self.pursue_goals();
+    }
+
+    /// Asks for whatever is wanted and not under way.
+    pub(super) fn pursue_goals(&mut self) {
+        for index in 0..self.spaces.len() {
+            let (founder, state) = (self.spaces[index].founder, self.spaces[index].state);
+            match state {
+                Founding::Founded(space) => {
+                    for goal in 0..self.spaces[index].goals.len() {
+                        self.pursue(index, goal, space);
+                    }
+                }
+                Founding::Asked { process } if self.running(founder) == Some(process) => {}
+                Founding::NotYet | Founding::Asked { .. } => {
+                    let Some(process) = self.running(founder) else { continue };
+                    self.spaces[index].state = Founding::Asked { process };
+                    let name = format!("space {index}");
+                    self.command_for(founder, Command::CreateSpace { name }, Waiting::ForSpace(index));
+                }
+            }
+        }
+    }
+
+    fn pursue(&mut self, index: usize, goal: usize, space: SpaceId) {
+        let Goal { joiner, role, state } = &self.spaces[index].goals[goal];
+        let (joiner, role) = (*joiner, *role);
+        match state.clone() {
+            Joining::Later | Joining::Joined => {}
+            Joining::Inviting { inviter, process } if self.running(inviter) == Some(process) => {}
+            Joining::NeedsTicket | Joining::Inviting { .. } => {
+                // Who waits for an invitation has it from anyone who may give one.
+                let admins = self.ledger.members_of(&space).into_iter();
+                let admins = admins.filter(|(who, role)| *role == Role::Admin && self.replicas[*who].process.is_some());
+                let admins: Vec<usize> = admins.map(|(who, _)| who).collect();
+                let Some(inviter) = self.dice.workload.pick(&admins).copied() else { return };
+                let process = self.running(inviter).expect("just filtered");
+                let founder = self.spaces[index].founder;
+                let mut addresses = vec![address_of(founder)];
+                if inviter != founder && self.replicas[inviter].listens {
+                    addresses.push(address_of(inviter));
+                }
+                self.spaces[index].goals[goal].state = Joining::Inviting { inviter, process };
+                let command = Command::Invite { space, role, max_uses: 1, addresses };
+                self.command_for(inviter, command, Waiting::ForTicket(index, goal));
+            }
+            Joining::Asking { process, .. } if self.running(joiner) == Some(process) => {}
+            Joining::HasTicket(ticket) | Joining::Asking { ticket, .. } => {
+                let Some(process) = self.running(joiner) else { return };
+                self.spaces[index].goals[goal].state = Joining::Asking { ticket: ticket.clone(), process };
+                self.command_for(joiner, Command::Join { ticket }, Waiting::ForJoin(index, goal));
+            }
+        }
+    }
+
+    /// Performs a planned act. One that makes no sense now does nothing.
+    pub(super) fn act(&mut self, act: &Act, salt: u64) {
+        let mut dice = Dice::salted(salt);
+        match act {
+            Act::Edit(replica) => self.edit_somewhere(*replica, &mut dice),
+            Act::NewDocument(replica) => self.new_document(*replica, &mut dice),
+            Act::Close(replica) => {
+                if let Some(place) = self.some_open(*replica, &mut dice) {
+                    self.close_document(*replica, place);
+                }
+            }
+            Act::ReadPast(replica) => {
+                if let Some(place) = self.some_open(*replica, &mut dice) {
+                    history::read_past(self, *replica, place, dice.any());
+                }
+            }
+            Act::ReadFeed(replica) => {
+                let Some(process) = &self.replicas[*replica].process else { return };
+                let (after, limit) = (process.feed_seen, dice.between(1, 20) as usize);
+                self.command_for(*replica, Command::ReadFeed { after, limit }, Waiting::ForFeed(after, limit));
+            }
+            Act::WaitSynced(replica) => {
+                let spaces: Vec<SpaceId> = self.ledger.spaces_of(*replica).into_keys().collect();
+                let Some(space) = dice.pick(&spaces).copied() else { return };
+                let others: Vec<usize> =
+                    self.ledger.members_of(&space).into_keys().filter(|other| other != replica).collect();
+                let one =
+                    dice.pick(&others).filter(|_| salt.is_multiple_of(2)).map(|other| self.replicas[*other].device);
+                let command = Command::WaitSynced { space, peer: one };
+                let Some(id) = self.command_for(*replica, command, Waiting::ForSync) else { return };
+                let Some(process) = self.running(*replica) else { return };
+                let after = dice.between(SECONDS, 30 * SECONDS);
+                self.schedule(after, Happening::Forget { replica: *replica, process, command: id });
+            }
+            Act::Join(joiner) => {
+                for goal in self.spaces.iter_mut().flat_map(|space| &mut space.goals) {
+                    if goal.joiner == *joiner && matches!(goal.state, Joining::Later) {
+                        goal.state = Joining::NeedsTicket;
+                    }
+                }
+                if self.replicas[*joiner].process.is_none() {
+                    self.start(*joiner);
+                } else {
+                    self.pursue_goals();
+                }
+            }
+            Act::Crash { replica, how: Crash::MidRequest, down } => self.replicas[*replica].doomed = Some(*down),
+            Act::Crash { replica, how: Crash::WhileApplying, down } => {
+                self.replicas[*replica].doomed_applying = *down;
+                if let Some(process) = &self.replicas[*replica].process {
+                    process.guard.doom();
+                }
+            }
+            Act::Crash { replica, how, down } => self.crash(*replica, *how, *down),
+            Act::Cut { pairs, length } => self.cut(pairs, *length),
+            Act::Reset(a, b) => self.reset(*a, *b),
+            Act::FillDisk(replica) => self.fill_disk(*replica, dice.below(6)),
+        }
+    }
+
+    fn edit_somewhere(&mut self, replica: usize, dice: &mut Dice) {
+        let spaces = self.ledger.spaces_of(replica);
+        let Some(process) = &self.replicas[replica].process else { return };
+        let open: Vec<Place> = process.open_places().into_iter().collect();
+        let mut places = open;
+        if places.is_empty() || dice.percent(40) {
+            for space in spaces.keys() {
+                places.extend(process.engine.documents(space).into_iter().map(|document| (*space, document)));
+            }
+        }
+        match dice.pick(&places).copied() {
+            Some(place) if self.has_open(replica, &place) => self.edit(replica, place, Then::Edit(dice.any())),
+            Some(place) => self.open(replica, place, Then::Edit(dice.any())),
+            None => self.new_document(replica, dice),
+        }
+    }
+
+    fn new_document(&mut self, replica: usize, dice: &mut Dice) {
+        let spaces = self.ledger.spaces_of(replica);
+        let writable: Vec<SpaceId> = spaces.iter().filter(|(_, role)| role.can_write()).map(|(id, _)| *id).collect();
+        let Some(space) = dice.pick(&writable).copied() else { return };
+        let Some(engine) = self.engine(replica) else { return };
+        let document = engine.new_document_id();
+        self.open(replica, (space, document), Then::First(dice.any()));
+    }
+
+    fn some_open(&self, replica: usize, dice: &mut Dice) -> Option<Place> {
+        let process = self.replicas[replica].process.as_ref()?;
+        let open: Vec<Place> = process.open_places().into_iter().collect();
+        dice.pick(&open).copied()
+    }
+
+    /// Whether a replica runs and holds a document open.
+    pub fn has_open(&self, replica: usize, place: &Place) -> bool {
+        self.replicas[replica].process.as_ref().is_some_and(|process| process.has_open(place))
+    }
+
+    /// Opens a document and then does something with it.
+    pub fn open(&mut self, replica: usize, place: Place, then: Then) {
+        let (space, document) = place;
+        self.command_for(replica, Command::OpenDocument { space, document }, Waiting::ToOpen(place, then));
+    }
+
+    /// Lets go of a document.
+    pub fn close_document(&mut self, replica: usize, place: Place) {
+        let Some(process) = self.replicas[replica].process.as_mut() else { return };
+        if let Some(count) = process.open.get_mut(&place) {
+            *count = count.saturating_sub(1);
+            process.engine.close(&place.0, &place.1);
+            self.drain(replica);
+        }
+    }
+
+    /// Everything that a replica said it saved, opened again so that it is looked at.
+    pub(super) fn reopen_acknowledged(&mut self, replica: usize) {
+        let places: std::collections::BTreeSet<Place> =
+            self.ledger.saved_by(replica).iter().map(|edited| edited.place).collect();
+        for place in places {
+            self.open(replica, place, Then::Check);
+        }
+    }
+
+    /// A random edit by an application that does not think about roles: a reader has to be refused.
+    fn edit(&mut self, replica: usize, place: Place, then: Then) {
+        let (salt, first) = match then {
+            Then::First(salt) => (salt, true),
+            Then::Edit(salt) => (salt, false),
+            Then::Check | Then::ReadPast(_) => return,
+        };
+        let mut dice = Dice::salted(salt);
+        // What a refusal means is judged there.
+        let _ = self.edit_with(replica, place, |edit| change_something(edit, &mut dice, first));
+    }
+
+    /// Makes an edit and writes down what came of it. The closure returns by how much it incremented the counter.
+    pub fn edit_with(
+        &mut self,
+        replica: usize,
+        place: Place,
+        f: impl FnOnce(&mut Edit<'_>) -> Result<i64, DocumentError>,
+    ) -> Result<(), DocumentError> {
+        let (space, document) = place;
+        let may_write = self.ledger.spaces_of(replica).get(&space).is_some_and(|role| role.can_write());
+        let at = self.now;
+        let Some(process) = self.replicas[replica].process.as_mut() else {
+            return Err(DocumentError::Stopped("it does not run".to_owned()));
+        };
+        let (now, number) = (process.clock.read(at), process.number);
+        let engine = &mut process.engine;
+        let before = engine.view(&space, &document, None).ok().map(|view| view.heads());
+        let result = engine.edit(now, &space, &document, f);
+        let mut made = None;
+        let mut content = [0; 32];
+        let mut heads = None;
+        if let Ok(view) = engine.view(&space, &document, None) {
+            let now = view.heads();
+            if matches!(result, Ok((_, Some(_)))) {
+                content = content_hash(&view.json());
+                made = view.history().into_iter().find(|change| now == [change.hash]);
+            }
+            heads = Some(now);
+        }
+        match &result {
+            Ok(_) if !may_write => {
+                self.fail(
+                    Kind::Safety,
+                    "I14 authorised only",
+                    format!("#{replica} is a reader and wrote {document:.8}"),
+                );
+            }
+            Ok((_, None)) => {}
+            Ok((increment, Some(commit))) => {
+                let Some(made) = made else {
+                    let text = format!("#{replica}: after an edit of {document:.8} the heads are {heads:?}");
+                    self.fail(Kind::Safety, "edits", text);
+                    return Ok(());
+                };
+                self.stats.edits += 1;
+                let twice = self.options.tamper == Tamper::Miscounted;
+                let increment = if twice { 2 * increment } else { *increment };
+                self.trace.note(at, Some(replica), &format!("edited {document:.8}: {:.8}", made.hash));
+                let edited = Edited { place, change: made.hash, increment, content };
+                self.ledger.edited(replica, *commit, edited);
+                if let Err(text) = self.registry.produced(replica, number, place, &made) {
+                    self.fail(Kind::Safety, "I16 actor discipline", text);
+                }
+            }
+            Err(error) => {
+                if before != heads {
+                    let text =
+                        format!("#{replica}: a refused edit of {document:.8} left {heads:?} where {before:?} was");
+                    self.fail(Kind::Safety, "refused edits", text);
+                }
+                let stopped = matches!(error, DocumentError::Stopped(_)) && self.replicas[replica].disk_failed;
+                match error {
+                    DocumentError::NotAWriter(_) if !may_write => self.stats.refused_edits += 1,
+                    DocumentError::Busy(_) => {}
+                    _ if stopped => {}
+                    error => self.fail(Kind::Safety, "edits", format!("#{replica}: an edit was refused: {error}")),
+                }
+            }
+        }
+        self.drain(replica);
+        result.map(|_| ())
+    }
+
+    pub(super) fn answered(&mut self, replica: usize, command: CommandId, result: Result<Reply, CommandError>) {
+        let Some(process) = self.replicas[replica].process.as_mut() else { return };
+        let number = process.number;
+        let Some(waiting) = process.commands.remove(&command) else {
+            let text = format!("#{replica} answers {command:?}, which nobody waits for: {result:?}");
+            return self.fail(Kind::Safety, "answers", text);
+        };
+        if matches!(waiting, Waiting::ForStory) {
+            self.answers.insert((replica, command), result);
+            return;
+        }
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(CommandError::Stopped(_)) if self.replicas[replica].disk_failed => return,
+            Err(error) => {
+                let text = format!("#{replica}: {waiting:?} failed: {error}");
+                return self.fail(Kind::Safety, "answers", text);
+            }
+        };
+        match (waiting, reply) {
+            (Waiting::ForNothing | Waiting::ForShutdown, Reply::Done) => {}
+            (Waiting::ForSpace(index), Reply::SpaceReady(space)) => {
+                self.ledger.joined(replica, space, Role::Admin);
+                self.spaces[index].state = Founding::Founded(space);
+                self.pursue_goals();
+            }
+            (Waiting::ForTicket(index, goal), Reply::Ticket(ticket)) => {
+                self.spaces[index].goals[goal].state = Joining::HasTicket(ticket);
+                self.pursue_goals();
+            }
+            (Waiting::ForJoin(index, goal), Reply::SpaceReady(space)) => {
+                self.stats.joins += 1;
+                let role = self.spaces[index].goals[goal].role;
+                self.ledger.joined(replica, space, role);
+                self.spaces[index].goals[goal].state = Joining::Joined;
+                self.pursue_goals();
+            }
+            (Waiting::ToOpen(place, then), Reply::DocumentOpen) => {
+                if let Some(process) = self.process(replica, number) {
+                    *process.open.entry(place).or_default() += 1;
+                    acknowledged::in_document(self, replica, place);
+                    match then {
+                        Then::Check => {}
+                        Then::ReadPast(salt) => history::read_past(self, replica, place, salt),
+                        Then::Edit(_) | Then::First(_) => self.edit(replica, place, then),
+                    }
+                }
+            }
+            (Waiting::ForSync, Reply::Synced) => self.stats.synced += 1,
+            (Waiting::ForFeed(after, limit), Reply::Feed(rows)) => {
+                let seqs: Vec<u64> = rows.iter().map(|row| row.seq).collect();
+                let in_order = seqs.is_sorted_by(|a, b| a < b) && seqs.first().is_none_or(|first| *first > after);
+                if !in_order || rows.len() > limit || rows.iter().any(|row| row.heads.is_empty()) {
+                    let text = format!("#{replica}: after {after} at most {limit} rows, got {rows:?}");
+                    self.fail(Kind::Safety, "feed", text);
+                }
+                if let (Some(process), Some(last)) = (self.process(replica, number), seqs.last()) {
+                    process.feed_seen = *last;
+                }
+            }
+            (waiting, reply) => {
+                let text = format!("#{replica}: {waiting:?} was answered with {reply:?}");
+                self.fail(Kind::Safety, "answers", text);
+            }
+        }
+    }
+}
+
+/// Hash of a document's content. automerge gives the keys of a map in order, so equal content has equal text.
+pub fn content_hash(json: &serde_json::Value) -> [u8; 32] {
+    *blake3::hash(json.to_string().as_bytes()).as_bytes()
+}
+
+/// One to three random changes. Returns by how much the counter was incremented.
+fn change_something(edit: &mut Edit<'_>, dice: &mut Dice, first: bool) -> Result<i64, DocumentError> {
+    let mut increments = 0;
+    if first {
+        // Made once, with the document: a counter that two make at once is two counters.
+        edit.set_counter("/count", 0)?;
+        edit.set("/title", format!("document {}", dice.below(1000)))?;
+    }
+    for _ in 0..dice.between(1, 3) {
+        match dice.below(100) {
+            0..30 => edit.set(format!("/k{}", dice.below(4)).as_str(), some_value(dice))?,
+            30..45 => {
+                let by = dice.between(1, 9) as i64 - 4;
+                if edit.get("/count").is_some() && by != 0 {
+                    edit.increment("/count", by)?;
+                    increments += by;
+                }
+            }
+            45..60 => change_list(edit, dice)?,
+            60..82 => change_text(edit, dice)?,
+            82..92 => {
+                if edit.get("/map").is_none() {
+                    edit.set("/map", json!({}))?;
+                }
+                edit.set(format!("/map/{}", dice.below(5)).as_str(), some_value(dice))?;
+            }
+            92..96 => {
+                let key = format!("/k{}", dice.below(4));
+                if edit.get(key.as_str()).is_some() {
+                    edit.remove(key.as_str())?;
+                }
+            }
+            96..98 => edit.set_bytes("/blob", &vec![dice.below(256) as u8; dice.below(40_000) as usize])?,
+            _ => {
+                let text = "many words in one go, ".repeat(dice.between(10, 100) as usize);
+                edit.set("/long", text)?;
+            }
+        }
+    }
+    Ok(increments)
+}
+
+fn change_list(edit: &mut Edit<'_>, dice: &mut Dice) -> Result<(), DocumentError> {
+    let length = match edit.length("/list") {
+        Some(length) => length,
+        None => {
+            edit.set("/list", json!([]))?;
+            0
+        }
+    };
+    let at = format!("/list/{}", dice.index(length.max(1)));
+    if length > 0 && dice.percent(30) {
+        edit.remove(at.as_str())?;
+    } else {
+        edit.insert(at.as_str(), some_value(dice))?;
+    }
+    Ok(())
+}
+
+fn change_text(edit: &mut Edit<'_>, dice: &mut Dice) -> Result<(), DocumentError> {
+    let length = match edit.length("/text") {
+        Some(length) => length,
+        None => {
+            edit.set("/text", "")?;
+            0
+        }
+    };
+    let at = dice.index(length + 1);
+    let delete = if dice.percent(30) { dice.index(4).min(length - at) } else { 0 };
+    let words = ["a", "word ", "zwölf ", "🌊", "\n", "some longer words "];
+    edit.splice_text("/text", at, delete, dice.pick(&words).expect("not empty"))?;
+    Ok(())
+}
+
+fn some_value(dice: &mut Dice) -> serde_json::Value {
+    match dice.below(7) {
+        0 => json!(null),
+        1 => json!(dice.percent(50)),
+        2 => json!(dice.below(1_000_000)),
+        3 => json!(-(dice.below(1000) as i64)),
+        4 => json!(dice.below(1000) as f64 / 8.0),
+        5 => json!({ "a": dice.below(10), "b": ["x", dice.below(10)] }),
+        _ => json!(format!("value {}", dice.below(100))),
+    }
+}
+
+/// How often the world looks whether it has settled.
+pub const LOOK_EVERY: u64 = 250 * MILLIS;
+
+/// A document that does not exist yet.
+pub fn new_place(world: &mut World, replica: usize, space: SpaceId) -> Option<(SpaceId, DocumentId)> {
+    Some((space, world.engine(replica)?.new_document_id()))
+}

@@ -1,0 +1,435 @@
+//! The world: everything that exists in one seed, the queue of what happens when, and the loop that lets it happen. What
+//! the single events do is said by the files beside this one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anabranch_engine::document::work::WorkDone;
+use anabranch_engine::id::DeviceId;
+use anabranch_engine::{CommandError, CommandId, Engine, Event as Told, Input, Output, Reply};
+
+use super::checkers::Registry;
+use super::dice::{Dice, Stream};
+use super::ledger::Ledger;
+use super::network::Connection;
+use super::options::{NetworkOptions, Options, Tamper};
+use super::plan::{Plan, Step};
+use super::replica::{Process, Replica};
+use super::stats::Stats;
+use super::trace::Trace;
+use super::workload::Space;
+use super::{EVENTS_MAX, Failure, Kind, OUTPUTS_PER_TURN_MAX, phases, plan};
+
+/// Everything in one seed.
+pub struct World {
+    /// What was drawn.
+    pub options: Options,
+    /// Microseconds since the beginning.
+    pub now: u64,
+    /// The replicas, running or not.
+    pub replicas: Vec<Replica>,
+    /// What applications were promised.
+    pub ledger: Ledger,
+    /// Every change that was ever produced.
+    pub registry: Registry,
+    /// The record of this world.
+    pub trace: Trace,
+    /// Counts.
+    pub stats: Stats,
+    /// The first thing that went wrong. The world stands still after it.
+    pub failure: Option<Failure>,
+    pub(super) plan: Plan,
+    pub(super) queue: BTreeMap<(u64, u64), Happening>,
+    pub(super) queued: u64,
+    pub(super) connections: BTreeMap<u64, Connection>,
+    pub(super) connections_made: u64,
+    pub(super) processes_made: u64,
+    pub(super) cut: BTreeMap<(usize, usize), u32>,
+    pub(super) network: NetworkOptions,
+    pub(super) spaces: Vec<Space>,
+    /// Answers that stories asked for.
+    pub(super) answers: BTreeMap<(usize, CommandId), Result<Reply, CommandError>>,
+    /// A story in which joiners are refused on purpose.
+    pub expects_refusals: bool,
+    pub(super) dice: AllDice,
+}
+
+/// The world's dice, by what they decide.
+pub(super) struct AllDice {
+    pub(super) network: Dice,
+    pub(super) disk: Dice,
+    pub(super) secrets: Dice,
+    pub(super) workload: Dice,
+}
+
+/// What may happen. Anything that names a process is void when that process is gone.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// A step of the plan.
+    Planned(usize),
+    /// An engine's deadline.
+    Wake { replica: usize, process: u64 },
+    /// A dialer's packets reach the other side, or do not.
+    Knock { replica: usize, process: u64, address: String, peer: Option<DeviceId> },
+    /// A dial came to nothing.
+    DialFailed { replica: usize, process: u64, address: String, reason: String },
+    /// A dialer learns that the stream is open.
+    Opened { connection: u64 },
+    /// The next frames in one direction arrive.
+    Arrive { connection: u64, from: usize },
+    /// The operating system has taken bytes.
+    Written { connection: u64, from: usize },
+    /// One end learns that the connection is gone.
+    Closed { connection: u64, end: usize, reason: String },
+    /// A hint arrives.
+    Hint { replica: usize, process: u64, from: usize, topic: String, bytes: Vec<u8> },
+    /// The disk is done with the oldest request.
+    Stored { replica: usize, process: u64 },
+    /// Work is done.
+    Worked { replica: usize, process: u64, done: Box<WorkDone> },
+    /// A process comes back.
+    Restart { replica: usize },
+    /// A process ends because its store failed.
+    GiveUp { replica: usize, process: u64 },
+    /// Frames flow again between these.
+    Mend { pairs: Vec<(usize, usize)> },
+    /// An application gives up waiting.
+    Forget { replica: usize, process: u64, command: CommandId },
+    /// For a tampered world: a connection is reset, again and again.
+    Restless,
+}
+
+impl World {
+    /// A world with the given replicas, none of them started, and nothing planned yet.
+    pub fn new(options: Options, trace: Trace) -> Self {
+        let dice = AllDice {
+            network: Dice::new(options.seed, Stream::Network),
+            disk: Dice::new(options.seed, Stream::Disk),
+            secrets: Dice::new(options.seed, Stream::Secrets),
+            workload: Dice::new(options.seed, Stream::Workload),
+        };
+        let network = options.network.clone();
+        let mut world = Self {
+            now: 0,
+            replicas: Vec::new(),
+            ledger: Ledger::default(),
+            registry: Registry::default(),
+            trace,
+            stats: Stats::default(),
+            failure: None,
+            plan: Plan::default(),
+            queue: BTreeMap::new(),
+            queued: 0,
+            connections: BTreeMap::new(),
+            connections_made: 0,
+            processes_made: 0,
+            cut: BTreeMap::new(),
+            network,
+            spaces: Vec::new(),
+            answers: BTreeMap::new(),
+            expects_refusals: false,
+            dice,
+            options,
+        };
+        for _ in 0..world.options.replicas {
+            world.add_replica();
+        }
+        world
+    }
+
+    /// Puts the steps of a plan into the queue.
+    pub fn follow(&mut self, plan: Plan) {
+        self.plan = plan;
+        for index in 0..self.plan.steps.len() {
+            let at = self.plan.steps[index].at.max(self.now);
+            self.schedule_at(at, Happening::Planned(index));
+        }
+    }
+
+    /// Lets everything happen until the given time. Stops at the first failure.
+    pub fn run_until(&mut self, end: u64) {
+        while self.failure.is_none() {
+            let Some(entry) = self.queue.first_entry() else { break };
+            let (at, _) = *entry.key();
+            if at > end {
+                break;
+            }
+            let happening = entry.remove();
+            self.now = at;
+            self.stats.events += 1;
+            if self.stats.events > EVENTS_MAX {
+                self.fail(
+                    Kind::Liveness,
+                    "events",
+                    format!("more than {EVENTS_MAX} events: something goes on for ever"),
+                );
+                return;
+            }
+            self.happen(happening);
+            if self.stats.events.is_multiple_of(64) {
+                phases::check_running(self);
+            }
+        }
+        self.now = self.now.max(end);
+        self.stats.virtual_us = self.now;
+    }
+
+    /// Lets everything happen for a while.
+    pub fn run_for(&mut self, time: u64) {
+        self.run_until(self.now + time);
+    }
+
+    /// Lets everything happen until `done` says so, looking every `every` microseconds. False if `limit` passed first, or
+    /// something failed.
+    pub fn run_while_not(&mut self, every: u64, limit: u64, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        let end = self.now + limit;
+        loop {
+            if done(self) {
+                return true;
+            }
+            if self.failure.is_some() || self.now >= end {
+                return false;
+            }
+            self.run_until((self.now + every).min(end));
+        }
+    }
+
+    /// Something went wrong. Only the first one counts.
+    pub fn fail(&mut self, kind: Kind, checker: &'static str, text: String) {
+        if self.failure.is_none() {
+            self.trace.note(self.now, None, &format!("FAILED {checker}: {text}"));
+            self.failure = Some(Failure { kind, checker, at: self.now, text });
+        }
+    }
+
+    /// Puts something into the queue.
+    pub(super) fn schedule(&mut self, after: u64, happening: Happening) {
+        self.schedule_at(self.now + after, happening);
+    }
+
+    pub(super) fn schedule_at(&mut self, at: u64, happening: Happening) {
+        self.queued += 1;
+        self.queue.insert((at, self.queued), happening);
+    }
+
+    /// The running process of a replica, if it is that one.
+    pub(super) fn process(&mut self, replica: usize, process: u64) -> Option<&mut Process> {
+        self.replicas[replica].process.as_mut().filter(|running| running.number == process)
+    }
+
+    /// The engine of a replica, if it runs.
+    pub fn engine(&mut self, replica: usize) -> Option<&mut Engine> {
+        self.replicas[replica].process.as_mut().map(|process| &mut process.engine)
+    }
+
+    /// The running process's number.
+    pub(super) fn running(&self, replica: usize) -> Option<u64> {
+        self.replicas[replica].process.as_ref().map(|process| process.number)
+    }
+
+    /// Replicas that run.
+    pub fn alive(&self) -> Vec<usize> {
+        (0..self.replicas.len()).filter(|replica| self.replicas[*replica].process.is_some()).collect()
+    }
+
+    /// Gives a replica's engine an input and executes what it wants done.
+    pub(super) fn feed(&mut self, replica: usize, input: Input) {
+        let at = self.now;
+        let Some(process) = self.replicas[replica].process.as_mut() else { return };
+        self.trace.input(at, replica, &input);
+        let now = process.clock.read(at);
+        process.engine.handle(now, input);
+        self.drain(replica);
+    }
+
+    /// Executes a replica's outputs and reads its deadline. To be called after everything that changes an engine.
+    pub(super) fn drain(&mut self, replica: usize) {
+        let Some(number) = self.running(replica) else { return };
+        for count in 0.. {
+            // Executing an output may end the process.
+            let Some(process) = self.process(replica, number) else { return };
+            let output = process.engine.poll_output();
+            if process.guard.is_dead() {
+                return self.die_applying(replica);
+            }
+            let Some(output) = output else { break };
+            self.trace.output(self.now, replica, &output);
+            self.execute(replica, number, output);
+            if count >= OUTPUTS_PER_TURN_MAX {
+                self.fail(Kind::Liveness, "events", format!("#{replica} has no end of outputs in one turn"));
+            }
+            if self.failure.is_some() {
+                return;
+            }
+        }
+        let now = self.now;
+        let Some(process) = self.process(replica, number) else { return };
+        let panics = process.guard.take_panics();
+        let deadline = process.engine.poll_timeout().map(|(at, why)| (process.clock.world_time(at).max(now), why));
+        if let Some((at, why)) = deadline
+            && process.wake.is_none_or(|(wake, _)| at < wake)
+        {
+            process.wake = Some((at, why));
+            self.schedule_at(at, Happening::Wake { replica, process: number });
+        }
+        if let Some(text) = panics.into_iter().next() {
+            self.fail(Kind::Crash, "I13 no panic", format!("#{replica}: automerge panicked: {text}"));
+        }
+    }
+
+    fn execute(&mut self, replica: usize, number: u64, output: Output) {
+        match output {
+            Output::Reply(command, reply) => self.answered(replica, command, reply),
+            Output::Event(event) => self.told(replica, number, event),
+            Output::Send { session, bytes } => self.send(replica, session, bytes),
+            Output::Close { session, reason } => self.close(replica, session, reason),
+            Output::Dial { address, peer } => self.dial(replica, number, address, peer),
+            Output::Admit { peer } => self.admit(replica, peer),
+            Output::Subscribe { topic } => self.subscribe(replica, topic, true),
+            Output::Unsubscribe { topic } => self.subscribe(replica, topic, false),
+            Output::Publish { topic, bytes } => self.publish(replica, topic, bytes),
+            Output::Judge { hint, verdict } => self.judge(replica, hint, verdict),
+            Output::Store(request) => self.store(replica, request),
+            Output::Work(work) => {
+                let Some(process) = self.process(replica, number) else { return };
+                let done = Box::new(work.run(&process.guard));
+                if process.guard.is_dead() {
+                    return self.die_applying(replica);
+                }
+                self.stats.work += 1;
+                let after = self.dice.disk.heavy(200, 20_000, 50, 2_000_000);
+                self.schedule(after, Happening::Worked { replica, process: number, done });
+            }
+        }
+    }
+
+    /// The process died in the middle of something: what it wants done since is never heard of.
+    fn die_applying(&mut self, replica: usize) {
+        let down = self.replicas[replica].doomed_applying;
+        self.crash(replica, plan::Crash::WhileApplying, down);
+    }
+
+    fn told(&mut self, replica: usize, number: u64, event: Told) {
+        match event {
+            Told::Committed(commit) => {
+                self.stats.acknowledged += self.ledger.committed(replica, commit);
+                if let Some(process) = self.process(replica, number) {
+                    let epoch = process.engine.storage().1;
+                    self.ledger.booted(replica, epoch);
+                }
+            }
+            Told::Stopped { reason } => {
+                let expected = self.replicas[replica].disk_failed;
+                if !expected {
+                    self.fail(Kind::Safety, "store", format!("#{replica} stopped without a fault: {reason}"));
+                }
+                let after = self.dice.workload.between(100_000, 5_000_000);
+                self.schedule(after, Happening::GiveUp { replica, process: number });
+            }
+            Told::JoinRefused { space, peer, reason } => {
+                if !self.expects_refusals {
+                    let text = format!("#{replica} may not join {space:.8}, says {peer:.8}: {reason}");
+                    self.fail(Kind::Safety, "membership", text);
+                }
+            }
+            Told::RunRefused { document, peer, by_us, reason, .. } => {
+                let text = format!("#{replica} and {peer:.8} over {document:.8}, by us: {by_us}: {reason}");
+                self.fail(Kind::Safety, "honest runs", format!("a run was refused: {text}"));
+            }
+            Told::PeerMisbehaved { peer, reason } => {
+                // Where single frames are lost, honest peers cannot help sounding confused.
+                if !self.loses_frames() {
+                    self.fail(Kind::Safety, "honest peers", format!("#{replica} blames {peer:.8}: {reason}"));
+                }
+            }
+            Told::MembersChanged { .. } | Told::SpaceJoined { .. } => {}
+            Told::PeerDisconnected { .. }
+            | Told::DocumentChanged { .. }
+            | Told::FeedGrew { .. }
+            | Told::PeerConnected { .. }
+            | Told::Listening { .. }
+            | Told::InSync { .. }
+            | Told::StrangerRefused { .. } => {}
+        }
+        if let Some(process) = self.process(replica, number) {
+            process.note_event();
+        }
+    }
+
+    /// Whether single frames of a stream may have been lost, so that what follows them may look malformed.
+    fn loses_frames(&self) -> bool {
+        self.options.network.frames != super::options::Losses::default()
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Planned(index) => {
+                if let Some(step) = self.plan.steps.get(index).cloned() {
+                    self.perform(&step);
+                }
+            }
+            Happening::Wake { replica, process } => {
+                let now = self.now;
+                let Some(running) = self.process(replica, process) else { return };
+                let Some((_, why)) = running.wake.take_if(|(wake, _)| *wake == now) else {
+                    return; // an earlier deadline came up meanwhile and has been served
+                };
+                self.trace.note(now, Some(replica), why);
+                self.feed(replica, Input::Timeout);
+            }
+            Happening::Knock { replica, process, address, peer } => self.knock(replica, process, address, peer),
+            Happening::DialFailed { replica, process, address, reason } => {
+                if self.process(replica, process).is_some() {
+                    self.feed(replica, Input::DialFailed { address, reason });
+                }
+            }
+            Happening::Opened { connection } => self.opened(connection),
+            Happening::Arrive { connection, from } => self.arrive(connection, from),
+            Happening::Written { connection, from } => self.written(connection, from),
+            Happening::Closed { connection, end, reason } => self.closed(connection, end, reason),
+            Happening::Hint { replica, process, from, topic, bytes } => {
+                self.hint_arrives(replica, process, from, topic, bytes);
+            }
+            Happening::Stored { replica, process } => self.stored(replica, process),
+            Happening::Worked { replica, process, done } => {
+                if self.process(replica, process).is_some() {
+                    self.feed(replica, Input::Worked(done));
+                }
+            }
+            Happening::Restart { replica } => {
+                if self.replicas[replica].process.is_none() {
+                    self.start(replica);
+                }
+            }
+            Happening::GiveUp { replica, process } => {
+                if self.process(replica, process).is_some() {
+                    self.crash(replica, plan::Crash::Kill, 100_000);
+                }
+            }
+            Happening::Mend { pairs } => self.mend(&pairs),
+            Happening::Forget { replica, process, command } => {
+                if self.process(replica, process).is_some_and(|running| running.commands.remove(&command).is_some()) {
+                    self.command(replica, anabranch_engine::Command::Forget(command));
+                }
+            }
+            Happening::Restless => {
+                let ends: BTreeSet<(usize, usize)> =
+                    self.connections.values().map(|c| (c.ends[0].replica, c.ends[1].replica)).collect();
+                if let Some((a, b)) = ends.into_iter().next() {
+                    self.reset(a, b);
+                }
+                self.schedule(7_000_000, Happening::Restless);
+            }
+        }
+    }
+
+    fn perform(&mut self, step: &Step) {
+        self.trace.note(self.now, None, &format!("{:?}", step.act));
+        if matches!(self.options.tamper, Tamper::Panics) && self.now > self.options.chaos / 2 {
+            panic!("a tampered world panics");
+        }
+        if matches!(self.options.tamper, Tamper::LogsError) && self.now > self.options.chaos / 2 {
+            tracing::error!("a tampered world logs an error");
+        }
+        self.act(&step.act, step.salt);
+    }
+}

@@ -1,0 +1,84 @@
+//! Seeds that every test run performs: some that were drawn, those that once failed, and tampered ones, which have to fail.
+
+use anabranch_tests::sim::campaign::{Campaign, run_caught};
+use anabranch_tests::sim::checkers::determinism;
+use anabranch_tests::sim::{Failure, Kind, Options, Tamper};
+
+/// Seeds that failed once, each with what it found.
+const REGRESSIONS: &[(u64, &str)] = &[];
+
+#[test]
+fn sixty_seeds_pass_and_repeat_themselves() {
+    let campaign = Campaign { seeds: 0..60, steps: None, twice_every: 6, threads: 2, failures_max: 5 };
+    let summary = campaign.run(&|seed, failure| eprintln!("seed {seed}: {failure}\n{:?}", Options::small(seed)));
+    assert_eq!(summary.failures, []);
+    assert_eq!((summary.seeds, summary.twice), (60, 10));
+    let stats = summary.stats;
+    assert!(stats.edits > 500 && stats.acknowledged > 400, "{stats}");
+    assert!(stats.kills > 0 && stats.power_cuts > 0 && stats.cuts_mid_request > 0, "{stats}");
+    assert!(stats.partitions > 0 && stats.resets > 0 && stats.frames_dropped > 0, "{stats}");
+    assert!(stats.live_lost > 0 && stats.hints_lost > 0 && stats.refused_edits > 0, "{stats}");
+}
+
+#[test]
+fn seeds_that_failed_once_pass() {
+    for (seed, found) in REGRESSIONS {
+        let report = run_caught(Options::small(*seed));
+        assert_eq!(report.failure, None, "seed {seed}, which once found: {found}");
+    }
+}
+
+/// The first failure among a few seeds that are tampered with, if it is the checker's.
+fn caught(tamper: Tamper, checker: &str) -> Failure {
+    let mut others = Vec::new();
+    for seed in 0..40 {
+        let options = Options { tamper, ..Options::small(seed) };
+        match run_caught(options).failure {
+            Some(failure) if failure.checker == checker => return failure,
+            other => others.extend(other),
+        }
+    }
+    panic!("{tamper:?} was not noticed by {checker}, only {others:?}");
+}
+
+#[test]
+fn a_replica_that_hears_nothing_is_noticed() {
+    assert_eq!(caught(Tamper::Deaf(1), "I1 convergence").kind, Kind::Liveness);
+}
+
+#[test]
+fn disks_that_lie_about_syncing_are_noticed() {
+    assert_eq!(caught(Tamper::LyingDisks, "I2 no acknowledged write lost").kind, Kind::Safety);
+}
+
+#[test]
+fn increments_that_count_twice_are_noticed() {
+    assert_eq!(caught(Tamper::Miscounted, "I4 exactly once").kind, Kind::Safety);
+}
+
+#[test]
+fn talk_among_equals_is_noticed() {
+    assert_eq!(caught(Tamper::Restless, "I10 silence").kind, Kind::Liveness);
+}
+
+#[test]
+fn actors_that_are_continued_are_noticed() {
+    assert_eq!(caught(Tamper::ReusedSeeds, "I16 actor discipline").kind, Kind::Safety);
+}
+
+#[test]
+fn chance_from_outside_the_seed_is_noticed() {
+    let options = Options { tamper: Tamper::Undetermined, ..Options::small(1) };
+    let failure = determinism::check(&run_caught(options.clone()), &run_caught(options)).unwrap();
+    assert_eq!((failure.kind, failure.checker), (Kind::Safety, "I12 determinism"));
+}
+
+#[test]
+fn panics_and_logged_errors_are_failures_of_their_seed() {
+    let crashed = caught(Tamper::Panics, "I13 no panic");
+    assert_eq!(crashed.kind, Kind::Crash);
+    assert!(crashed.text.contains("a tampered world panics"), "{crashed}");
+    let logged = caught(Tamper::LogsError, "no logged error");
+    assert_eq!(logged.kind, Kind::Safety);
+    assert!(logged.text.contains("a tampered world logs an error"), "{logged}");
+}

@@ -1,0 +1,315 @@
+//! Behaviour between replicas, told one by one: real engines and stores, a simulated network, virtual time.
+
+use anabranch_engine::document::EditError;
+use anabranch_engine::id::SpaceId;
+use anabranch_engine::space::roles::Role;
+use anabranch_engine::{Command, CommandError, DocumentError, Reply};
+use anabranch_tests::sim::Options;
+use anabranch_tests::sim::story::{Story, Who};
+use serde_json::json;
+
+/// Alice founds a space, Bob joins it as a writer.
+fn alice_and_bob(story: &mut Story) -> (Who, Who, SpaceId) {
+    let alice = story.someone("Alice");
+    let bob = story.someone("Bob");
+    let space = story.space(alice, "notes");
+    story.invite(alice, space, bob, Role::Writer);
+    (alice, bob, space)
+}
+
+#[test]
+fn both_write_while_the_link_is_down_and_agree_when_it_is_back() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let note = story.document(alice, space);
+    story.edit(alice, note, |edit| {
+        edit.set("/title", "shopping")?;
+        edit.set("/items", json!(["bread"]))?;
+        Ok(edit.set_counter("/count", 1)?)
+    });
+    story.agree();
+
+    story.cut(&[alice], &[bob]);
+    story.edit(alice, note, |edit| {
+        edit.set("/title", "groceries")?;
+        edit.insert("/items/-", "milk")?;
+        Ok(edit.increment("/count", 1)?)
+    });
+    story.edit(bob, note, |edit| {
+        edit.set("/title", "weekend")?;
+        edit.insert("/items/0", "apples")?;
+        Ok(edit.increment("/count", 1)?)
+    });
+    story.wait(90);
+    assert_eq!(story.read(alice, note, |view| view.get("/title")), Some(json!("groceries")));
+    assert_eq!(story.read(bob, note, |view| view.get("/title")), Some(json!("weekend")));
+
+    story.mend();
+    story.agree();
+    assert_eq!(story.read(bob, note, |view| view.get("/items")), Some(json!(["apples", "bread", "milk"])));
+    assert_eq!(story.read(bob, note, |view| view.get("/count")), Some(json!(3)));
+    let mut titles: Vec<_> =
+        story.read(alice, note, |view| view.conflicts("/title")).into_iter().map(|conflict| conflict.value).collect();
+    titles.sort_by_key(ToString::to_string);
+    assert_eq!(titles, [json!("groceries"), json!("weekend")]);
+    story.is_silent();
+}
+
+#[test]
+fn an_edit_arrives_within_a_moment() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let note = story.document(alice, space);
+    story.edit(alice, note, |edit| Ok(edit.set("/a", 1)?));
+    story.agree();
+    story.open(bob, note);
+    for n in 2..6 {
+        story.edit(alice, note, |edit| Ok(edit.set("/a", n)?));
+        let ms = story.agree();
+        assert!(ms < 200, "with 20 ms of latency it took {ms} ms");
+    }
+}
+
+#[test]
+fn a_readers_edit_is_refused_and_nothing_leaves() {
+    let mut story = Story::new();
+    let alice = story.someone("Alice");
+    let rita = story.someone("Rita");
+    let space = story.space(alice, "minutes");
+    story.invite(alice, space, rita, Role::Reader);
+    let minutes = story.document(alice, space);
+    story.edit(alice, minutes, |edit| Ok(edit.set("/text", "decided")?));
+    story.agree();
+    story.wait(60);
+
+    let before = story.json(rita, minutes);
+    let sent = story.world.engine(rita.0).unwrap().counters().data_messages_out;
+    let refused = story.try_edit(rita, minutes, |edit| Ok(edit.set("/text", "not so")?));
+    assert!(matches!(&refused, Err(DocumentError::NotAWriter(_))), "{refused:?}");
+    assert_eq!(refused.unwrap_err().to_string(), "this device is a reader in the space, a writer is needed");
+    story.wait(60);
+    assert_eq!(story.json(rita, minutes), before);
+    assert_eq!(story.world.engine(rita.0).unwrap().counters().data_messages_out, sent);
+
+    // Everything else goes on.
+    story.edit(alice, minutes, |edit| Ok(edit.set("/text", "decided again")?));
+    story.agree();
+    assert_eq!(story.read(rita, minutes, |view| view.get("/text")), Some(json!("decided again")));
+}
+
+#[test]
+fn a_late_joiner_gets_everything() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let mut places = Vec::new();
+    for n in 0..40 {
+        let who = if n % 2 == 0 { alice } else { bob };
+        let place = story.document(who, space);
+        story.edit(who, place, |edit| Ok(edit.set("/n", n)?));
+        places.push(place);
+    }
+    story.agree();
+    let carol = story.someone("Carol");
+    story.invite(alice, space, carol, Role::Writer);
+    story.agree();
+    for (n, place) in places.into_iter().enumerate() {
+        assert_eq!(story.read(carol, place, |view| view.get("/n")), Some(json!(n)));
+    }
+    story.is_silent();
+}
+
+#[test]
+fn a_power_cut_loses_nothing_saved_and_no_actor_is_continued() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let note = story.document(alice, space);
+    for n in 0..10 {
+        story.edit(alice, note, |edit| Ok(edit.set("/n", n)?));
+    }
+    story.saved(alice);
+    story.edit(alice, note, |edit| Ok(edit.set("/unsaved", true)?));
+    story.power_cut(alice, 2);
+    assert_eq!(story.read(alice, note, |view| view.get("/n")), Some(json!(9)));
+    story.edit(alice, note, |edit| Ok(edit.set("/after", true)?));
+    story.agree();
+    let actors = story.read(bob, note, |view| {
+        let mut actors: Vec<_> = view.history().into_iter().map(|change| change.actor).collect();
+        actors.sort_unstable();
+        actors.dedup();
+        actors
+    });
+    assert_eq!(actors.len(), 2, "one actor before the power cut, another one after it");
+    assert_eq!(story.read(bob, note, |view| view.get("/after")), Some(json!(true)));
+}
+
+#[test]
+fn what_was_sent_before_a_crash_comes_back_from_peers() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let note = story.document(alice, space);
+    story.edit(alice, note, |edit| Ok(edit.set("/n", 1)?));
+    story.agree();
+    story.edit(alice, note, |edit| Ok(edit.set("/n", 2)?));
+    story.agree();
+    story.kill(alice, 5);
+    story.edit(bob, note, |edit| Ok(edit.set("/m", 3)?));
+    story.agree();
+    assert_eq!(story.json(alice, note), json!({ "m": 3, "n": 2 }));
+}
+
+#[test]
+fn equal_replicas_are_silent() {
+    let mut story = Story::new();
+    let (alice, _bob, space) = alice_and_bob(&mut story);
+    let carol = story.someone("Carol");
+    story.invite(alice, space, carol, Role::Reader);
+    for n in 0..5 {
+        let note = story.document(alice, space);
+        story.edit(alice, note, |edit| Ok(edit.set("/n", n)?));
+    }
+    story.agree();
+    story.is_silent();
+}
+
+#[test]
+fn hints_and_live_lanes_may_lose_everything() {
+    let mut options = Options::calm(2);
+    options.network.lose_live = true;
+    options.network.lose_hints = true;
+    let mut story = Story::with(options);
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let carol = story.someone("Carol");
+    story.invite(alice, space, carol, Role::Writer);
+    let note = story.document(alice, space);
+    story.edit(alice, note, |edit| Ok(edit.set("/a", 1)?));
+    story.agree();
+    story.edit(bob, note, |edit| Ok(edit.set("/b", 2)?));
+    story.edit(carol, note, |edit| Ok(edit.set("/c", 3)?));
+    story.agree();
+    assert_eq!(story.json(alice, note), json!({ "a": 1, "b": 2, "c": 3 }));
+    assert!(story.world.stats.live_lost > 0, "there was a live lane to lose");
+    story.is_silent();
+}
+
+#[test]
+fn a_single_use_ticket_admits_one() {
+    let mut story = Story::new();
+    let alice = story.someone("Alice");
+    let bob = story.someone("Bob");
+    let mallory = story.someone("Mallory");
+    let space = story.space(alice, "board");
+    let ticket = story.ticket(alice, space, Role::Writer);
+    story.join(bob, ticket.clone()).unwrap();
+    story.world.expects_refusals = true;
+    let refused = story.join(mallory, ticket).unwrap_err();
+    assert!(matches!(&refused, CommandError::Refused { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("this ticket has already been used (1 of 1 times)"), "{refused}");
+
+    // Everything else goes on.
+    let board = story.document(bob, space);
+    story.edit(bob, board, |edit| Ok(edit.set("/a", 1)?));
+    story.agree();
+    assert_eq!(story.world.engine(alice.0).unwrap().members(&space).len(), 2);
+}
+
+#[test]
+fn a_third_peer_forwards_between_two_that_never_meet() {
+    let mut story = Story::new();
+    let hub = story.someone("Hub");
+    let left = story.someone_unreachable("Left");
+    let right = story.someone_unreachable("Right");
+    let space = story.space(hub, "news");
+    story.invite(hub, space, left, Role::Writer);
+    story.invite(hub, space, right, Role::Writer);
+    let news = story.document(left, space);
+    story.edit(left, news, |edit| Ok(edit.set("/from", "left")?));
+    story.agree();
+    story.edit(right, news, |edit| Ok(edit.set("/to", "right")?));
+    story.agree();
+    assert!(!story.world.connected(left.0, right.0));
+    assert_eq!(story.json(left, news), json!({ "from": "left", "to": "right" }));
+}
+
+#[test]
+fn a_reader_admits_and_forwards() {
+    let mut story = Story::new();
+    let left = story.someone("Left");
+    let hub = story.someone("Hub");
+    let right = story.someone_unreachable("Right");
+    story.cut(&[left], &[right]);
+    let space = story.space(left, "news");
+    story.invite(left, space, hub, Role::Reader);
+    let ticket = story.ticket_with(left, space, Role::Writer, &[hub]);
+    story.join(right, ticket).unwrap();
+    let news = story.document(left, space);
+    story.edit(left, news, |edit| Ok(edit.set("/from", "left")?));
+    story.agree();
+    story.edit(right, news, |edit| Ok(edit.set("/to", "right")?));
+    story.agree();
+    assert_eq!(story.json(left, news), json!({ "from": "left", "to": "right" }));
+}
+
+#[test]
+fn a_large_text_arrives_whole() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let book = story.document(alice, space);
+    let text: String = (0..20_000).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
+    story.edit(alice, book, |edit| Ok(edit.set("/text", text.clone())?));
+    story.edit(alice, book, |edit| Ok(edit.splice_text("/text", 10_000, 5, "HERE")?));
+    let expected = format!("{}HERE{}", &text[..10_000], &text[10_005..]);
+    story.agree();
+    assert_eq!(story.read(bob, book, |view| view.text("/text")), Some(expected));
+}
+
+#[test]
+fn a_document_can_be_read_as_it_was() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let note = story.document(alice, space);
+    let mut versions = Vec::new();
+    for n in 0..5 {
+        story.edit(alice, note, |edit| Ok(edit.set("/n", n)?));
+        versions.push(story.read(alice, note, |view| view.heads()));
+    }
+    story.agree();
+    for (n, heads) in versions.iter().enumerate() {
+        assert_eq!(story.read_at(bob, note, Some(heads), |view| view.json()), json!({ "n": n }));
+    }
+    story.kill(bob, 1);
+    assert_eq!(story.read_at(bob, note, Some(&versions[1]), |view| view.json()), json!({ "n": 1 }));
+}
+
+#[test]
+fn a_refused_edit_leaves_nothing_behind() {
+    let mut story = Story::new();
+    let (alice, _bob, space) = alice_and_bob(&mut story);
+    let note = story.document(alice, space);
+    story.edit(alice, note, |edit| Ok(edit.set("/a", 1)?));
+    story.agree();
+    let (space, document) = note;
+    let at = story.world.now;
+    let process = story.world.replicas[alice.0].process.as_mut().unwrap();
+    let now = process.clock.read(at);
+    let result: Result<_, DocumentError> = process.engine.edit(now, &space, &document, |edit| {
+        {
+            edit.set("/b", 2)?;
+            edit.set("/list/0/x", 3)
+        }
+        .map_err(|error: EditError| error.into())
+    });
+    assert!(result.is_err());
+    assert_eq!(story.json(alice, note), json!({ "a": 1 }));
+}
+
+#[test]
+fn wait_synced_is_answered_only_when_roots_are_equal() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let note = story.document(alice, space);
+    story.edit(alice, note, |edit| Ok(edit.set("/a", 1)?));
+    let answer = story.ask(alice, Command::WaitSynced { space, peer: None });
+    assert!(matches!(answer, Ok(Reply::Synced)), "{answer:?}");
+    let heads = story.read(alice, note, |view| view.heads());
+    assert_eq!(story.world.engine(bob.0).unwrap().heads(&space, &note.1), heads, "it is there when we are told so");
+}
