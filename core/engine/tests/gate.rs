@@ -15,7 +15,7 @@ use anabranch_engine::space::roles::Role;
 use automerge::legacy::{ObjectId, OpId, OpType};
 use automerge::transaction::Transactable;
 use automerge::{Automerge, Change, ExpandedChange, ObjType, ROOT, ScalarValue};
-use common::{DOCUMENT, Peer, SPACE, WRITER, guard, settle};
+use common::{DOCUMENT, Peer, SPACE, WRITER, guard};
 use proptest::prelude::*;
 use serde_json::json;
 use sha2::{Digest, Sha256};
