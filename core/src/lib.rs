@@ -47,7 +47,7 @@ mod space;
 mod store_thread;
 
 pub use anabranch_engine::document::{
-    ChangeInfo, Conflict, Edit, EditError, IntoPath, Json, Patch, PatchAction, Path, PathError, View,
+    ChangeInfo, Conflict, Edit, EditError, IntoPath, Json, Patch, PatchAction, Path, PathError, View, import,
 };
 pub use anabranch_engine::feed::FeedRow;
 pub use anabranch_engine::id::{

@@ -164,7 +164,7 @@ impl Engine {
                 }
             }
         }
-        let poisoned = self.suspects.get(&key).cloned().unwrap_or_default();
+        let suspects = self.suspects.get(&key).cloned().unwrap_or_default();
         let Some(Resident { state: State::Opening { stored, .. }, .. }) = self.residents.get_mut(&key) else {
             return;
         };
@@ -176,7 +176,7 @@ impl Engine {
             return self.scan_runs(key, from);
         }
         let runs = core::mem::take(stored);
-        let work = OpenWork { space: key.0, id: key.1, runs, poisoned };
+        let work = OpenWork { space: key.0, id: key.1, runs, suspects };
         self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, kind: WorkKind::Open(work) })));
     }
 

@@ -1,0 +1,46 @@
+//! `anabranch init`: makes a replica without starting it.
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::directory::Directory;
+use crate::failure::Failure;
+use crate::show::Show;
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {}
+
+/// What `init` prints.
+#[derive(Debug, Serialize)]
+struct Initialised {
+    device: String,
+    peer_id: String,
+    directory: String,
+    /// False if it was there already.
+    created: bool,
+}
+
+impl Init {
+    pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
+        let created = !directory.is_initialised();
+        let runtime = super::run::runtime()?;
+        let initialised = runtime.block_on(async {
+            let peer = anabranch::Peer::builder().directory(directory.path()).open().await?;
+            let initialised = Initialised {
+                device: peer.device().to_string(),
+                peer_id: peer.peer_id(),
+                directory: directory.path().display().to_string(),
+                created,
+            };
+            peer.shutdown().await;
+            Ok::<_, Failure>(initialised)
+        })?;
+        show.one(&initialised, |it| {
+            let what = if it.created { "made a replica" } else { "there is a replica already" };
+            format!(
+                "{what} in {0}\ndevice {1}\nstart it with `anabranch run --dir {0} --listen /ip4/0.0.0.0/tcp/4510`",
+                it.directory, it.device,
+            )
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! `anabranch space ..`: sets of documents and who shares them.
+
+use std::io::Read;
+
+use clap::Subcommand;
+
+use crate::client::Client;
+use crate::directory::Directory;
+use crate::failure::Failure;
+use crate::protocol::{Command, Invitation, MemberLine, SpaceLine};
+use crate::show::{Show, count, short};
+
+/// A ticket has a few hundred characters; more than this is something else.
+const TICKET_BYTES_MAX: u64 = 16 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Space {
+    /// Found a space with this device as its admin
+    Create {
+        /// What to call it
+        name: String,
+    },
+    /// List the spaces here
+    Ls,
+    /// Print a ticket with which another device can join
+    Invite {
+        /// Name or id of the space; not needed where there is one
+        #[arg(env = "ANABRANCH_SPACE")]
+        space: Option<String>,
+        /// What the joiner may do: reader, writer or admin
+        #[arg(long, env = "ANABRANCH_ROLE", default_value = "writer")]
+        role: String,
+        /// How many devices may join with it
+        #[arg(long, env = "ANABRANCH_USES", default_value_t = 1)]
+        uses: u32,
+        /// Where members can be reached, as multiaddrs [default: where this node listens]
+        #[arg(long = "address", env = "ANABRANCH_ADDRESS", value_name = "MULTIADDR", value_delimiter = ',')]
+        addresses: Vec<String>,
+    },
+    /// Join a space with a ticket
+    Join {
+        /// The ticket; `-` reads it from standard input, out of sight of other users
+        #[arg(env = "ANABRANCH_TICKET", hide_env_values = true)]
+        ticket: String,
+        /// Seconds to wait for a member to admit this device; the node goes on trying after that
+        #[arg(long, env = "ANABRANCH_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = super::seconds)]
+        timeout: u64,
+    },
+    /// Forget a space here, with its documents; other members keep theirs
+    Leave {
+        /// Name or id of the space
+        space: String,
+    },
+    /// List the members of a space
+    Members {
+        /// Name or id of the space; not needed where there is one
+        #[arg(env = "ANABRANCH_SPACE")]
+        space: Option<String>,
+    },
+}
+
+impl Space {
+    pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
+        match self {
+            Self::Create { name } => {
+                let line = Client::connect(directory)?.ask::<SpaceLine>(&Command::SpaceCreate { name })?;
+                show.one(&line, |line| format!("{}  created, you are its admin", title(line)))
+            }
+            Self::Ls => {
+                let mut none = true;
+                Client::connect(directory)?.ask_many(&Command::SpaceList, |line: SpaceLine| {
+                    none = false;
+                    show.one(&line, row)
+                })?;
+                if none {
+                    show.remark(
+                        "no spaces here: make one with `anabranch space create NAME`, or join one with a ticket",
+                    )?;
+                }
+                Ok(())
+            }
+            Self::Invite { space, role, uses, addresses } => {
+                let command = Command::SpaceInvite { space, role, uses, addresses };
+                let invitation = Client::connect(directory)?.ask::<Invitation>(&command)?;
+                if invitation.addresses.is_empty() {
+                    eprintln!(
+                        "anabranch: this ticket says no address, because this node does not listen: the joiner needs a \
+                         `--dial` of its own, or make the ticket again with --address or after `anabranch run --listen ..`"
+                    );
+                }
+                eprintln!(
+                    "anabranch: this ticket is a secret: whoever has it can join as {} ({}); `anabranch space join TICKET` takes it",
+                    invitation.role,
+                    count(invitation.uses as usize, "use"),
+                );
+                show.one(&invitation, |invitation| invitation.ticket.clone())
+            }
+            Self::Join { ticket, timeout } => {
+                let ticket = if ticket == "-" { read_ticket()? } else { ticket };
+                let command = Command::SpaceJoin { ticket: ticket.trim().to_owned(), timeout_ms: timeout };
+                let line = Client::connect(directory)?.ask::<SpaceLine>(&command)?;
+                show.one(&line, |line| {
+                    format!("{}  joined as {}", title(line), line.role.as_deref().unwrap_or("(unknown)"))
+                })
+            }
+            Self::Leave { space } => {
+                let line = Client::connect(directory)?.ask::<SpaceLine>(&Command::SpaceLeave { space })?;
+                show.one(&line, |line| {
+                    format!("{}  left; {} forgotten here", title(line), count(line.documents, "document"))
+                })
+            }
+            Self::Members { space } => {
+                let command = Command::SpaceMembers { space };
+                Client::connect(directory)?.ask_many(&command, |line: MemberLine| {
+                    show.one(&line, |line| {
+                        let us = if line.this_device { "  (this device)" } else { "" };
+                        format!("{}  {:6}{us}", line.device, line.role)
+                    })
+                })?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn read_ticket() -> Result<String, Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .take(TICKET_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::usage(format!("cannot read the ticket from standard input: {error}")))?;
+    Ok(text)
+}
+
+/// A space's short id and name.
+pub(crate) fn title(line: &SpaceLine) -> String {
+    format!("{}  {}", short(&line.space), line.name.as_deref().unwrap_or("(joining)"))
+}
+
+/// A space in one row.
+pub(crate) fn row(line: &SpaceLine) -> String {
+    let role = line.role.as_deref().unwrap_or("joining");
+    let in_sync = line.peers.iter().filter(|peer| peer.in_sync).count();
+    let peers = match line.peers.len() {
+        0 => "no member connected".to_owned(),
+        connected => format!("in sync with {in_sync} of {connected} connected"),
+    };
+    let read_only = line.read_only.as_ref().map(|why| format!("  read-only: {why}")).unwrap_or_default();
+    format!(
+        "{}  {:20}  {role:7}  {:>14}  root {}  {peers}{read_only}",
+        short(&line.space),
+        line.name.as_deref().unwrap_or("(joining)"),
+        count(line.documents, "document"),
+        short(&line.root),
+    )
+}

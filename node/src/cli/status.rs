@@ -1,0 +1,85 @@
+//! `anabranch id`, `status`, `peers`: the node at a glance.
+
+use crate::cli::space;
+use crate::client::Client;
+use crate::directory::Directory;
+use crate::failure::Failure;
+use crate::protocol::{Command, Identity, PeerLine, Status};
+use crate::show::{Show, count, short};
+
+/// `anabranch id`
+pub(crate) fn id(directory: &Directory, show: Show) -> Result<(), Failure> {
+    let identity = Client::connect(directory)?.ask::<Identity>(&Command::Id)?;
+    show.one(&identity, |identity| {
+        format!("device   {}\npeer id  {}\nstorage  {}", identity.device, identity.peer_id, identity.storage)
+    })
+}
+
+/// `anabranch status`
+pub(crate) fn status(directory: &Directory, show: Show) -> Result<(), Failure> {
+    let status = Client::connect(directory)?.ask::<Status>(&Command::Status)?;
+    show.one(&status, human)
+}
+
+/// `anabranch peers`
+pub(crate) fn peers(directory: &Directory, show: Show) -> Result<(), Failure> {
+    let mut none = true;
+    Client::connect(directory)?.ask_many(&Command::Peers, |line: PeerLine| {
+        none = false;
+        show.one(&line, peer_row)
+    })?;
+    if none {
+        show.remark(
+            "no peers are known: invite one with `anabranch space invite`, or join one's space with its ticket",
+        )?;
+    }
+    Ok(())
+}
+
+fn human(status: &Status) -> String {
+    let mut lines = vec![
+        format!("device     {}", status.identity.device),
+        format!("directory  {}", status.directory),
+        format!(
+            "store      {}, start {}, feed at {}",
+            short(&status.identity.storage),
+            status.identity.epoch,
+            status.feed_seq
+        ),
+        format!("process    {}, version {}", status.pid, status.version),
+    ];
+    if let Some(why) = &status.stopped {
+        lines.push(format!("STOPPED    {why}; no edits are taken until the node is started again"));
+    }
+    match &status.listening[..] {
+        [] => lines.push("listening  no (start with `anabranch run --listen MULTIADDR`)".to_owned()),
+        addresses => lines.extend(addresses.iter().map(|address| format!("listening  {address}"))),
+    }
+    lines.extend(status.spaces.iter().map(|line| format!("space      {}", space::row(line))));
+    lines.extend(status.peers.iter().map(|line| format!("peer       {}", peer_row(line))));
+    let counters = &status.counters;
+    lines.push(format!(
+        "traffic    {} and {} out, {} and {} in",
+        count(counters.frames_out as usize, "frame"),
+        count(counters.bytes_out as usize, "byte"),
+        count(counters.frames_in as usize, "frame"),
+        count(counters.bytes_in as usize, "byte"),
+    ));
+    lines.push(format!(
+        "runs       {} accepted, {} refused, {} known already, {} waited for others",
+        counters.runs_accepted, counters.runs_refused, counters.runs_known, counters.runs_waited,
+    ));
+    lines.join("\n")
+}
+
+fn peer_row(line: &PeerLine) -> String {
+    let state = match (line.connected, line.in_sync) {
+        (true, true) => "in sync",
+        (true, false) => "connected",
+        (false, _) => "away",
+    };
+    let spaces = count(line.spaces.len(), "space");
+    let failure = line.last_failure.as_ref().filter(|_| !line.connected);
+    let why = failure.map(|why| format!("  last try: {why}")).unwrap_or_default();
+    format!("{}  {state:9}  {spaces:9}  {}{why}", short(&line.device), line.addresses.join(" "))
+}

@@ -1,0 +1,230 @@
+//! Documents: listing, reading, their history, their conflicts.
+
+use anabranch::{ChangeHash, Conflict, Document, Path};
+use serde_json::Value;
+
+use crate::control::Control;
+use crate::control::names::{Expect, texts};
+use crate::failure::Failure;
+use crate::protocol::{
+    ChangeLine, ConflictLine, ConflictValue, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Which,
+};
+
+impl Control {
+    pub(super) async fn new_document(&self, space: Option<&str>, name: Option<&str>) -> Result<Edited, Failure> {
+        let document = self.space(space)?.create_document().await?;
+        if let Some(name) = name {
+            document.edit(|edit| edit.set("/name", name))?;
+            document.saved().await?;
+        }
+        Ok(Edited {
+            space: document.space().id().to_string(),
+            document: document.id().to_string(),
+            heads: texts(&document.heads()?),
+            edits: u64::from(name.is_some()),
+            changes: u64::from(name.is_some()),
+            saved: true,
+        })
+    }
+
+    pub(super) async fn document_lines(&self, space: Option<&str>) -> Result<Vec<DocumentLine>, Failure> {
+        let space = self.space(space)?;
+        let documents = space.documents();
+        let mut names = self.document_names(&space, &documents).await?;
+        Ok(documents
+            .into_iter()
+            .map(|id| DocumentLine {
+                space: space.id().to_string(),
+                document: id.to_string(),
+                name: names.remove(&id),
+                heads: texts(&space.heads(&id)),
+            })
+            .collect())
+    }
+
+    pub(super) async fn get(
+        &self,
+        open: &mut Option<Document>,
+        which: &Which,
+        path: String,
+        at: &[String],
+    ) -> Result<Got, Failure> {
+        let path: Path = path.parse().map_err(Failure::usage)?;
+        let document = self.document(open, which, Expect::Known).await?;
+        let (heads, found) = read(&document, at, {
+            let path = path.clone();
+            move |view| (view.heads(), if path.is_root() { Some(view.json()) } else { view.get(path) })
+        })
+        .await?;
+        let value = found
+            .ok_or_else(|| Failure::not_found(format!("there is nothing at `{path}` in document {}", document.id())))?;
+        Ok(Got {
+            space: document.space().id().to_string(),
+            document: document.id().to_string(),
+            heads: texts(&heads),
+            value,
+        })
+    }
+
+    /// The document as JSON text, in pieces.
+    pub(super) async fn export(
+        &self,
+        open: &mut Option<Document>,
+        which: &Which,
+        at: &[String],
+    ) -> Result<(Vec<String>, Exported), Failure> {
+        let document = self.document(open, which, Expect::Known).await?;
+        let (heads, text) = read(&document, at, |view| (view.heads(), format!("{:#}", view.json()))).await?;
+        let exported = Exported {
+            space: document.space().id().to_string(),
+            document: document.id().to_string(),
+            heads: texts(&heads),
+            bytes: text.len() as u64,
+        };
+        Ok((pieces(&text), exported))
+    }
+
+    pub(super) async fn log(&self, open: &mut Option<Document>, which: &Which) -> Result<Vec<ChangeLine>, Failure> {
+        let document = self.document(open, which, Expect::Known).await?;
+        let history = blocking(move || document.history()).await??;
+        Ok(history
+            .into_iter()
+            .map(|change| ChangeLine {
+                hash: change.hash.to_string(),
+                actor: change.actor.to_string(),
+                device: change.device.map(|device| device.to_string()),
+                seq: change.seq,
+                wall_s: change.wall_s,
+                deps: texts(&change.deps),
+                ops: change.ops,
+            })
+            .collect())
+    }
+
+    pub(super) async fn conflicts(
+        &self,
+        open: &mut Option<Document>,
+        which: &Which,
+        path: Option<String>,
+    ) -> Result<Vec<ConflictLine>, Failure> {
+        let path: Option<Path> = path.map(|path| path.parse()).transpose().map_err(Failure::usage)?;
+        let document = self.document(open, which, Expect::Known).await?;
+        let found = blocking(move || {
+            document.read(|view| match path {
+                Some(path) => vec![(path.clone(), view.conflicts(path))],
+                None => view.all_conflicts(),
+            })
+        })
+        .await??;
+        Ok(found
+            .into_iter()
+            .filter(|(_, values)| !values.is_empty())
+            .map(|(path, values)| ConflictLine {
+                path: path.to_string(),
+                values: values.into_iter().map(conflict_value).collect(),
+            })
+            .collect())
+    }
+}
+
+fn conflict_value(conflict: Conflict) -> ConflictValue {
+    ConflictValue {
+        value: conflict.value,
+        actor: conflict.actor.to_string(),
+        device: conflict.device.map(|device| device.to_string()),
+    }
+}
+
+/// Reads a document as it is, or as it was at `at`.
+async fn read<T: Send + 'static>(
+    document: &Document,
+    at: &[String],
+    f: impl FnOnce(&anabranch::View<'_>) -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let document = document.clone();
+    if at.is_empty() {
+        return Ok(blocking(move || document.read(f)).await??);
+    }
+    let heads = versions(&document, at).await?;
+    Ok(blocking(move || document.read_at(&heads, f)).await??)
+}
+
+/// Change hashes, whole or as the first digits that `doc log` shows.
+async fn versions(document: &Document, at: &[String]) -> Result<Vec<ChangeHash>, Failure> {
+    let mut history = None;
+    let mut heads = Vec::new();
+    for text in at {
+        if let Ok(hash) = text.parse() {
+            heads.push(hash);
+            continue;
+        }
+        if history.is_none() {
+            let document = document.clone();
+            history = Some(blocking(move || document.history()).await??);
+        }
+        let lower = text.to_ascii_lowercase();
+        let mut fitting = history.iter().flatten().filter(|change| change.hash.to_string().starts_with(&lower));
+        match (fitting.next(), fitting.next()) {
+            (Some(change), None) if !lower.is_empty() => heads.push(change.hash),
+            (Some(_), _) => {
+                return Err(Failure::usage(format!(
+                    "`{text}` may be several changes of this document: use more digits"
+                )));
+            }
+            (None, _) => {
+                return Err(Failure::not_found(format!(
+                    "change `{text}` is not in this document: see `anabranch doc log`"
+                )));
+            }
+        }
+    }
+    Ok(heads)
+}
+
+/// Runs what may take long away from the thread that answers commands.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Failure::error(format!("the command failed inside: {error}")))
+}
+
+fn pieces(text: &str) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(rest.floor_char_boundary(EXPORT_PIECE_BYTES));
+        pieces.push(piece.to_owned());
+        rest = after;
+    }
+    pieces
+}
+
+/// Checks that a value can be a document.
+pub(super) fn object(value: Value) -> Result<serde_json::Map<String, Value>, Failure> {
+    match value {
+        Value::Object(members) => Ok(members),
+        other => {
+            let what = match other {
+                Value::Null => "null",
+                Value::Bool(_) => "true or false",
+                Value::Number(_) => "a number",
+                Value::String(_) => "a string",
+                Value::Array(_) | Value::Object(_) => "a list",
+            };
+            Err(Failure::usage(format!("a document is a JSON object, this is {what}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_cut_between_characters() {
+        let text = "ü".repeat(EXPORT_PIECE_BYTES);
+        let cut = pieces(&text);
+        assert_eq!(cut.concat(), text);
+        assert!(cut.len() >= 2 && cut.iter().all(|piece| piece.len() <= EXPORT_PIECE_BYTES));
+    }
+}

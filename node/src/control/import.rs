@@ -1,0 +1,52 @@
+//! Importing JSON of any size: what does not fit into one change becomes several, each within the limits.
+
+use anabranch::{Path, import};
+use serde_json::Value;
+
+use crate::control::Control;
+use crate::control::documents::{blocking, object};
+use crate::control::names::{Expect, texts};
+use crate::failure::Failure;
+use crate::protocol::{Edited, Which};
+
+impl Control {
+    /// Makes a document of `value`, or makes one say it. Several changes if it is large: a reader may see the first of them
+    /// without the last.
+    pub(super) async fn import(
+        &self,
+        space: Option<&str>,
+        document: Option<&str>,
+        name: Option<String>,
+        value: Value,
+    ) -> Result<Edited, Failure> {
+        let mut members = object(value)?;
+        if let Some(name) = name {
+            members.insert("name".to_owned(), Value::String(name));
+        }
+        let document = match document {
+            Some(text) => {
+                let which = Which { space: space.map(str::to_owned), document: text.to_owned() };
+                self.document(&mut None, &which, Expect::Any).await?
+            }
+            None => self.space(space)?.create_document().await?,
+        };
+        let editing = document.clone();
+        let (heads, changes) = blocking(move || {
+            let steps = import::steps(Path::root(), Value::Object(members));
+            for step in &steps {
+                editing.edit(|edit| step.apply(edit))?;
+            }
+            Ok::<_, anabranch::DocumentError>((editing.heads()?, steps.len()))
+        })
+        .await??;
+        document.saved().await?;
+        Ok(Edited {
+            space: document.space().id().to_string(),
+            document: document.id().to_string(),
+            heads: texts(&heads),
+            edits: changes as u64,
+            changes: changes as u64,
+            saved: true,
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! Spaces: founding, inviting, joining, leaving.
+
+use std::time::Duration;
+
+use anabranch::{CommandError, Role, Ticket};
+
+use crate::control::Control;
+use crate::control::status::space_line;
+use crate::failure::Failure;
+use crate::protocol::{Invitation, MemberLine, SpaceLine};
+
+impl Control {
+    pub(super) async fn create_space(&self, name: &str) -> Result<SpaceLine, Failure> {
+        let space = self.peer.create_space(name).await?;
+        self.line(&space)
+    }
+
+    pub(super) async fn invite(
+        &self,
+        space: Option<&str>,
+        role: &str,
+        uses: u32,
+        addresses: Vec<String>,
+    ) -> Result<Invitation, Failure> {
+        let role: Role = role.parse().map_err(|error| Failure::usage(format!("`{role}` is no role: {error}")))?;
+        let space = self.space(space)?;
+        let ticket = space.invite(role, uses, addresses).await?;
+        Ok(Invitation {
+            space: space.id().to_string(),
+            role: role.to_string(),
+            uses,
+            ticket: ticket.to_string(),
+            addresses: ticket.addresses,
+        })
+    }
+
+    pub(super) async fn join(&self, ticket: &str, timeout_ms: u64) -> Result<SpaceLine, Failure> {
+        let ticket: Ticket = ticket.parse().map_err(Failure::usage)?;
+        match tokio::time::timeout(Duration::from_millis(timeout_ms), self.peer.join(&ticket)).await {
+            Ok(joined) => self.line(&joined?),
+            Err(_) => Err(Failure::timed_out(format!(
+                "no member has admitted this device within {} s{}; the node goes on trying (see `anabranch space ls`; \
+                 `anabranch space leave {:.8}` gives it up)",
+                timeout_ms as f64 / 1_000.0,
+                self.why_no_member(&ticket),
+                ticket.space,
+            ))),
+        }
+    }
+
+    /// What came of dialing a ticket's addresses.
+    fn why_no_member(&self, ticket: &Ticket) -> String {
+        if ticket.addresses.is_empty() {
+            return ": the ticket says no address, so a member must be dialed with `anabranch run --dial`".to_owned();
+        }
+        let peers = self.peer.peers();
+        let tried = peers.iter().filter(|peer| peer.addresses.iter().any(|address| ticket.addresses.contains(address)));
+        let failures: Vec<_> = tried.filter_map(|peer| peer.last_failure.as_deref()).collect();
+        let addresses = ticket.addresses.join(", ");
+        match &failures[..] {
+            [] => format!(": dialing {addresses}"),
+            failures => format!(": dialing {addresses}: {}", failures.join("; ")),
+        }
+    }
+
+    pub(super) async fn leave(&self, space: &str) -> Result<SpaceLine, Failure> {
+        let space = self.space(Some(space))?;
+        let line = self.line(&space)?;
+        self.peer.leave(space.id()).await?;
+        Ok(line)
+    }
+
+    pub(super) fn members(&self, space: Option<&str>) -> Result<Vec<MemberLine>, Failure> {
+        let us = self.peer.device();
+        let members = self.space(space)?.members();
+        Ok(members
+            .into_iter()
+            .map(|member| MemberLine {
+                device: member.device.to_string(),
+                role: member.role.to_string(),
+                this_device: member.device == us,
+            })
+            .collect())
+    }
+
+    fn line(&self, space: &anabranch::Space) -> Result<SpaceLine, Failure> {
+        let status = space.status().ok_or(CommandError::UnknownSpace(space.id()))?;
+        Ok(space_line(status))
+    }
+}

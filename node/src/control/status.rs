@@ -1,0 +1,97 @@
+//! The node at a glance, in the words of the protocol.
+
+use anabranch::{PeerStatus, SpaceStatus};
+
+use crate::control::Control;
+use crate::control::names::texts;
+use crate::protocol::{CounterValues, Identity, PeerLine, SpaceLine, SpacePeer, Status};
+
+impl Control {
+    pub(super) fn identity(&self) -> Identity {
+        let (storage, epoch) = self.peer.storage();
+        Identity {
+            device: self.peer.device().to_string(),
+            peer_id: self.peer.peer_id(),
+            storage: storage.to_string(),
+            epoch,
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        Status {
+            identity: self.identity(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            directory: self.directory.display().to_string(),
+            listening: self.peer.listening(),
+            stopped: self.peer.stopped(),
+            feed_seq: self.peer.feed_seq(),
+            spaces: self.space_lines(),
+            peers: self.peer_lines(),
+            counters: self.counters(),
+        }
+    }
+
+    pub(super) fn space_lines(&self) -> Vec<SpaceLine> {
+        self.peer.spaces().into_iter().map(space_line).collect()
+    }
+
+    pub(super) fn peer_lines(&self) -> Vec<PeerLine> {
+        let spaces = self.peer.spaces();
+        self.peer.peers().into_iter().map(|peer| peer_line(peer, &spaces)).collect()
+    }
+
+    fn counters(&self) -> CounterValues {
+        let counters = self.peer.counters();
+        CounterValues {
+            frames_out: counters.frames_out,
+            bytes_out: counters.bytes_out,
+            frames_in: counters.frames_in,
+            bytes_in: counters.bytes_in,
+            data_messages_out: counters.data_messages_out,
+            runs_accepted: counters.runs_accepted,
+            runs_refused: counters.runs_refused,
+            runs_known: counters.runs_known,
+            runs_waited: counters.runs_waited,
+            orphans_evicted: counters.orphans_evicted,
+            reconciliations: counters.reconciliations,
+            stalls: counters.stalls,
+            hints_out: counters.hints_out,
+            commits: counters.commits,
+        }
+    }
+}
+
+pub(super) fn space_line(status: SpaceStatus) -> SpaceLine {
+    SpaceLine {
+        space: status.space.to_string(),
+        name: status.name,
+        role: status.role.map(|role| role.to_string()),
+        documents: status.documents,
+        root: hex(&status.root),
+        read_only: status.read_only,
+        peers: status
+            .peers
+            .into_iter()
+            .map(|(device, in_sync)| SpacePeer { device: device.to_string(), in_sync })
+            .collect(),
+    }
+}
+
+fn peer_line(status: PeerStatus, spaces: &[SpaceStatus]) -> PeerLine {
+    let shared = spaces.iter().filter(|space| status.spaces.contains(&space.space));
+    let mut comparisons = shared.filter_map(|space| space.peers.iter().find(|(device, _)| *device == status.peer));
+    PeerLine {
+        device: status.peer.to_string(),
+        connected: status.connected,
+        addresses: status.addresses,
+        in_sync: status.connected && !status.spaces.is_empty() && comparisons.all(|(_, in_sync)| *in_sync),
+        spaces: texts(&status.spaces),
+        last_failure: status.last_failure,
+    }
+}
+
+/// Lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,200 @@
+//! Following: the feed, one document, or the moment when all hold the same.
+
+use std::time::Duration;
+
+use anabranch::limits::FEED_PAGE_MAX;
+use anabranch::{DeviceId, Event, Space, SpaceId};
+use futures::StreamExt;
+use serde_json::json;
+
+use crate::control::names::{Expect, texts};
+use crate::control::status::hex;
+use crate::control::{Answers, Control};
+use crate::failure::Failure;
+use crate::protocol::{ChangedLine, FeedLine, SyncedLine, Which};
+
+/// The end of an answer that has only items.
+type End = Result<serde_json::Value, Failure>;
+
+impl Control {
+    /// Says what changes until the replica stops. The outer error is the connection's.
+    pub(super) async fn watch(
+        &self,
+        space: Option<&str>,
+        document: Option<&str>,
+        since: Option<u64>,
+        answers: &mut Answers,
+    ) -> std::io::Result<End> {
+        match document {
+            Some(document) => {
+                let which = Which { space: space.map(str::to_owned), document: document.to_owned() };
+                self.watch_document(&which, answers).await
+            }
+            None => {
+                let only = match space.map(|space| self.space(Some(space))).transpose() {
+                    Ok(space) => space.map(|space| space.id()),
+                    Err(failure) => return Ok(Err(failure)),
+                };
+                self.watch_feed(only, since, answers).await
+            }
+        }
+    }
+
+    async fn watch_feed(
+        &self,
+        only: Option<SpaceId>,
+        since: Option<u64>,
+        answers: &mut Answers,
+    ) -> std::io::Result<End> {
+        // Before the first look, so that nothing falls between the two.
+        let mut events = self.peer.events();
+        let mut after = since.unwrap_or_else(|| self.peer.feed_seq());
+        loop {
+            let rows = match self.peer.feed(after, FEED_PAGE_MAX).await {
+                Ok(rows) => rows,
+                Err(error) => return Ok(Err(error.into())),
+            };
+            let at_end = rows.is_empty();
+            for row in rows {
+                after = after.max(row.seq);
+                if only.is_none_or(|only| only == row.space) {
+                    let line = FeedLine {
+                        seq: row.seq,
+                        space: row.space.to_string(),
+                        document: row.document.to_string(),
+                        heads: texts(&row.heads),
+                    };
+                    answers.item_now(&line).await?;
+                }
+            }
+            // A row that changed moves to a new seq, so looking again after each growth misses nothing. If events were lost,
+            // the feed may have grown as well.
+            while at_end {
+                match events.next().await {
+                    Some(Ok(Event::FeedGrew { seq })) if seq > after => break,
+                    Some(Ok(_)) => {}
+                    Some(Err(_lagged)) => break,
+                    None => return Ok(Err(self.ended())),
+                }
+            }
+        }
+    }
+
+    async fn watch_document(&self, which: &Which, answers: &mut Answers) -> std::io::Result<End> {
+        let changes = async {
+            let document = self.document(&mut None, which, Expect::Known).await?;
+            let heads = document.heads()?;
+            Ok::<_, Failure>((document.id().to_string(), document.subscribe(heads)?))
+        };
+        let (id, mut changes) = match changes.await {
+            Ok(subscribed) => subscribed,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        while let Some(changed) = changes.next().await {
+            let line = ChangedLine {
+                document: id.clone(),
+                patches: changed.patches.iter().map(|patch| patch.to_json()).collect(),
+                heads: texts(&changed.heads),
+            };
+            answers.item_now(&line).await?;
+        }
+        Ok(Err(self.ended()))
+    }
+
+    fn ended(&self) -> Failure {
+        let why = self.peer.stopped().unwrap_or_else(|| "it was closed".to_owned());
+        Failure::error(format!("the replica has stopped: {why}"))
+    }
+
+    /// Says for each space when it was found equal. The outer error is the connection's.
+    pub(super) async fn wait_synced(
+        &self,
+        space: Option<&str>,
+        peer: Option<&str>,
+        timeout_ms: u64,
+        answers: &mut Answers,
+    ) -> std::io::Result<End> {
+        let (spaces, peer) = match self.what_to_wait_for(space, peer) {
+            Ok(what) => what,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(timeout_ms);
+        let total = spaces.len();
+        for space in spaces {
+            let waiting = async {
+                match peer {
+                    Some(peer) => space.synced_with(peer).await,
+                    None => space.wait_synced().await,
+                }
+            };
+            match tokio::time::timeout_at(deadline, waiting).await {
+                Ok(Ok(())) => answers.item_now(&synced_line(&space, peer)).await?,
+                Ok(Err(error)) => return Ok(Err(error.into())),
+                Err(_) => return Ok(Err(self.not_synced(&space, peer, timeout_ms))),
+            }
+        }
+        Ok(Ok(json!({ "items": total })))
+    }
+
+    fn what_to_wait_for(
+        &self,
+        space: Option<&str>,
+        peer: Option<&str>,
+    ) -> Result<(Vec<Space>, Option<DeviceId>), Failure> {
+        let peer = peer.map(|text| self.device(text)).transpose()?;
+        let spaces = match space {
+            Some(space) => vec![self.space(Some(space))?],
+            None => self.peer.spaces().iter().filter_map(|status| self.peer.space(status.space)).collect(),
+        };
+        if spaces.is_empty() {
+            return Err(Failure::not_found("there is no space here, so nothing to wait for"));
+        }
+        Ok((spaces, peer))
+    }
+
+    /// Why it did not come about, as far as can be seen.
+    fn not_synced(&self, space: &Space, peer: Option<DeviceId>, timeout_ms: u64) -> Failure {
+        let name = space.name().unwrap_or_else(|| format!("{:.8}", space.id()));
+        let connected = space.status().map(|status| status.peers).unwrap_or_default();
+        let wanted = |device: &DeviceId| peer.is_none_or(|peer| peer == *device);
+        let behind: Vec<String> = connected
+            .iter()
+            .filter(|(device, in_sync)| wanted(device) && !in_sync)
+            .map(|(device, _)| format!("{device:.8} is connected and not in sync yet"))
+            .collect();
+        let why = if space.role().is_none() {
+            "this device has not been admitted to it yet".to_owned()
+        } else if !behind.is_empty() {
+            behind.join(", ")
+        } else if connected.iter().any(|(device, _)| wanted(device)) {
+            "no comparison has come back yet".to_owned()
+        } else {
+            let failures: Vec<String> = self
+                .peer
+                .peers()
+                .into_iter()
+                .filter(|status| wanted(&status.peer) && !status.connected)
+                .filter_map(|status| status.last_failure.map(|why| format!("{:.8}: {why}", status.peer)))
+                .collect();
+            let who = peer.map_or("no member is connected".to_owned(), |peer| format!("{peer:.8} is not connected"));
+            if failures.is_empty() { who } else { format!("{who} ({})", failures.join("; ")) }
+        };
+        Failure::timed_out(format!(
+            "space {name} was not found in sync within {} s: {why}",
+            timeout_ms as f64 / 1_000.0
+        ))
+    }
+}
+
+fn synced_line(space: &Space, peer: Option<DeviceId>) -> SyncedLine {
+    let status = space.status();
+    let root = status.as_ref().map(|status| hex(&status.root)).unwrap_or_default();
+    let connected = status.map(|status| status.peers).unwrap_or_default();
+    let in_sync = connected.into_iter().filter(|(device, in_sync)| *in_sync && peer.is_none_or(|peer| peer == *device));
+    SyncedLine {
+        space: space.id().to_string(),
+        name: space.name(),
+        root,
+        peers: in_sync.map(|(device, _)| device.to_string()).collect(),
+    }
+}

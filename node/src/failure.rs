@@ -1,0 +1,116 @@
+//! Why a command failed, as a person reads it and as a script does: a text and an exit code.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a script can tell apart. The numbers are the process's exit codes and do not change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Anything that has no code of its own.
+    Error = 1,
+    /// The command line or a value in it is not right: a second try would fail likewise.
+    Usage = 2,
+    /// No node runs on the directory.
+    NoNode = 3,
+    /// A space, a document, a path or a version that is not here.
+    NotFound = 4,
+    /// Understood, and not allowed: by our role, by a limit of membership, by a member.
+    Refused = 5,
+    /// It did not come about in the time given.
+    TimedOut = 6,
+}
+
+/// Shown below `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  an error without a code of its own
+  2  the command line or a value in it is not right
+  3  no node is running on the directory
+  4  no such space, document, path or version
+  5  not allowed, or refused by a member
+  6  not reached within the time given";
+
+/// A failed command.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// For scripts.
+    pub(crate) exit: Exit,
+    /// For people: what happened and what to do next.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+
+    pub(crate) fn error(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Error, message)
+    }
+
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    pub(crate) fn not_found(message: impl fmt::Display) -> Self {
+        Self::new(Exit::NotFound, message)
+    }
+
+    pub(crate) fn refused(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Refused, message)
+    }
+
+    pub(crate) fn timed_out(message: impl fmt::Display) -> Self {
+        Self::new(Exit::TimedOut, message)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<anabranch::CommandError> for Failure {
+    fn from(error: anabranch::CommandError) -> Self {
+        use anabranch::CommandError as E;
+        let exit = match &error {
+            E::UnknownSpace(_) => Exit::NotFound,
+            E::NotAllowed(_) | E::Refused { .. } => Exit::Refused,
+            E::Invalid(_) => Exit::Usage,
+            E::Stopped(_) => Exit::Error,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<anabranch::DocumentError> for Failure {
+    fn from(error: anabranch::DocumentError) -> Self {
+        use anabranch::DocumentError as E;
+        let exit = match &error {
+            E::UnknownSpace(_) | E::UnknownHeads(_) => Exit::NotFound,
+            E::NotAWriter(_) | E::ReadOnly(_) => Exit::Refused,
+            E::Edit(_) => Exit::Usage,
+            E::NotOpen(_) | E::Busy(_) | E::Stopped(_) => Exit::Error,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<anabranch::Stopped> for Failure {
+    fn from(error: anabranch::Stopped) -> Self {
+        Self::error(error)
+    }
+}
+
+impl From<anabranch::OpenError> for Failure {
+    fn from(error: anabranch::OpenError) -> Self {
+        Self::error(error)
+    }
+}

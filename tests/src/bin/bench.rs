@@ -1,0 +1,84 @@
+//! The benches on the command line: one workload, its floor measured in the same run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anabranch_tests::bench::{Report, Size, durable_writes, edit_latency, reconnect, trace};
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measures one workload, and beside it its floor: what the same machine does at best without us.
+///
+/// Two replicas in one process, over real libp2p on loopback, through a proxy that counts TCP payload both ways, with stores
+/// in the folder for temporary files (set TMPDIR to measure another disk). Milliseconds depend on the machine: compare
+/// ratios and bytes.
+#[derive(Parser)]
+#[command(name = "bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    workload: Workload,
+    /// How many documents, where the workload has many.
+    #[arg(long, global = true)]
+    docs: Option<usize>,
+    /// One JSON object on one line: workload, docs, ours, floor, ratio.
+    #[arg(long, global = true)]
+    json: bool,
+    /// A short run, to see that it works: its figures mean nothing.
+    #[arg(long, global = true)]
+    quick: bool,
+}
+
+#[derive(Subcommand)]
+enum Workload {
+    /// A person's typing, one change per transaction of the trace.
+    ///
+    /// apply_s: from the first edit until all of it is fsynced. saved_bytes: keys and values in the store afterwards.
+    /// Floor: automerge in memory, and its save.
+    Trace {
+        /// A sequential editing trace, plain or gzipped.
+        file: PathBuf,
+    },
+    /// Small edits, each waited for until it is fsynced.
+    ///
+    /// per_s_1: one writer. per_s_16: sixteen, with a document each. Floor: redb alone, one value of 200 bytes in one table
+    /// a commit; sixteen writers whose values are committed in groups.
+    DurableWrites,
+    /// Small edits at 100 a second, until an observer on the other replica sees them.
+    ///
+    /// p50_ms, p99_ms: from the call to the observer. bytes_per_edit: both directions, answers included. Floor: automerge's
+    /// commit, encode, decode, apply, and a bare libp2p stream one way, through the same kind of proxy.
+    EditLatency,
+    /// Two restarted replicas with equal documents, from the dial until their roots are known to be equal.
+    ///
+    /// ms: from the dial until synced, median of five. bytes: both directions, connection and the two seconds after
+    /// included. round_trips: on the critical path from the end of authentication to synced, as the dialer sees both; found
+    /// by running once on a line of 100 ms each way. cpu_ms: of this process, that is of both replicas and the proxy. Floor:
+    /// the same two programs without any space, until one refuses the other.
+    Reconnect,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(report) if arguments.json => println!("{}", report.to_json()),
+        Ok(report) => print!("{}", report.to_text()),
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(arguments: &Arguments) -> Result<Report> {
+    let size = Size { documents: arguments.docs, quick: arguments.quick };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match &arguments.workload {
+            Workload::Trace { file } => trace::run(file, size).await,
+            Workload::DurableWrites => durable_writes::run(size).await,
+            Workload::EditLatency => edit_latency::run(size).await,
+            Workload::Reconnect => reconnect::run(size).await,
+        }
+    })
+}

@@ -1,0 +1,49 @@
+//! Waiting for conditions, with a bound that only a failure reaches.
+
+use std::time::{Duration, Instant};
+
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Generous: what should take a second may take this long on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A moment to measure from.
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Now.
+    #[expect(clippy::disallowed_methods, reason = "real processes run in real time")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Time since then.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Waits until `condition` holds, or panics with `what` and what the condition said last.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> Result<(), String>) {
+    wait_for(what, || condition());
+}
+
+/// Waits until `attempt` gives a value.
+pub fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    wait_often(what, LOOK_EVERY, &mut attempt)
+}
+
+/// As [`wait_for`], looking as often as `every` says.
+pub fn wait_often<T>(what: &str, every: Duration, mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    let clock = Stopwatch::start();
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(state) if clock.elapsed() > PATIENCE => {
+                panic!("{what}: not within {} s; last seen: {state}", PATIENCE.as_secs())
+            }
+            Err(_) => std::thread::sleep(every),
+        }
+    }
+}
