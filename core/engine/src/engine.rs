@@ -14,7 +14,7 @@ use crate::feed::FeedRow;
 use crate::gate::{Guard, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::SecretKey;
-use crate::limits::{POISONED_MAX, SESSIONS_PER_SPACE, UNSIGNED_BYTES_MAX};
+use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, SESSIONS_PER_SPACE, UNSIGNED_BYTES_MAX};
 use crate::run::Run;
 use crate::space::membership::Member;
 use crate::space::roles::Role;
@@ -72,8 +72,12 @@ pub struct Engine {
     commits: Commits,
     feed_seq: u64,
     listening: Vec<String>,
+    /// What members are told instead.
+    announced: Option<Vec<String>>,
     /// Runs that broke the merge before, by tip.
     poisoned: BTreeSet<ChangeHash>,
+    /// Runs that processes in a row died with while they merged them alone, and how many did.
+    deaths: BTreeMap<ChangeHash, u8>,
     /// Documents among whose runs such a one is, and the tips in question.
     suspects: BTreeMap<DocumentKey, Vec<ChangeHash>>,
 
@@ -212,12 +216,15 @@ impl Engine {
     /// # Errors
     /// The image cannot be read: the text names the row.
     pub fn new(config: Config, identity: SecretKey, seed: [u8; 32], now: Now, image: Image) -> Result<Self, String> {
-        let poisoned: BTreeSet<ChangeHash> = image
-            .rows
-            .iter()
-            .filter(|(table, _, _)| *table == Table::Meta)
-            .filter_map(|(_, key, _)| ChangeHash::from_slice(key.strip_prefix(META_POISONED)?))
-            .collect();
+        let mut poisoned = BTreeSet::new();
+        let mut deaths = BTreeMap::new();
+        for (_, key, value) in image.rows.iter().filter(|(table, _, _)| *table == Table::Meta) {
+            let Some(tip) = key.strip_prefix(META_POISONED).and_then(ChangeHash::from_slice) else { continue };
+            match value.as_slice() {
+                [count] => _ = deaths.insert(tip, *count),
+                _ => _ = poisoned.insert(tip),
+            }
+        }
         let loaded = load::load(identity.device(), image)?;
         let mut engine = Self {
             device: identity.device(),
@@ -235,7 +242,9 @@ impl Engine {
             commits: Commits::default(),
             feed_seq: loaded.feed_seq,
             listening: Vec::new(),
+            announced: None,
             poisoned,
+            deaths,
             suspects: BTreeMap::new(),
             scans: BTreeMap::new(),
             last_scan: 0,
@@ -286,17 +295,29 @@ impl Engine {
         Ok(engine)
     }
 
-    /// An earlier process died while it applied these runs.
+    /// An earlier process died while it applied these runs. That may have been chance: a process is killed whenever it is
+    /// killed, and to refuse an innocent run is to differ from everyone else for ever. So they are tried in small groups from
+    /// now on, and only what several processes in a row died of, alone, is refused.
     fn read_slot(&mut self, slot: Slot) {
         warn_of_slot(&slot);
-        match slot.tips.as_slice() {
-            [tip] if self.poisoned.len() < POISONED_MAX => {
+        let mut poisoned = false;
+        if let [tip] = slot.tips.as_slice()
+            && self.poisoned.len() + self.deaths.len() < POISONED_MAX
+        {
+            let deaths = self.deaths.get(tip).copied().unwrap_or(0) + 1;
+            poisoned = deaths >= DEATHS_UNTIL_POISONED;
+            let row = if poisoned {
+                self.deaths.remove(tip);
                 self.poisoned.insert(*tip);
-                self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), Vec::new());
-            }
-            _ => {
-                self.suspects.insert((slot.space, slot.document), slot.tips);
-            }
+                Vec::new()
+            } else {
+                self.deaths.insert(*tip, deaths);
+                alloc::vec![deaths]
+            };
+            self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), row);
+        }
+        if !poisoned {
+            self.suspects.insert((slot.space, slot.document), slot.tips);
         }
     }
 
@@ -722,6 +743,12 @@ impl Engine {
         self.dialer.unanswered()
     }
 
+    /// From now on members are told these addresses instead of those that we listen on, and tickets carry them: for a replica
+    /// behind a router or a proxy. None of them: members are told nothing, and dial what their tickets say.
+    pub fn announce(&mut self, addresses: Vec<String>) {
+        self.announced = Some(addresses);
+    }
+
     /// Where we can be reached.
     pub fn listening(&self) -> &[String] {
         &self.listening
@@ -793,6 +820,6 @@ fn warn_of_slot(slot: &Slot) {
     tracing::warn!(
         document = %slot.document,
         runs = slot.tips.len(),
-        "an earlier process died while it merged runs into this document: they are applied one by one now, or refused"
+        "an earlier process died while it merged runs into this document: it may have been chance; if not, the one that does it is found and refused"
     );
 }

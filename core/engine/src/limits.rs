@@ -116,6 +116,9 @@ pub const ORPHAN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Local changes of one document that wait to be signed, which happens with every commit; more are refused until the disk
 /// has caught up.
 pub const UNSIGNED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A run is held guilty when this many processes in a row have died while they merged it alone. One may be chance: a process
+/// that is killed is merging something.
+pub const DEATHS_UNTIL_POISONED: u8 = 3;
 /// Runs remembered because they broke the merge.
 pub const POISONED_MAX: usize = 1_024;
 /// Tips of runs that broke the merge, remembered for one document while it is in memory.

@@ -164,7 +164,7 @@ impl Engine {
                 }
             }
         }
-        let poisoned = self.suspects.get(&key).cloned().unwrap_or_default();
+        let suspects = self.suspects.get(&key).cloned().unwrap_or_default();
         let Some(Resident { state: State::Opening { stored, .. }, .. }) = self.residents.get_mut(&key) else {
             return;
         };
@@ -176,7 +176,7 @@ impl Engine {
             return self.scan_runs(key, from);
         }
         let runs = core::mem::take(stored);
-        let work = OpenWork { space: key.0, id: key.1, runs, poisoned };
+        let work = OpenWork { space: key.0, id: key.1, runs, suspects };
         self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, kind: WorkKind::Open(work) })));
     }
 
@@ -387,6 +387,9 @@ impl Engine {
             return warn!(document = %key.1, "an accepted run without a tip");
         };
         let header = &run.header;
+        if self.deaths.remove(&header.tip).is_some() {
+            self.commits.remove(Table::Meta, [META_POISONED, &header.tip.0].concat());
+        }
         let row = run_key(&key.0, &key.1, tip.lamport, &header.actor, header.last_seq);
         self.commits.put(Table::Runs, row, run.encode_stored());
         if let Some(resident) = self.residents.get_mut(&key) {

@@ -91,7 +91,7 @@ impl Engine {
             Err(error) => return self.reply(command, Err(membership_error(&error))),
         };
         let connection_key = space.connection_key();
-        let addresses = if addresses.is_empty() { self.own_addresses() } else { addresses };
+        let addresses = if addresses.is_empty() { self.own_addresses(TICKET_ADDRESSES_MAX) } else { addresses };
         self.add_entry(space_id, &entry, None);
         let ticket = Ticket { space: space_id, connection_key, invite_seed: seed, role, addresses };
         self.commits.follow(command, Reply::Ticket(ticket));
