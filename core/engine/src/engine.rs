@@ -482,6 +482,10 @@ impl Engine {
             self.close_runs(key);
             spaces.insert(key.0);
         }
+        // Fresh runs are on their way to the peers before the disk is asked: an actor that is never continued makes it safe.
+        for id in self.to_flush.clone() {
+            self.flush(id);
+        }
         if let Some(request) = self.commits.take() {
             self.counters.commits += 1;
             self.out(Output::Store(request));
