@@ -245,11 +245,21 @@ impl Engine {
                 sends.push((*id, index, wire));
             }
         }
-        for (id, index, mut wire) in sends {
-            while !wire.is_empty() {
-                let rest = wire.split_off(wire.len().min(RUNS_PER_MESSAGE_MAX));
-                self.say_runs(id, Lane::Live, index, space_id, wire);
-                wire = rest;
+        for (id, index, wire) in sends {
+            // Much at once is no news to hurry with: it is found by comparing roots, and sent for credit.
+            if wire.iter().map(wire_bytes).sum::<usize>() > LIVE_BATCH_BYTES_MAX {
+                continue;
+            }
+            let mut rest = wire.into_iter().peekable();
+            while rest.peek().is_some() {
+                let (mut message, mut bytes) = (Vec::new(), 0);
+                while let Some(run) = rest.next_if(|run| {
+                    message.is_empty() || (message.len() < RUNS_PER_MESSAGE_MAX && bytes + wire_bytes(run) <= RUNS_MESSAGE_BYTES)
+                }) {
+                    bytes += wire_bytes(&run);
+                    message.push(run);
+                }
+                self.say_runs(id, Lane::Live, index, space_id, message);
             }
         }
     }
