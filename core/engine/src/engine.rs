@@ -102,6 +102,8 @@ pub struct Engine {
     changed_members: BTreeSet<SpaceId>,
     to_flush: BTreeSet<SessionId>,
     to_pump: BTreeSet<SessionId>,
+    /// Sessions whose peer takes in nothing of all that it makes us say.
+    to_close: BTreeSet<SessionId>,
     dial_check: bool,
 }
 
@@ -262,6 +264,7 @@ impl Engine {
             changed_members: BTreeSet::new(),
             to_flush: BTreeSet::new(),
             to_pump: BTreeSet::new(),
+            to_close: BTreeSet::new(),
             dial_check: true,
         };
         engine.storage = match loaded.storage {
@@ -464,6 +467,9 @@ impl Engine {
         }
         for id in core::mem::take(&mut self.to_flush) {
             self.flush(id);
+        }
+        for id in core::mem::take(&mut self.to_close) {
+            self.close_session(id, "it does not read");
         }
         if core::mem::take(&mut self.dial_check) {
             self.dial_due();

@@ -72,7 +72,7 @@ impl Engine {
     }
 
     /// The peer did what no honest peer does.
-    fn misbehaved(&mut self, id: SessionId, reason: &str) {
+    pub(super) fn misbehaved(&mut self, id: SessionId, reason: &str) {
         if let Some(session) = self.sessions.get(&id) {
             self.event(Event::PeerMisbehaved { peer: session.peer, reason: reason.to_string() });
         }
@@ -97,6 +97,9 @@ impl Engine {
             Message::Roots { .. } | Message::Credit { .. } => {}
             _ if queued => self.counters.data_messages_out += 1,
             _ => {}
+        }
+        if session.lanes.is_overfull() {
+            self.to_close.insert(id);
         }
         self.to_flush.insert(id);
         queued
@@ -501,10 +504,6 @@ impl Engine {
             if session.asked.is_some_and(|(_, since)| now - since >= STALL_AFTER) {
                 self.counters.stalls += 1;
                 self.close_session(id, "no progress, limit 15 s");
-                continue;
-            }
-            if session.lanes.is_overfull() {
-                self.close_session(id, "it does not read");
                 continue;
             }
             if !session.is_open() {
