@@ -14,7 +14,7 @@ use crate::feed::FeedRow;
 use crate::gate::{Guard, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::SecretKey;
-use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, SESSIONS_PER_SPACE, UNSIGNED_BYTES_MAX};
+use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, UNSIGNED_BYTES_MAX};
 use crate::run::Run;
 use crate::space::membership::Member;
 use crate::space::roles::Role;
@@ -30,6 +30,7 @@ use crate::time::{Now, Timestamp};
 mod catch_up;
 mod commands;
 mod commits;
+mod dialing;
 mod documents;
 mod hints;
 pub mod input;
@@ -40,6 +41,7 @@ mod sessions;
 
 use commands::Wait;
 use commits::Commits;
+use dialing::Dialing;
 use documents::{DocumentKey, Resident};
 use hints::PendingHint;
 use input::{CommandId, Input, SessionId};
@@ -67,10 +69,14 @@ pub struct Engine {
     residents: BTreeMap<DocumentKey, Resident>,
     sessions: BTreeMap<SessionId, Session>,
     dialer: Dialer,
+    dialing: Dialing,
     /// Addresses of members as they are on disk.
     remembered: BTreeMap<DeviceId, Vec<String>>,
     commits: Commits,
     feed_seq: u64,
+    /// Where the feed is when the commit in flight is on disk.
+    feed_seq_in_flight: u64,
+    feed_seq_told: u64,
     listening: Vec<String>,
     /// What members are told instead.
     announced: Option<Vec<String>>,
@@ -240,9 +246,12 @@ impl Engine {
             residents: BTreeMap::new(),
             sessions: BTreeMap::new(),
             dialer: Dialer::default(),
+            dialing: Dialing::default(),
             remembered: loaded.addresses.iter().cloned().collect(),
             commits: Commits::default(),
             feed_seq: loaded.feed_seq,
+            feed_seq_in_flight: loaded.feed_seq,
+            feed_seq_told: loaded.feed_seq,
             listening: Vec::new(),
             announced: None,
             poisoned,
@@ -402,6 +411,9 @@ impl Engine {
         if let Some(reason) = &self.stopped {
             return Err(DocumentError::Stopped(reason.clone()));
         }
+        if self.shutting_down.is_some() {
+            return Err(DocumentError::Stopped(String::from("it is being shut down")));
+        }
         let known = self.spaces.get(space).ok_or(DocumentError::UnknownSpace(*space))?;
         if let Some(reason) = self.read_only(known) {
             return Err(DocumentError::ReadOnly(reason));
@@ -494,14 +506,12 @@ impl Engine {
         }
         if let Some(request) = self.commits.take() {
             self.counters.commits += 1;
+            self.feed_seq_in_flight = self.feed_seq;
             self.out(Output::Store(request));
         }
         for space in &spaces {
             self.space_changed(space);
             self.hint_later(space);
-        }
-        if !spaces.is_empty() {
-            self.event(Event::FeedGrew { seq: self.feed_seq });
         }
     }
 
@@ -547,6 +557,10 @@ impl Engine {
                     self.reply(command, Ok(reply));
                 }
                 self.event(Event::Committed(id));
+                if self.feed_seq_told < self.feed_seq_in_flight {
+                    self.feed_seq_told = self.feed_seq_in_flight;
+                    self.event(Event::FeedGrew { seq: self.feed_seq_told });
+                }
                 // What was dirty may be clean now, and all roots told.
                 self.check_waits();
             }
@@ -603,53 +617,12 @@ impl Engine {
         }
     }
 
-    fn dial_due(&mut self) {
-        if self.stopped.is_some() || self.shutting_down.is_some() {
-            return;
-        }
-        let wanted = self.wanted_peers();
-        let jitter = self.random_u32();
-        let mut dialer = core::mem::take(&mut self.dialer);
-        let due = dialer.due(
-            self.now.mono,
-            |peer| wanted.contains(peer),
-            |peer| *peer == self.device || !self.is_dialable(peer),
-            || jitter,
-        );
-        self.dialer = dialer;
-        for (address, peer) in due {
-            debug!(address, "dialing");
-            self.out(Output::Dial { address, peer });
-        }
-    }
-
-    /// Members of our spaces, as long as a space has fewer sessions than it may have.
-    fn wanted_peers(&self) -> BTreeSet<DeviceId> {
-        let mut wanted = BTreeSet::new();
-        for (id, space) in &self.spaces {
-            let sessions = self
-                .sessions
-                .values()
-                .filter(|session| session.shared.iter().any(|shared| shared.space == *id))
-                .count();
-            if sessions < SESSIONS_PER_SPACE {
-                wanted.extend(space.others());
-            }
-        }
-        wanted
-    }
-
     /// When to call `handle(Input::Timeout)` next, and what for.
     pub fn poll_timeout(&mut self) -> Option<(Timestamp, &'static str)> {
         if self.stopped.is_some() {
             return None;
         }
-        let wanted = self.wanted_peers();
-        let dial = self
-            .dialer
-            .deadline(|peer| wanted.contains(peer), |peer| *peer == self.device || !self.is_dialable(peer))
-            .map(|at| (at, "dial"));
-        [dial, self.sessions_deadline(), self.hints_deadline()].into_iter().flatten().min()
+        [self.dial_deadline(), self.sessions_deadline(), self.hints_deadline()].into_iter().flatten().min()
     }
 
     /// Lets go of one opening of a document.

@@ -88,6 +88,11 @@ impl Resident {
         core::mem::take(&mut self.accepted)
     }
 
+    /// A command is not waited for any more.
+    pub(crate) fn forget(&mut self, command: CommandId) {
+        self.waiting.retain(|waiting| *waiting != command);
+    }
+
     /// Commands that wait for the document to be open.
     pub(super) fn take_waiting(&mut self) -> Vec<CommandId> {
         core::mem::take(&mut self.waiting)
