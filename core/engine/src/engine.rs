@@ -14,7 +14,7 @@ use crate::feed::FeedRow;
 use crate::gate::{Guard, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::SecretKey;
-use crate::limits::{POISONED_MAX, SESSIONS_PER_SPACE, UNSIGNED_BYTES_MAX};
+use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, UNSIGNED_BYTES_MAX};
 use crate::run::Run;
 use crate::space::membership::Member;
 use crate::space::roles::Role;
@@ -30,6 +30,7 @@ use crate::time::{Now, Timestamp};
 mod catch_up;
 mod commands;
 mod commits;
+mod dialing;
 mod documents;
 mod hints;
 pub mod input;
@@ -40,6 +41,7 @@ mod sessions;
 
 use commands::Wait;
 use commits::Commits;
+use dialing::Dialing;
 use documents::{DocumentKey, Resident};
 use hints::PendingHint;
 use input::{CommandId, Input, SessionId};
@@ -67,15 +69,21 @@ pub struct Engine {
     residents: BTreeMap<DocumentKey, Resident>,
     sessions: BTreeMap<SessionId, Session>,
     dialer: Dialer,
+    dialing: Dialing,
     /// Addresses of members as they are on disk.
     remembered: BTreeMap<DeviceId, Vec<String>>,
     commits: Commits,
     feed_seq: u64,
+    /// Where the feed is when the commit in flight is on disk.
+    feed_seq_in_flight: u64,
+    feed_seq_told: u64,
     listening: Vec<String>,
     /// What members are told instead.
     announced: Option<Vec<String>>,
     /// Runs that broke the merge before, by tip.
     poisoned: BTreeSet<ChangeHash>,
+    /// Runs that processes in a row died with while they merged them alone, and how many did.
+    deaths: BTreeMap<ChangeHash, u8>,
     /// Documents among whose runs such a one is, and the tips in question.
     suspects: BTreeMap<DocumentKey, Vec<ChangeHash>>,
 
@@ -100,6 +108,8 @@ pub struct Engine {
     changed_members: BTreeSet<SpaceId>,
     to_flush: BTreeSet<SessionId>,
     to_pump: BTreeSet<SessionId>,
+    /// Sessions whose peer takes in nothing of all that it makes us say.
+    to_close: BTreeSet<SessionId>,
     dial_check: bool,
 }
 
@@ -214,12 +224,15 @@ impl Engine {
     /// # Errors
     /// The image cannot be read: the text names the row.
     pub fn new(config: Config, identity: SecretKey, seed: [u8; 32], now: Now, image: Image) -> Result<Self, String> {
-        let poisoned: BTreeSet<ChangeHash> = image
-            .rows
-            .iter()
-            .filter(|(table, _, _)| *table == Table::Meta)
-            .filter_map(|(_, key, _)| ChangeHash::from_slice(key.strip_prefix(META_POISONED)?))
-            .collect();
+        let mut poisoned = BTreeSet::new();
+        let mut deaths = BTreeMap::new();
+        for (_, key, value) in image.rows.iter().filter(|(table, _, _)| *table == Table::Meta) {
+            let Some(tip) = key.strip_prefix(META_POISONED).and_then(ChangeHash::from_slice) else { continue };
+            match value.as_slice() {
+                [count] => _ = deaths.insert(tip, *count),
+                _ => _ = poisoned.insert(tip),
+            }
+        }
         let loaded = load::load(identity.device(), image)?;
         let mut engine = Self {
             device: identity.device(),
@@ -233,12 +246,16 @@ impl Engine {
             residents: BTreeMap::new(),
             sessions: BTreeMap::new(),
             dialer: Dialer::default(),
+            dialing: Dialing::default(),
             remembered: loaded.addresses.iter().cloned().collect(),
             commits: Commits::default(),
             feed_seq: loaded.feed_seq,
+            feed_seq_in_flight: loaded.feed_seq,
+            feed_seq_told: loaded.feed_seq,
             listening: Vec::new(),
             announced: None,
             poisoned,
+            deaths,
             suspects: BTreeMap::new(),
             scans: BTreeMap::new(),
             last_scan: 0,
@@ -256,6 +273,7 @@ impl Engine {
             changed_members: BTreeSet::new(),
             to_flush: BTreeSet::new(),
             to_pump: BTreeSet::new(),
+            to_close: BTreeSet::new(),
             dial_check: true,
         };
         engine.storage = match loaded.storage {
@@ -289,17 +307,29 @@ impl Engine {
         Ok(engine)
     }
 
-    /// An earlier process died while it applied these runs.
+    /// An earlier process died while it applied these runs. That may have been chance: a process is killed whenever it is
+    /// killed, and to refuse an innocent run is to differ from everyone else for ever. So they are tried in small groups from
+    /// now on, and only what several processes in a row died of, alone, is refused.
     fn read_slot(&mut self, slot: Slot) {
         warn_of_slot(&slot);
-        match slot.tips.as_slice() {
-            [tip] if self.poisoned.len() < POISONED_MAX => {
+        let mut poisoned = false;
+        if let [tip] = slot.tips.as_slice()
+            && self.poisoned.len() + self.deaths.len() < POISONED_MAX
+        {
+            let deaths = self.deaths.get(tip).copied().unwrap_or(0) + 1;
+            poisoned = deaths >= DEATHS_UNTIL_POISONED;
+            let row = if poisoned {
+                self.deaths.remove(tip);
                 self.poisoned.insert(*tip);
-                self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), Vec::new());
-            }
-            _ => {
-                self.suspects.insert((slot.space, slot.document), slot.tips);
-            }
+                Vec::new()
+            } else {
+                self.deaths.insert(*tip, deaths);
+                alloc::vec![deaths]
+            };
+            self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), row);
+        }
+        if !poisoned {
+            self.suspects.insert((slot.space, slot.document), slot.tips);
         }
     }
 
@@ -381,6 +411,9 @@ impl Engine {
         if let Some(reason) = &self.stopped {
             return Err(DocumentError::Stopped(reason.clone()));
         }
+        if self.shutting_down.is_some() {
+            return Err(DocumentError::Stopped(String::from("it is being shut down")));
+        }
         let known = self.spaces.get(space).ok_or(DocumentError::UnknownSpace(*space))?;
         if let Some(reason) = self.read_only(known) {
             return Err(DocumentError::ReadOnly(reason));
@@ -447,6 +480,9 @@ impl Engine {
         for id in core::mem::take(&mut self.to_flush) {
             self.flush(id);
         }
+        for id in core::mem::take(&mut self.to_close) {
+            self.close_session(id, "it does not read");
+        }
         if core::mem::take(&mut self.dial_check) {
             self.dial_due();
         }
@@ -464,16 +500,18 @@ impl Engine {
             self.close_runs(key);
             spaces.insert(key.0);
         }
+        // Fresh runs are on their way to the peers before the disk is asked: an actor that is never continued makes it safe.
+        for id in self.to_flush.clone() {
+            self.flush(id);
+        }
         if let Some(request) = self.commits.take() {
             self.counters.commits += 1;
+            self.feed_seq_in_flight = self.feed_seq;
             self.out(Output::Store(request));
         }
         for space in &spaces {
             self.space_changed(space);
             self.hint_later(space);
-        }
-        if !spaces.is_empty() {
-            self.event(Event::FeedGrew { seq: self.feed_seq });
         }
     }
 
@@ -519,6 +557,10 @@ impl Engine {
                     self.reply(command, Ok(reply));
                 }
                 self.event(Event::Committed(id));
+                if self.feed_seq_told < self.feed_seq_in_flight {
+                    self.feed_seq_told = self.feed_seq_in_flight;
+                    self.event(Event::FeedGrew { seq: self.feed_seq_told });
+                }
                 // What was dirty may be clean now, and all roots told.
                 self.check_waits();
             }
@@ -575,53 +617,12 @@ impl Engine {
         }
     }
 
-    fn dial_due(&mut self) {
-        if self.stopped.is_some() || self.shutting_down.is_some() {
-            return;
-        }
-        let wanted = self.wanted_peers();
-        let jitter = self.random_u32();
-        let mut dialer = core::mem::take(&mut self.dialer);
-        let due = dialer.due(
-            self.now.mono,
-            |peer| wanted.contains(peer),
-            |peer| *peer == self.device || !self.is_dialable(peer),
-            || jitter,
-        );
-        self.dialer = dialer;
-        for (address, peer) in due {
-            debug!(address, "dialing");
-            self.out(Output::Dial { address, peer });
-        }
-    }
-
-    /// Members of our spaces, as long as a space has fewer sessions than it may have.
-    fn wanted_peers(&self) -> BTreeSet<DeviceId> {
-        let mut wanted = BTreeSet::new();
-        for (id, space) in &self.spaces {
-            let sessions = self
-                .sessions
-                .values()
-                .filter(|session| session.shared.iter().any(|shared| shared.space == *id))
-                .count();
-            if sessions < SESSIONS_PER_SPACE {
-                wanted.extend(space.others());
-            }
-        }
-        wanted
-    }
-
     /// When to call `handle(Input::Timeout)` next, and what for.
     pub fn poll_timeout(&mut self) -> Option<(Timestamp, &'static str)> {
         if self.stopped.is_some() {
             return None;
         }
-        let wanted = self.wanted_peers();
-        let dial = self
-            .dialer
-            .deadline(|peer| wanted.contains(peer), |peer| *peer == self.device || !self.is_dialable(peer))
-            .map(|at| (at, "dial"));
-        [dial, self.sessions_deadline(), self.hints_deadline()].into_iter().flatten().min()
+        [self.dial_deadline(), self.sessions_deadline(), self.hints_deadline()].into_iter().flatten().min()
     }
 
     /// Lets go of one opening of a document.
@@ -802,6 +803,6 @@ fn warn_of_slot(slot: &Slot) {
     tracing::warn!(
         document = %slot.document,
         runs = slot.tips.len(),
-        "an earlier process died while it merged runs into this document: they are applied one by one now, or refused"
+        "an earlier process died while it merged runs into this document: it may have been chance; if not, the one that does it is found and refused"
     );
 }

@@ -20,6 +20,8 @@ pub const PRE_AUTH_TIME_MAX: Duration = Duration::from_secs(5);
 pub const HINT_BYTES_MAX: usize = 1024;
 /// Runs are collected into one message up to this size, so that most messages are one frame.
 pub const RUNS_MESSAGE_BYTES: usize = 60 * 1024;
+/// Fresh runs of more bytes than this are not sent along live lanes: comparing roots finds them.
+pub const LIVE_BATCH_BYTES_MAX: usize = 128 * 1024;
 /// Runs in one message.
 pub const RUNS_PER_MESSAGE_MAX: usize = 1024;
 /// Tree nodes, items or frontiers in one message.
@@ -64,6 +66,8 @@ pub const BACKOFF_EARLY_FOR: Duration = Duration::from_secs(600);
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Sessions at once.
 pub const SESSIONS_MAX: usize = 256;
+/// A space with sessions enough dials one more member this often, and lets go of the last one.
+pub const SCOUT_INTERVAL: Duration = Duration::from_secs(60);
 /// Sessions that we dial for one space.
 pub const SESSIONS_PER_SPACE: usize = 8;
 /// Addresses remembered for one device.
@@ -116,6 +120,9 @@ pub const ORPHAN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Local changes of one document that wait to be signed, which happens with every commit; more are refused until the disk
 /// has caught up.
 pub const UNSIGNED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A run is held guilty when this many processes in a row have died while they merged it alone. One may be chance: a process
+/// that is killed is merging something.
+pub const DEATHS_UNTIL_POISONED: u8 = 3;
 /// Runs remembered because they broke the merge.
 pub const POISONED_MAX: usize = 1_024;
 /// Tips of runs that broke the merge, remembered for one document while it is in memory.
@@ -153,7 +160,7 @@ pub const TICKET_ADDRESSES_MAX: usize = 4;
 
 // Storage.
 
-/// Bytes of rows in one store commit, before the next one is begun.
+/// Bytes of rows that wait for the next commit; beyond it no credit is given, and live runs are dropped.
 pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of rows in one scan reply.
 pub const SCAN_BYTES: usize = 1024 * 1024;

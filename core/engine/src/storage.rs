@@ -154,7 +154,8 @@ pub const META_STORAGE_ID: &[u8] = b"storage_id";
 /// Key of [`Table::Meta`] for the boot epoch (8 bytes, big endian).
 pub const META_BOOT_EPOCH: &[u8] = b"boot_epoch";
 
-/// Keys of [`Table::Meta`] that begin so, followed by the tip of a run: it broke the merge and is refused. No value.
+/// Keys of [`Table::Meta`] that begin so, followed by the tip of a run: it broke the merge and is refused (no
+/// value), or so many processes in a row died while they merged it alone (one byte).
 pub const META_POISONED: &[u8] = b"poisoned ";
 
 /// Key in [`Table::Documents`], and the common prefix of the document's runs.

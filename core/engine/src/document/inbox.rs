@@ -38,10 +38,16 @@ pub(crate) struct Taken {
 }
 
 impl Inbox {
-    /// Takes a run in.
+    /// Takes a run in. One that waits here already is looked at once more: its sender thinks that we can use it.
     pub(crate) fn put(&mut self, run: Run) {
-        if !self.present.insert((run.header.tip, run.header.first_seq)) {
+        let tip = (run.header.tip, run.header.first_seq);
+        if !self.present.insert(tip) {
             self.known += 1;
+            if let Some(index) = self.orphans.iter().position(|orphan| key(&orphan.candidate) == tip) {
+                let orphan = self.orphans.remove(index);
+                self.orphan_bytes -= orphan.candidate.bytes();
+                self.put_back(orphan.candidate);
+            }
             return;
         }
         let header = run.header.clone();

@@ -38,18 +38,6 @@ const SUSPECT_GROUPS: usize = 16;
 /// Tips in a slot at most: it is written before every merge.
 const SLOT_TIPS_MAX: usize = 16_384;
 
-impl Suspects {
-    /// Tips from one slot.
-    pub(crate) fn from_slot(tips: &[ChangeHash]) -> Self {
-        let tips: BTreeSet<_> = tips.iter().copied().collect();
-        if tips.len() > 1 {
-            Self { guilty: BTreeSet::new(), apart: tips }
-        } else {
-            Self { guilty: tips, apart: BTreeSet::new() }
-        }
-    }
-}
-
 /// One merge, as it goes on.
 pub(crate) struct Merger<'a> {
     space: SpaceId,
@@ -57,6 +45,8 @@ pub(crate) struct Merger<'a> {
     trust: Trust,
     suspects: &'a Suspects,
     guard: &'a dyn Guard,
+    /// A batch was taken apart, so runs may have waited for one of a later part.
+    parted: bool,
     pub outcome: Outcome,
 }
 
@@ -89,7 +79,7 @@ impl<'a> Merger<'a> {
         suspects: &'a Suspects,
         guard: &'a dyn Guard,
     ) -> Self {
-        Self { space, document, trust, suspects, guard, outcome: Outcome::default() }
+        Self { space, document, trust, suspects, guard, parted: false, outcome: Outcome::default() }
     }
 
     /// Merges what fits. The history given is not touched.
@@ -102,20 +92,17 @@ impl<'a> Merger<'a> {
         let (mut apart, together): (Vec<_>, Vec<_>) =
             candidates.into_iter().partition(|candidate| self.suspects.apart.contains(&candidate.run.header.tip));
         let mut history = self.settle(history, together);
-        if apart.is_empty() {
-            return history;
-        }
         // By number, so that few groups wait for one that comes after them.
         apart.sort_by_key(|candidate| candidate.run.header.first_seq);
         let size = apart.len().div_ceil(SUSPECT_GROUPS);
         while !apart.is_empty() {
             let rest = apart.split_off(size.min(apart.len()));
             history = self.settle(history, core::mem::replace(&mut apart, rest));
+            self.parted = true;
         }
-        if self.outcome.waiting.is_empty() {
+        if !self.parted || self.outcome.waiting.is_empty() {
             return history;
         }
-        // What waited for a suspect may fit now.
         let waiting = core::mem::take(&mut self.outcome.waiting).into_iter().map(|(candidate, _)| candidate).collect();
         self.settle(history, waiting)
     }
@@ -176,6 +163,7 @@ impl<'a> Merger<'a> {
             }
             return history;
         }
+        self.parted = true;
         let rest = ready.split_off(ready.len() / 2);
         let history = self.settle(history, ready);
         self.settle(history, rest)

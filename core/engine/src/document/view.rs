@@ -30,7 +30,7 @@ pub struct Conflict {
     pub value: Json,
     /// The actor that set it.
     pub actor: ActorId,
-    /// The device that vouches for the actor; `None` for a local change that is not signed yet under no device.
+    /// The device that vouches for the actor.
     pub device: Option<DeviceId>,
     /// The change that set it.
     pub change: Option<ChangeHash>,

@@ -32,11 +32,17 @@ impl Engine {
             for waiting in self.joins.values_mut() {
                 waiting.retain(|command| *command != other);
             }
+            for resident in self.residents.values_mut() {
+                resident.forget(other);
+            }
             return;
         }
         if let Some(reason) = &self.stopped {
             let error = CommandError::Stopped(reason.clone());
             return self.reply(id, Err(error));
+        }
+        if self.shutting_down.is_some() {
+            return self.reply(id, Err(CommandError::Stopped(String::from("it is being shut down"))));
         }
         match command {
             Command::CreateSpace { name } => self.create_space(id, &name),

@@ -13,7 +13,7 @@ use crate::engine::input::SessionId;
 use crate::engine::output::{Event, Output};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
-    ADDRESSES_PER_DEVICE_MAX, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX, INBOX_BYTES_MAX,
+    ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX, INBOX_BYTES_MAX,
     KEEP_ALIVE_INTERVAL, SESSIONS_MAX, STALL_AFTER,
 };
 use crate::space::auth::topic;
@@ -32,9 +32,10 @@ impl Engine {
             self.dialer.forget(&address);
             return self.out(Output::Close { session: id, reason: String::from("that is this device itself") });
         }
-        if self.sessions.len() >= SESSIONS_MAX || self.stopped.is_some() {
+        if self.sessions.len() >= SESSIONS_MAX || self.stopped.is_some() || self.shutting_down.is_some() {
             let reason = match &self.stopped {
                 Some(reason) => reason.clone(),
+                None if self.shutting_down.is_some() => String::from("shutting down"),
                 None => format!("{SESSIONS_MAX} sessions are open, limit {SESSIONS_MAX}"),
             };
             return self.out(Output::Close { session: id, reason });
@@ -72,7 +73,7 @@ impl Engine {
     }
 
     /// The peer did what no honest peer does.
-    fn misbehaved(&mut self, id: SessionId, reason: &str) {
+    pub(super) fn misbehaved(&mut self, id: SessionId, reason: &str) {
         if let Some(session) = self.sessions.get(&id) {
             self.event(Event::PeerMisbehaved { peer: session.peer, reason: reason.to_string() });
         }
@@ -97,6 +98,9 @@ impl Engine {
             Message::Roots { .. } | Message::Credit { .. } => {}
             _ if queued => self.counters.data_messages_out += 1,
             _ => {}
+        }
+        if session.lanes.is_overfull() {
+            self.to_close.insert(id);
         }
         self.to_flush.insert(id);
         queued
@@ -154,8 +158,12 @@ impl Engine {
             Message::Hello { .. } | Message::Tags { .. } | Message::Bye { .. } => {}
             Message::Greeting { storage, epoch, addresses } => {
                 let Some(session) = self.sessions.get_mut(&id) else { return };
+                if session.storage.is_some() {
+                    return self.misbehaved(id, "a second greeting");
+                }
                 session.storage = Some((storage, epoch));
-                session.addresses.extend(addresses.into_iter().take(ADDRESSES_PER_DEVICE_MAX));
+                let short = addresses.into_iter().filter(|address| address.len() <= ADDRESS_BYTES_MAX);
+                session.addresses.extend(short.take(ADDRESSES_PER_DEVICE_MAX));
                 self.learn_addresses(id);
             }
             Message::Roots { ask, answer, spaces } => self.heard_roots(id, ask, answer, &spaces),
@@ -341,7 +349,7 @@ impl Engine {
         }
         let members = space.others();
         for PeerAddresses { device, addresses } in peers.into_iter().take(64) {
-            if members.contains(&device) && self.dialer.addresses(&device).is_empty() {
+            if members.contains(&device) && !self.is_connected(&device) {
                 self.learn_addresses_of(device, &addresses);
             }
         }
@@ -503,10 +511,6 @@ impl Engine {
                 self.close_session(id, "no progress, limit 15 s");
                 continue;
             }
-            if session.lanes.is_overfull() {
-                self.close_session(id, "it does not read");
-                continue;
-            }
             if !session.is_open() {
                 continue;
             }
@@ -578,12 +582,5 @@ impl Engine {
             let topic = topic(&space.connection_key());
             self.out(Output::Subscribe { topic });
         }
-    }
-
-    /// A session's handshake is still going on.
-    pub(super) fn is_dialable(&self, peer: &DeviceId) -> bool {
-        !self.sessions.values().any(|session| {
-            session.peer == *peer && matches!(session.phase, Phase::Hello | Phase::Tags(_) | Phase::Open)
-        })
     }
 }

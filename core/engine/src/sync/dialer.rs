@@ -174,7 +174,8 @@ impl Dialer {
             }
             if target.is_wanted(&wanted, &connected) && target.dialing_since.is_none() && target.next_at <= now {
                 target.dialing_since = Some(now);
-                dial.push((address.clone(), target.peer));
+                // Who was there last time may have moved: whoever answers at an address that was given is welcome.
+                dial.push((address.clone(), if target.permanent { None } else { target.peer }));
             }
         }
         dial
