@@ -1,4 +1,5 @@
 //! Real processes over real connections: what the built `anabranch` does when links break, nodes die and input is wrong.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 use std::time::Duration;
