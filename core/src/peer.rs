@@ -63,6 +63,11 @@ impl Peer {
         self.replica().ask(|engine| engine.peers()).unwrap_or_default()
     }
 
+    /// Addresses that were to be dialed and at which nobody has answered yet, each with why, once that is known.
+    pub fn unanswered(&self) -> Vec<(String, Option<String>)> {
+        self.replica().ask(|engine| engine.unanswered()).unwrap_or_default()
+    }
+
     /// Where we can be reached: multiaddrs that end in `/p2p/<our peer id>`, ready to be dialed or put into a ticket.
     pub fn listening(&self) -> Vec<String> {
         let addresses = self.replica().ask(|engine| engine.listening().to_vec()).unwrap_or_default();

@@ -202,7 +202,8 @@ pub(crate) struct SpacePeer {
 /// One peer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct PeerLine {
-    pub(crate) device: String,
+    /// `None`: addresses at which nobody has answered yet.
+    pub(crate) device: Option<String>,
     pub(crate) connected: bool,
     pub(crate) addresses: Vec<String>,
     /// The spaces shared in this session.

@@ -1,4 +1,5 @@
 //! Real processes over real connections: what the built `anabranch` does when links break, nodes die and input is wrong.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 use std::time::Duration;
@@ -32,7 +33,7 @@ struct Trio {
     /// Between the reader and the founder.
     to_reader: Link,
     space: String,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 impl Trio {
@@ -43,7 +44,7 @@ impl Trio {
         let reader = Node::start(&home.path().join("reader"), &[]);
         let space = founder.json(&["space", "create", "expedition"])["space"].as_str().unwrap().to_owned();
         let (to_writer, to_reader) = (Link::to(founder.port()), Link::to(founder.port()));
-        let trio = Self { founder, writer, reader, to_writer, to_reader, space, _home: home };
+        let trio = Self { founder, writer, reader, to_writer, to_reader, space, home };
         trio.writer.run(&["space", "join", &trio.ticket("writer", &trio.to_writer)]).ok();
         trio.reader.run(&["space", "join", &trio.ticket("reader", &trio.to_reader)]).ok();
         trio

@@ -273,6 +273,7 @@ fn conclude(all: &[&Actor], bytes: u64, reconnected_ms: u64, agreed_ms: u64) -> 
     for actor in all {
         agree &= actor.document.json()? == content;
     }
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is not general in its lifetimes")]
     let conflicts = document.read(|view| view.all_conflicts())?;
     let name = |conflict: &Conflict| {
         let author = all.iter().find(|actor| Some(actor.peer.device()) == conflict.device);

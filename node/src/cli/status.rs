@@ -76,10 +76,12 @@ fn peer_row(line: &PeerLine) -> String {
     let state = match (line.connected, line.in_sync) {
         (true, true) => "in sync",
         (true, false) => "connected",
+        (false, _) if line.device.is_none() => "unknown",
         (false, _) => "away",
     };
     let spaces = count(line.spaces.len(), "space");
     let failure = line.last_failure.as_ref().filter(|_| !line.connected);
     let why = failure.map(|why| format!("  last try: {why}")).unwrap_or_default();
-    format!("{}  {state:9}  {spaces:9}  {}{why}", short(&line.device), line.addresses.join(" "))
+    let device = line.device.as_deref().map_or("--------", short);
+    format!("{device}  {state:9}  {spaces:9}  {}{why}", line.addresses.join(" "))
 }

@@ -55,7 +55,12 @@ impl Control {
         }
         let peers = self.peer.peers();
         let tried = peers.iter().filter(|peer| peer.addresses.iter().any(|address| ticket.addresses.contains(address)));
-        let failures: Vec<_> = tried.filter_map(|peer| peer.last_failure.as_deref()).collect();
+        let unanswered = self.peer.unanswered();
+        let silent = unanswered.iter().filter(|(address, _)| ticket.addresses.contains(address));
+        let failures: Vec<_> = tried
+            .filter_map(|peer| peer.last_failure.as_deref())
+            .chain(silent.filter_map(|(_, failure)| failure.as_deref()))
+            .collect();
         let addresses = ticket.addresses.join(", ");
         match &failures[..] {
             [] => format!(": dialing {addresses}"),

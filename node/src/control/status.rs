@@ -38,7 +38,16 @@ impl Control {
 
     pub(super) fn peer_lines(&self) -> Vec<PeerLine> {
         let spaces = self.peer.spaces();
-        self.peer.peers().into_iter().map(|peer| peer_line(peer, &spaces)).collect()
+        let known = self.peer.peers().into_iter().map(|peer| peer_line(peer, &spaces));
+        let unanswered = self.peer.unanswered().into_iter().map(|(address, last_failure)| PeerLine {
+            device: None,
+            connected: false,
+            addresses: vec![address],
+            spaces: Vec::new(),
+            in_sync: false,
+            last_failure,
+        });
+        known.chain(unanswered).collect()
     }
 
     fn counters(&self) -> CounterValues {
@@ -82,7 +91,7 @@ fn peer_line(status: PeerStatus, spaces: &[SpaceStatus]) -> PeerLine {
     let shared = spaces.iter().filter(|space| status.spaces.contains(&space.space));
     let mut comparisons = shared.filter_map(|space| space.peers.iter().find(|(device, _)| *device == status.peer));
     PeerLine {
-        device: status.peer.to_string(),
+        device: Some(status.peer.to_string()),
         connected: status.connected,
         addresses: status.addresses,
         in_sync: status.connected && !status.spaces.is_empty() && comparisons.all(|(_, in_sync)| *in_sync),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anabranch::limits::FEED_PAGE_MAX;
-use anabranch::{DeviceId, Event, Space, SpaceId};
+use anabranch::{DeviceId, Event, Events, Lagged, Space, SpaceId};
 use futures::StreamExt;
 use serde_json::json;
 
@@ -67,15 +67,8 @@ impl Control {
                     answers.item_now(&line).await?;
                 }
             }
-            // A row that changed moves to a new seq, so looking again after each growth misses nothing. If events were lost,
-            // the feed may have grown as well.
-            while at_end {
-                match events.next().await {
-                    Some(Ok(Event::FeedGrew { seq })) if seq > after => break,
-                    Some(Ok(_)) => {}
-                    Some(Err(_lagged)) => break,
-                    None => return Ok(Err(self.ended())),
-                }
+            if at_end && !grown(&mut events, after).await {
+                return Ok(Err(self.ended()));
             }
         }
     }
@@ -93,7 +86,7 @@ impl Control {
         while let Some(changed) = changes.next().await {
             let line = ChangedLine {
                 document: id.clone(),
-                patches: changed.patches.iter().map(|patch| patch.to_json()).collect(),
+                patches: changed.patches.iter().map(anabranch::Patch::to_json).collect(),
                 heads: texts(&changed.heads),
             };
             answers.item_now(&line).await?;
@@ -183,6 +176,19 @@ impl Control {
             "space {name} was not found in sync within {} s: {why}",
             timeout_ms as f64 / 1_000.0
         ))
+    }
+}
+
+/// Waits until the feed is longer than `after`; says whether the replica still runs. A row that changes moves to a new seq, so
+/// looking again after each growth misses nothing. Where events were lost, it may have grown as well.
+async fn grown(events: &mut Events, after: u64) -> bool {
+    loop {
+        match events.next().await {
+            Some(Ok(Event::FeedGrew { seq })) if seq > after => return true,
+            Some(Ok(_)) => {}
+            Some(Err(Lagged(_))) => return true,
+            None => return false,
+        }
     }
 }
 

@@ -21,6 +21,8 @@ enum State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Who may use it, if not everyone.
+    process: Mutex<Option<u32>>,
     streams: Mutex<Vec<TcpStream>>,
     bytes: AtomicU64,
 }
@@ -32,31 +34,33 @@ pub struct Link {
 }
 
 impl Link {
-    /// An open link to a port of loopback.
+    /// An open link to a port of loopback, for everyone who finds it.
     pub fn to(target: u16) -> Self {
-        Self::admitting(target, |_, _| true)
+        Self::admitting(target, None)
     }
 
-    /// A link that this process alone may use: members tell each other the addresses they know, and others who learn this
-    /// one are turned away.
-    pub fn of_this_process_to(target: u16) -> Self {
-        Self::admitting(target, is_of_this_process)
+    /// A link that one process alone may use, once [`Link::admit`] has said which: members tell each other the addresses they
+    /// know, and others who learn this one are turned away.
+    pub fn of_one_process_to(target: u16) -> Self {
+        Self::admitting(target, Some(0))
     }
 
-    /// `admits` is asked with the connecting side's port and the link's.
-    fn admitting(target: u16, admits: fn(u16, u16) -> bool) -> Self {
+    fn admitting(target: u16, process: Option<u32>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
         let port = listener.local_addr().expect("a listener has an address").port();
         let shared = Arc::new(Shared {
             state: Mutex::new(State::Open),
             changed: Condvar::new(),
+            process: Mutex::new(process),
             streams: Mutex::default(),
             bytes: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
-                let admitted = near.peer_addr().is_ok_and(|from| admits(from.port(), port));
+                let from = near.peer_addr().map_or(0, |from| from.port());
+                let process = *accepting.process.lock().unwrap_or_else(PoisonError::into_inner);
+                let admitted = process.is_none_or(|pid| is_of_process(pid, from, port));
                 match accepting.state() {
                     State::Gone => return,
                     State::Open | State::Held if admitted => carry(near, target, &accepting),
@@ -70,6 +74,11 @@ impl Link {
     /// The port to dial instead of the target's.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whose link it is.
+    pub fn admit(&self, pid: u32) {
+        *self.shared.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(pid);
     }
 
     /// Carries on.
@@ -161,8 +170,8 @@ fn copy(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }
 
-/// Whether the socket at port `from` of loopback, connected to port `to`, belongs to this process.
-fn is_of_this_process(from: u16, to: u16) -> bool {
+/// Whether the socket at port `from` of loopback, connected to port `to`, belongs to a process.
+fn is_of_process(pid: u32, from: u16, to: u16) -> bool {
     let at = |port: u16| format!("0100007F:{port:04X}");
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
     let inode = table.lines().find_map(|line| {
@@ -171,6 +180,6 @@ fn is_of_this_process(from: u16, to: u16) -> bool {
             .then(|| words[9].to_owned())
     });
     let Some(socket) = inode.map(|inode| format!("socket:[{inode}]")) else { return false };
-    let files = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|target| target.as_os_str() == socket.as_str())
 }

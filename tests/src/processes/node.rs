@@ -53,6 +53,11 @@ impl Node {
         &self.directory
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its device id.
     pub fn device(&self) -> String {
         self.ready["device"].as_str().expect("a ready node says its device").to_owned()

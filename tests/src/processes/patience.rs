@@ -25,8 +25,8 @@ impl Stopwatch {
 }
 
 /// Waits until `condition` holds, or panics with `what` and what the condition said last.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> Result<(), String>) {
-    wait_for(what, || condition());
+pub fn wait_until(what: &str, condition: impl FnMut() -> Result<(), String>) {
+    wait_for(what, condition);
 }
 
 /// Waits until `attempt` gives a value.

@@ -1,41 +1,34 @@
 //! Real input: recorded editing of two people, replayed with each on a node of its own, and a long text written offline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use anabranch::{Document, Peer, Ticket};
 use anabranch_tests::processes::patience::wait_often;
 use anabranch_tests::processes::socket::Socket;
 use anabranch_tests::processes::trace::{Act, Step, schedule};
-use futures::executor::block_on;
 
 use super::*;
 
 /// As many as the trace needs: so many messages of one author were on their way at once, and one of the other.
 const COURIERS: usize = 5;
+/// How often the two sides of a meeting are looked at.
+const LOOK_EVERY: Duration = Duration::from_micros(300);
 
 /// A replica that carries news between two nodes: a reader, which holds and forwards everything. It meets a node when the
 /// link to it is let go, and only then.
 struct Courier {
-    document: Document,
+    node: Node,
+    /// To the founder and to the writer.
     links: [Link; 2],
-    _peer: Peer,
 }
 
 impl Courier {
-    fn new(trio: &Trio, document: &str) -> Self {
-        let links = [trio.founder.port(), trio.writer.port()].map(Link::of_this_process_to);
-        let peer = Peer::builder().in_memory().open_blocking().expect("a replica opens in memory");
-        let ticket: Ticket = trio.ticket("reader", &links[0]).parse().expect("a node's ticket can be read");
-        let space = block_on(peer.join(&ticket)).expect("a courier is let in");
-        block_on(peer.dial(&trio.writer.address_through(links[1].port()))).expect("a courier may dial");
-        let id = document.parse().expect("a document's id can be read");
-        let document = block_on(space.open(id)).expect("a document can be opened");
-        Self { document, links, _peer: peer }
-    }
-
-    fn heads(&self) -> Vec<String> {
-        let heads = self.document.heads().expect("a courier reads");
-        heads.iter().map(ToString::to_string).collect()
+    fn new(trio: &Trio, number: usize) -> Self {
+        let directory = trio.home.path().join(format!("courier-{number}"));
+        let links = [trio.founder.port(), trio.writer.port()].map(Link::of_one_process_to);
+        let node = Node::start(&directory, &["--dial", &trio.writer.address_through(links[1].port())]);
+        links.iter().for_each(|link| link.admit(node.pid()));
+        node.run(&["space", "join", &trio.ticket("reader", &links[0])]).ok();
+        Self { node, links }
     }
 }
 
@@ -44,10 +37,18 @@ struct Versions {
     beginning: Vec<String>,
     /// For each author, the heads after each step.
     after: [Vec<Vec<String>>; 2],
+    /// Author and step of each head.
+    steps: HashMap<String, (usize, usize)>,
     authors: [Vec<Step>; 2],
 }
 
 impl Versions {
+    /// Which steps two versions are, for people.
+    fn differ(&self, known: &[String], expected: &[String]) -> String {
+        let names = |heads: &[String]| heads.iter().map(|head| self.steps.get(head).copied()).collect::<Vec<_>>();
+        format!("(author, step) {:?} instead of {:?}", names(known), names(expected))
+    }
+
     fn heads(&self, steps: [usize; 2]) -> Vec<String> {
         // An author's last step may stand on the other's, which then is no head.
         let covered = |author: usize| {
@@ -75,12 +76,16 @@ fn two_people_writing_one_text_at_once_end_with_what_they_had() {
 
     let trio = Trio::start();
     let document = new_document(&trio.founder, "friends", &json!({ "text": "" }));
-    let couriers: Vec<Courier> = (0..COURIERS).map(|_| Courier::new(&trio, &document)).collect();
+    let couriers: Vec<Courier> = (0..COURIERS).map(|number| Courier::new(&trio, number)).collect();
     let beginning = trio.agree(&document);
     for courier in &couriers {
-        wait_until("a courier has the document", || match courier.heads() == beginning {
-            true => Ok(()),
-            false => Err(format!("{:?}", courier.heads())),
+        wait_until("a courier has the document and is linked to both authors", || {
+            let peers = courier.node.run(&["--json", "peers"]).ok().json_lines();
+            let connected = peers.iter().filter(|peer| peer["connected"] == true).count();
+            match (courier.node.heads(&document)? == beginning, connected) {
+                (true, 2) => Ok(()),
+                state => Err(format!("{state:?}")),
+            }
         });
     }
     // From here on the two authors learn of each other what a courier brings, and nothing else.
@@ -89,7 +94,8 @@ fn two_people_writing_one_text_at_once_end_with_what_they_had() {
 
     let clock = Stopwatch::start();
     let mut sockets = [trio.founder.socket(), trio.writer.socket()];
-    let mut versions = Versions { beginning, after: Default::default(), authors };
+    let mut courier_sockets: Vec<Socket> = couriers.iter().map(|courier| courier.node.socket()).collect();
+    let mut versions = Versions { beginning, after: Default::default(), steps: HashMap::new(), authors };
     let mut knows = [[0; 2]; 2];
     let mut carried = [[0; 2]; COURIERS];
     for act in &acts {
@@ -100,13 +106,23 @@ fn two_people_writing_one_text_at_once_end_with_what_they_had() {
                 let edits = patches.iter().map(|patch| patch.edit("/text")).collect();
                 let heads = sockets[author].edit(&document, Value::Array(edits));
                 assert_eq!(heads.len(), 1, "a step stands on all that its author knows");
+                versions.steps.insert(heads[0].clone(), (author, own));
                 versions.after[author].push(heads);
                 knows[author][author] += 1;
             }
             Act::Meet { courier, author } => {
                 let both = [0, 1].map(|of| knows[author][of].max(carried[courier][of]));
                 (knows[author], carried[courier]) = (both, both);
-                meet(&couriers[courier], author, &mut sockets[author], &document, &versions.heads(both));
+                let link = &couriers[courier].links[author];
+                link.open();
+                for socket in [&mut courier_sockets[courier], &mut sockets[author]] {
+                    let heads = versions.heads(both);
+                    wait_often("a courier and an author agree", LOOK_EVERY, || {
+                        let (known, _) = socket.get(&document, "/name")?;
+                        if known == heads { Ok(()) } else { Err(versions.differ(&known, &heads)) }
+                    });
+                }
+                link.hold();
             }
         }
     }
@@ -123,20 +139,6 @@ fn two_people_writing_one_text_at_once_end_with_what_they_had() {
         node.run(&["wait-synced", "--timeout", "60"]).ok();
     }
     println!("replayed and equal on all after {:?}", clock.elapsed());
-}
-
-/// Lets the link go until both sides hold exactly `heads`.
-fn meet(courier: &Courier, author: usize, socket: &mut Socket, document: &str, heads: &[String]) {
-    courier.links[author].open();
-    wait_often("a courier and an author agree", Duration::from_micros(200), || {
-        let carried = courier.heads();
-        if carried != heads {
-            return Err(format!("the courier has {carried:?}, expected {heads:?}"));
-        }
-        let (known, _) = socket.get(document, "/name")?;
-        if known == heads { Ok(()) } else { Err(format!("author {author} has {known:?}, expected {heads:?}")) }
-    });
-    courier.links[author].hold();
 }
 
 #[test]
