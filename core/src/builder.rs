@@ -34,6 +34,7 @@ pub struct Builder {
     #[cfg(not(target_arch = "wasm32"))]
     directory: Option<std::path::PathBuf>,
     listen: Vec<String>,
+    announce: Option<Vec<String>>,
     dial: Vec<String>,
 }
 
@@ -63,6 +64,21 @@ impl Builder {
         self
     }
 
+    /// Tells members this multiaddr instead of those that it listens on, and puts it into tickets: what a router or a proxy
+    /// forwards to us. May be repeated.
+    #[must_use]
+    pub fn announce(mut self, address: impl Into<String>) -> Self {
+        self.announce.get_or_insert_default().push(address.into());
+        self
+    }
+
+    /// Tells members no address: they dial what their tickets say.
+    #[must_use]
+    pub fn announce_nothing(mut self) -> Self {
+        self.announce.get_or_insert_default();
+        self
+    }
+
     /// Dials a multiaddr now and whenever there is no session with it. May be repeated.
     #[must_use]
     pub fn dial(mut self, address: impl Into<String>) -> Self {
@@ -75,7 +91,7 @@ impl Builder {
     /// # Errors
     /// See [`OpenError`]; each text says what to do next.
     pub async fn open(self) -> Result<Peer, OpenError> {
-        for address in &self.dial {
+        for address in self.dial.iter().chain(self.announce.iter().flatten()) {
             anabranch_net::parse_address(address)?;
         }
         let dial = self.dial.clone();
@@ -176,7 +192,8 @@ struct Begun {
 }
 
 /// Brings up engine, network and helper threads. Called where the network is to run.
-fn begin(ground: Ground, listen: &[String], finished: (Sender<()>, Receiver<()>)) -> Result<Begun, OpenError> {
+fn begin(ground: Ground, builder: &Builder, finished: (Sender<()>, Receiver<()>)) -> Result<Begun, OpenError> {
+    let listen = &builder.listen;
     let Ground { place, seed, store, image, guard, slots } = ground;
     let (running, finished) = finished;
     let key = SecretKey::from_seed(&seed);
@@ -186,8 +203,11 @@ fn begin(ground: Ground, listen: &[String], finished: (Sender<()>, Receiver<()>)
     }
     let clock = Clock::start();
     let config = Config { guard: guard.clone(), slot: slots.into_iter().next() };
-    let engine = Engine::new(config, key, *random_seed()?, clock.now(), image)
+    let mut engine = Engine::new(config, key, *random_seed()?, clock.now(), image)
         .map_err(|detail| place.problem(Failure::Damaged(detail)))?;
+    if let Some(addresses) = &builder.announce {
+        engine.announce(addresses.clone());
+    }
     let network = Network::new(NetConfig { identity: &seed, listen: listen.to_vec(), limits: NetLimits::default() })
         .map_err(network_problem)?;
     let (orders, receiver) = async_channel::bounded(ORDERS_QUEUED_MAX);
@@ -255,7 +275,7 @@ async fn start(builder: Builder) -> Result<Owner, OpenError> {
                 None => Ground::in_memory()?,
             };
             let inside = runtime.enter();
-            let begun = begin(ground, &builder.listen, (running.clone(), finished))?;
+            let begun = begin(ground, &builder, (running.clone(), finished))?;
             drop(inside);
             Ok((runtime, begun))
         })();
@@ -286,7 +306,7 @@ async fn start(builder: Builder) -> Result<Owner, OpenError> {
 #[cfg(target_arch = "wasm32")]
 async fn start(builder: Builder) -> Result<Owner, OpenError> {
     let (running, finished) = async_channel::bounded(1);
-    let mut begun = begin(Ground::in_memory()?, &builder.listen, (running.clone(), finished))?;
+    let mut begun = begin(Ground::in_memory()?, &builder, (running.clone(), finished))?;
     begun.listening().await;
     let owner = Owner { replica: begun.replica.clone() };
     wasm_bindgen_futures::spawn_local(async move {

@@ -154,8 +154,8 @@ impl Connection {
             }
             Command::DocList { space } => answers.list(control.document_lines(space.as_deref()).await).await,
             Command::DocGet { which, path, at } => answers.last(&control.get(open, &which, path, &at).await).await,
-            Command::DocEdit { which, edits, each, saved, first_line } => {
-                let order = edits::Order { edits, each, saved, first_line };
+            Command::DocEdit { which, edits, each, saved, lines } => {
+                let order = edits::Order { edits, each, saved, lines };
                 let result = control.edit(open, &which, order, answers).await?;
                 answers.last(&result).await
             }

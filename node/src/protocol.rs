@@ -61,9 +61,9 @@ pub(crate) enum Command {
         each: bool,
         /// Answer when on disk, else when applied.
         saved: bool,
-        /// Line number of the first edit, for error texts.
-        #[serde(default)]
-        first_line: Option<u64>,
+        /// Line number of each edit, for error texts, where they came as lines.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lines: Vec<u64>,
     },
     /// Answered with [`Edited`].
     DocImport {
@@ -395,7 +395,7 @@ mod tests {
             EditStep::Set { path: "/a".into(), value: serde_json::json!({"b": [1, 2.5, null]}) },
             EditStep::Splice { path: "/t".into(), pos: 3, del: 0, ins: "ü".into() },
         ];
-        let command = Command::DocEdit { which, edits, each: true, saved: true, first_line: Some(4) };
+        let command = Command::DocEdit { which, edits, each: true, saved: true, lines: vec![4, 6] };
         assert_eq!(decode(&encode(&command).unwrap()).unwrap(), command);
         assert_eq!(decode(&encode(&Command::Id).unwrap()).unwrap(), Command::Id);
     }

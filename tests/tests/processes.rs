@@ -21,7 +21,8 @@ mod replay;
 
 const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/0";
 
-/// Three nodes in one space: the founder, a writer, a reader. Both others reach the founder through links of their own.
+/// Three nodes in one space: the founder, a writer, a reader. Both others reach the founder through links of their own, and
+/// in no other way: where the nodes listen is announced to nobody.
 struct Trio {
     founder: Node,
     writer: Node,
@@ -37,8 +38,8 @@ struct Trio {
 impl Trio {
     fn start() -> Self {
         let home = tempfile::tempdir().expect("there is room for temporary files");
-        let founder = Node::start(&home.path().join("founder"), &["--listen", LOOPBACK]);
-        let writer = Node::start(&home.path().join("writer"), &["--listen", LOOPBACK]);
+        let founder = Node::start(&home.path().join("founder"), &["--listen", LOOPBACK, "--announce", "none"]);
+        let writer = Node::start(&home.path().join("writer"), &["--listen", LOOPBACK, "--announce", "none"]);
         let reader = Node::start(&home.path().join("reader"), &[]);
         let space = founder.json(&["space", "create", "expedition"])["space"].as_str().unwrap().to_owned();
         let (to_writer, to_reader) = (Link::to(founder.port()), Link::to(founder.port()));

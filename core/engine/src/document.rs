@@ -141,9 +141,8 @@ pub struct OpenWork {
     pub id: DocumentId,
     /// Every stored run of the document, in any order.
     pub runs: Vec<Run>,
-    /// Tips that were being applied when an earlier process died (see [`Guard`]). If it is one, that run is refused now and
-    /// whenever it comes; if there are more, they are applied in small groups.
-    pub poisoned: Vec<ChangeHash>,
+    /// Tips that were being applied when an earlier process died (see [`Guard`]): they are applied in small groups.
+    pub suspects: Vec<ChangeHash>,
 }
 
 impl core::fmt::Debug for Document {
@@ -167,9 +166,9 @@ impl OpenWork {
     /// # Errors
     /// Names a run that nevertheless does not fit. Poisoned runs, and what depends on them, are left out without an error.
     pub fn run(self, guard: &dyn Guard) -> Result<Document, String> {
-        let Self { space, id, runs, poisoned } = self;
+        let Self { space, id, runs, suspects } = self;
         let mut document = Document::empty(space, id);
-        document.suspects = Suspects::from_slot(&poisoned);
+        document.suspect(&suspects);
         let mut candidates = Vec::with_capacity(runs.len());
         for run in runs {
             let name = name(&run.header);
@@ -231,11 +230,9 @@ impl Document {
         }
     }
 
-    /// Takes note of the slot of a process that died, as [`OpenWork::poisoned`] does for a document that is opened.
+    /// Takes note of the slot of a process that died, as [`OpenWork::suspects`] does for a document that is opened.
     pub fn suspect(&mut self, tips: &[ChangeHash]) {
-        let Suspects { guilty, apart } = Suspects::from_slot(tips);
-        self.suspects.guilty.extend(guilty);
-        self.suspects.apart.extend(apart);
+        self.suspects.apart.extend(tips);
     }
 
     /// Runs `f` on an [`Edit`] and keeps what it did as one local change; says whether there was anything to keep. If `f`

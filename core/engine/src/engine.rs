@@ -72,6 +72,8 @@ pub struct Engine {
     commits: Commits,
     feed_seq: u64,
     listening: Vec<String>,
+    /// What members are told instead.
+    announced: Option<Vec<String>>,
     /// Runs that broke the merge before, by tip.
     poisoned: BTreeSet<ChangeHash>,
     /// Runs that processes in a row died with while they merged them alone, and how many did.
@@ -100,6 +102,8 @@ pub struct Engine {
     changed_members: BTreeSet<SpaceId>,
     to_flush: BTreeSet<SessionId>,
     to_pump: BTreeSet<SessionId>,
+    /// Sessions whose peer takes in nothing of all that it makes us say.
+    to_close: BTreeSet<SessionId>,
     dial_check: bool,
 }
 
@@ -240,6 +244,7 @@ impl Engine {
             commits: Commits::default(),
             feed_seq: loaded.feed_seq,
             listening: Vec::new(),
+            announced: None,
             poisoned,
             deaths,
             suspects: BTreeMap::new(),
@@ -259,6 +264,7 @@ impl Engine {
             changed_members: BTreeSet::new(),
             to_flush: BTreeSet::new(),
             to_pump: BTreeSet::new(),
+            to_close: BTreeSet::new(),
             dial_check: true,
         };
         engine.storage = match loaded.storage {
@@ -292,25 +298,29 @@ impl Engine {
         Ok(engine)
     }
 
-    /// An earlier process died while it applied these runs.
+    /// An earlier process died while it applied these runs. That may have been chance: a process is killed whenever it is
+    /// killed, and to refuse an innocent run is to differ from everyone else for ever. So they are tried in small groups from
+    /// now on, and only what several processes in a row died of, alone, is refused.
     fn read_slot(&mut self, slot: Slot) {
         warn_of_slot(&slot);
-        match slot.tips.as_slice() {
-            [tip] if self.poisoned.len() + self.deaths.len() < POISONED_MAX => {
-                let deaths = self.deaths.get(tip).copied().unwrap_or(0) + 1;
-                let row = if deaths < DEATHS_UNTIL_POISONED {
-                    self.deaths.insert(*tip, deaths);
-                    alloc::vec![deaths]
-                } else {
-                    self.deaths.remove(tip);
-                    self.poisoned.insert(*tip);
-                    Vec::new()
-                };
-                self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), row);
-            }
-            _ => {
-                self.suspects.insert((slot.space, slot.document), slot.tips);
-            }
+        let mut poisoned = false;
+        if let [tip] = slot.tips.as_slice()
+            && self.poisoned.len() + self.deaths.len() < POISONED_MAX
+        {
+            let deaths = self.deaths.get(tip).copied().unwrap_or(0) + 1;
+            poisoned = deaths >= DEATHS_UNTIL_POISONED;
+            let row = if poisoned {
+                self.deaths.remove(tip);
+                self.poisoned.insert(*tip);
+                Vec::new()
+            } else {
+                self.deaths.insert(*tip, deaths);
+                alloc::vec![deaths]
+            };
+            self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), row);
+        }
+        if !poisoned {
+            self.suspects.insert((slot.space, slot.document), slot.tips);
         }
     }
 
@@ -458,6 +468,9 @@ impl Engine {
         for id in core::mem::take(&mut self.to_flush) {
             self.flush(id);
         }
+        for id in core::mem::take(&mut self.to_close) {
+            self.close_session(id, "it does not read");
+        }
         if core::mem::take(&mut self.dial_check) {
             self.dial_due();
         }
@@ -474,6 +487,10 @@ impl Engine {
         while let Some(key) = self.dirty.pop_first() {
             self.close_runs(key);
             spaces.insert(key.0);
+        }
+        // Fresh runs are on their way to the peers before the disk is asked: an actor that is never continued makes it safe.
+        for id in self.to_flush.clone() {
+            self.flush(id);
         }
         if let Some(request) = self.commits.take() {
             self.counters.commits += 1;
@@ -734,6 +751,12 @@ impl Engine {
     /// Addresses given by the application at which nobody has answered yet, and why.
     pub fn unanswered(&self) -> Vec<(String, Option<String>)> {
         self.dialer.unanswered()
+    }
+
+    /// From now on members are told these addresses instead of those that we listen on, and tickets carry them: for a replica
+    /// behind a router or a proxy. None of them: members are told nothing, and dial what their tickets say.
+    pub fn announce(&mut self, addresses: Vec<String>) {
+        self.announced = Some(addresses);
     }
 
     /// Where we can be reached.

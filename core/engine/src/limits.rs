@@ -20,6 +20,8 @@ pub const PRE_AUTH_TIME_MAX: Duration = Duration::from_secs(5);
 pub const HINT_BYTES_MAX: usize = 1024;
 /// Runs are collected into one message up to this size, so that most messages are one frame.
 pub const RUNS_MESSAGE_BYTES: usize = 60 * 1024;
+/// Fresh runs of more bytes than this are not sent along live lanes: comparing roots finds them.
+pub const LIVE_BATCH_BYTES_MAX: usize = 128 * 1024;
 /// Runs in one message.
 pub const RUNS_PER_MESSAGE_MAX: usize = 1024;
 /// Tree nodes, items or frontiers in one message.
@@ -156,7 +158,7 @@ pub const TICKET_ADDRESSES_MAX: usize = 4;
 
 // Storage.
 
-/// Bytes of rows in one store commit, before the next one is begun.
+/// Bytes of rows that wait for the next commit; beyond it no credit is given, and live runs are dropped.
 pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of rows in one scan reply.
 pub const SCAN_BYTES: usize = 1024 * 1024;

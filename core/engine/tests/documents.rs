@@ -285,7 +285,7 @@ fn a_document_opens_from_its_runs_in_any_order_and_writes_on_under_a_fresh_actor
         space: common::SPACE,
         id: common::DOCUMENT,
         runs: stored.clone(),
-        poisoned: Vec::new(),
+        suspects: Vec::new(),
     };
     let opened = work.run(&guard()).unwrap();
     assert_eq!(opened.view().json(), alice.document.view().json());
@@ -304,7 +304,7 @@ fn a_document_opens_from_its_runs_in_any_order_and_writes_on_under_a_fresh_actor
         space: common::SPACE,
         id: common::DOCUMENT,
         runs: holed,
-        poisoned: Vec::new(),
+        suspects: Vec::new(),
     };
     let error = work.run(&guard()).unwrap_err();
     assert!(error.contains("which is not stored"), "{error}");

@@ -262,7 +262,7 @@ fn conflict(line: &ConflictLine) -> String {
 }
 
 fn edit_one(directory: &Directory, show: Show, which: Target, step: EditStep, saved: bool) -> Result<(), Failure> {
-    let command = Command::DocEdit { which: which.which(), edits: vec![step], each: false, saved, first_line: None };
+    let command = Command::DocEdit { which: which.which(), edits: vec![step], each: false, saved, lines: Vec::new() };
     let edited = Client::connect(directory)?.ask::<Edited>(&command)?;
     show.one(&edited, edited_text)
 }

@@ -59,7 +59,7 @@ impl Edit {
         let which = self.which.which();
         let mut total: Option<Edited> = None;
         loop {
-            let Batch { edits, first_line, bytes, ended } = lines.batch(lines_max, bytes_max)?;
+            let Batch { edits, numbers, bytes, ended } = lines.batch(lines_max, bytes_max)?;
             if edits.is_empty() && total.is_some() {
                 break;
             }
@@ -69,7 +69,7 @@ impl Edit {
                 )));
             }
             let request = Request { which: &which, each: self.each, saved: !self.no_wait };
-            let edited = request.send(&mut client, edits, first_line, |line: Acknowledged| {
+            let edited = request.send(&mut client, edits, numbers, |line: Acknowledged| {
                 if !self.ack {
                     return Ok(());
                 }
@@ -104,16 +104,10 @@ impl Request<'_> {
         &self,
         client: &mut Client,
         edits: Vec<EditStep>,
-        first_line: u64,
+        lines: Vec<u64>,
         each: impl FnMut(Acknowledged) -> Result<(), Failure>,
     ) -> Result<Edited, Failure> {
-        let command = Command::DocEdit {
-            which: self.which.clone(),
-            edits,
-            each: self.each,
-            saved: self.saved,
-            first_line: Some(first_line),
-        };
+        let command = Command::DocEdit { which: self.which.clone(), edits, each: self.each, saved: self.saved, lines };
         let last = client.ask_many(&command, each)?;
         serde_json::from_value(last)
             .map_err(|error| Failure::error(format!("the node's answer cannot be read: {error}")))
@@ -123,7 +117,8 @@ impl Request<'_> {
 /// Edits read together.
 struct Batch {
     edits: Vec<EditStep>,
-    first_line: u64,
+    /// The line that each came on.
+    numbers: Vec<u64>,
     bytes: usize,
     /// There are no more.
     ended: bool,
@@ -138,7 +133,7 @@ struct Lines<R> {
 impl<R: BufRead> Lines<R> {
     /// The next edits, at most `lines_max`, fewer at the end or after the line that passes `bytes_max`.
     fn batch(&mut self, lines_max: usize, bytes_max: usize) -> Result<Batch, Failure> {
-        let mut batch = Batch { edits: Vec::new(), first_line: self.number + 1, bytes: 0, ended: false };
+        let mut batch = Batch { edits: Vec::new(), numbers: Vec::new(), bytes: 0, ended: false };
         let mut line = Vec::new();
         while batch.edits.len() < lines_max && batch.bytes <= bytes_max {
             line.clear();
@@ -154,9 +149,6 @@ impl<R: BufRead> Lines<R> {
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            if batch.edits.is_empty() {
-                batch.first_line = self.number;
-            }
             if bytes > LINE_BYTES_MAX {
                 return Err(Failure::usage(format!("line {} is over {LINE_BYTES_MAX} bytes", self.number)));
             }
@@ -169,6 +161,7 @@ impl<R: BufRead> Lines<R> {
                 Failure::usage(format!("line {}, column {column}: {what}: {text}", self.number))
             })?;
             batch.edits.push(edit);
+            batch.numbers.push(self.number);
             batch.bytes += bytes;
         }
         Ok(batch)
@@ -189,9 +182,9 @@ mod tests {
             "{\"op\":\"remove\",\"path\":\"/a\"}\n\n{\"op\":\"remove\",\"path\":\"/b\"}\n{\"op\":\"remove\",\"path\":\"/c\"}",
         );
         let first = lines.batch(2, 1000).unwrap();
-        assert_eq!((first.edits.len(), first.first_line), (2, 1));
+        assert_eq!((first.edits.len(), first.numbers), (2, vec![1, 3]));
         let second = lines.batch(2, 1000).unwrap();
-        assert_eq!((second.edits.len(), second.first_line), (1, 4));
+        assert_eq!((second.edits.len(), second.numbers), (1, vec![4]));
         assert!(lines.batch(2, 1000).unwrap().edits.is_empty());
     }
 

@@ -17,6 +17,10 @@ pub(crate) struct Run {
     /// Listen here, such as /ip4/0.0.0.0/tcp/4510; may be repeated. Without it this node can dial others and nobody can dial it
     #[arg(long, env = "ANABRANCH_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
     listen: Vec<String>,
+    /// Tell members this address instead of those it listens on: what a router or proxy forwards to this node; may be
+    /// repeated. `none` tells them nothing
+    #[arg(long, env = "ANABRANCH_ANNOUNCE", value_name = "MULTIADDR", value_delimiter = ',')]
+    announce: Vec<String>,
     /// Dial this address now and whenever there is no session with it; may be repeated
     #[arg(long, env = "ANABRANCH_DIAL", value_name = "MULTIADDR", value_delimiter = ',')]
     dial: Vec<String>,
@@ -58,6 +62,9 @@ impl Run {
         let mut builder = Peer::builder().directory(directory.path());
         for address in self.listen {
             builder = builder.listen(address);
+        }
+        for address in self.announce {
+            builder = if address == "none" { builder.announce_nothing() } else { builder.announce(address) };
         }
         for address in self.dial {
             builder = builder.dial(address);

@@ -16,8 +16,8 @@ pub(super) struct Order {
     pub(super) each: bool,
     /// Answer when on disk.
     pub(super) saved: bool,
-    /// Line number of the first edit, where they came as lines.
-    pub(super) first_line: Option<u64>,
+    /// Line number of each edit, where they came as lines.
+    pub(super) lines: Vec<u64>,
 }
 
 /// One edit of several failed. Nothing of its change was made.
@@ -52,13 +52,13 @@ impl Control {
             Ok(document) => document,
             Err(failure) => return Ok(Err(failure)),
         };
-        let Order { edits, each, saved, first_line } = order;
-        let lines = Lines { first: first_line, single: edits.len() == 1 };
+        let Order { edits, each, saved, lines } = order;
+        let lines = Lines { numbers: lines, single: edits.len() == 1 };
         let total = edits.len();
         let made = if each {
-            each_a_change(&document, edits, lines).await
+            each_a_change(&document, edits, lines.clone()).await
         } else {
-            one_change(&document, edits, lines).await.map(|heads| (vec![heads; usize::from(total > 0)], None))
+            one_change(&document, edits, lines.clone()).await.map(|heads| (vec![heads; usize::from(total > 0)], None))
         };
         let (made, failed) = match made {
             Ok(made) => made,
@@ -70,8 +70,7 @@ impl Control {
         }
         if each {
             for (index, heads) in made.iter().enumerate() {
-                let line = first_line.unwrap_or(1) + index as u64;
-                answers.item(&Acknowledged { line, heads: heads.clone(), saved }).await?;
+                answers.item(&Acknowledged { line: lines.number(index), heads: heads.clone(), saved }).await?;
             }
         }
         if let Some(failure) = failed {
@@ -96,19 +95,23 @@ impl Control {
 }
 
 /// How edits are called in errors.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Lines {
-    first: Option<u64>,
+    numbers: Vec<u64>,
     single: bool,
 }
 
 impl Lines {
-    fn failure(self, misfit: Misfit, before: usize) -> Failure {
+    fn number(&self, index: usize) -> u64 {
+        self.numbers.get(index).copied().unwrap_or(index as u64 + 1)
+    }
+
+    fn failure(&self, misfit: Misfit, before: usize) -> Failure {
         let mut failure = Failure::from(misfit.error);
         let is_edit = failure.exit == crate::failure::Exit::Usage;
-        if is_edit && !(self.single && self.first.is_none()) {
-            let number = self.first.unwrap_or(1) + misfit.index as u64;
-            let what = if self.first.is_some() { "line" } else { "edit" };
+        if is_edit && !(self.single && self.numbers.is_empty()) {
+            let number = self.number(misfit.index);
+            let what = if self.numbers.is_empty() { "edit" } else { "line" };
             let kept = if before > 0 { format!(" ({before} before it were made)") } else { String::new() };
             failure.message = format!("{what} {number}: {}{kept}", failure.message);
         }

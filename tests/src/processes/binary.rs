@@ -21,7 +21,7 @@ fn build() -> PathBuf {
     let binary = folder.join("anabranch");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--release", "--package", "anabranch-node", "--target-dir"])
+        .args(["build", "--release", "--workspace", "--bin", "anabranch", "--target-dir"])
         .arg(folder.parent().expect("a profile's folder lives in the target folder"))
         .current_dir(manifest)
         .output();

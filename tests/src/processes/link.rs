@@ -34,6 +34,17 @@ pub struct Link {
 impl Link {
     /// An open link to a port of loopback.
     pub fn to(target: u16) -> Self {
+        Self::admitting(target, |_, _| true)
+    }
+
+    /// A link that this process alone may use: members tell each other the addresses they know, and others who learn this
+    /// one are turned away.
+    pub fn of_this_process_to(target: u16) -> Self {
+        Self::admitting(target, is_of_this_process)
+    }
+
+    /// `admits` is asked with the connecting side's port and the link's.
+    fn admitting(target: u16, admits: fn(u16, u16) -> bool) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
         let port = listener.local_addr().expect("a listener has an address").port();
         let shared = Arc::new(Shared {
@@ -45,10 +56,11 @@ impl Link {
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
+                let admitted = near.peer_addr().is_ok_and(|from| admits(from.port(), port));
                 match accepting.state() {
                     State::Gone => return,
-                    State::Cut => drop(near),
-                    State::Open | State::Held => carry(near, target, &accepting),
+                    State::Open | State::Held if admitted => carry(near, target, &accepting),
+                    State::Open | State::Held | State::Cut => drop(near),
                 }
             }
         });
@@ -147,4 +159,18 @@ fn copy(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
         }
     }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
+
+/// Whether the socket at port `from` of loopback, connected to port `to`, belongs to this process.
+fn is_of_this_process(from: u16, to: u16) -> bool {
+    let at = |port: u16| format!("0100007F:{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let inode = table.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words.get(1) == Some(&at(from).as_str()) && words.get(2) == Some(&at(to).as_str()))
+            .then(|| words[9].to_owned())
+    });
+    let Some(socket) = inode.map(|inode| format!("socket:[{inode}]")) else { return false };
+    let files = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|target| target.as_os_str() == socket.as_str())
 }

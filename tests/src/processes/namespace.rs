@@ -24,8 +24,8 @@ impl Network {
     fn build(&self) -> Result<(), String> {
         let hub = self.hub();
         ip(&["netns", "add", &hub])?;
-        ip(&["-n", &hub, "link", "add", "br", "type", "bridge"])?;
-        ip(&["-n", &hub, "link", "set", "br", "up"])?;
+        ip(&["-n", &hub, "link", "add", "switch", "type", "bridge"])?;
+        ip(&["-n", &hub, "link", "set", "switch", "up"])?;
         for host in 1..=self.hosts {
             let (name, port) = (self.host(host), port(host));
             ip(&["netns", "add", &name])?;
@@ -33,7 +33,7 @@ impl Network {
             ip(&["-n", &name, "link", "add", "eth", "type", "veth", "peer", "name", &port, "netns", &hub])?;
             ip(&["-n", &name, "addr", "add", &format!("{}/24", self.address(host)), "dev", "eth"])?;
             ip(&["-n", &name, "link", "set", "eth", "up"])?;
-            ip(&["-n", &hub, "link", "set", &port, "up", "master", "br"])?;
+            ip(&["-n", &hub, "link", "set", &port, "up", "master", "switch"])?;
         }
         Ok(())
     }
@@ -50,7 +50,8 @@ impl Network {
 
     /// Puts it back.
     pub fn heal(&self, host: usize) {
-        ip(&["-n", &self.hub(), "link", "set", &port(host), "master", "br"]).expect("a bridge port can be put back");
+        ip(&["-n", &self.hub(), "link", "set", &port(host), "master", "switch"])
+            .expect("a bridge port can be put back");
     }
 
     /// `anabranch` on a host.

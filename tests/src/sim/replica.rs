@@ -207,7 +207,7 @@ impl World {
         others.into_iter().filter(|other| *other != replica && self.replicas[*other].listens).collect()
     }
 
-    /// Gives a replica's engine a command of an application; the answer goes to [`World::answered`] or nobody.
+    /// Gives a replica's engine a command of an application; the answer goes to `World::answered` or nobody.
     pub fn command(&mut self, replica: usize, command: Command) -> Option<CommandId> {
         self.command_for(replica, command, Waiting::ForNothing)
     }

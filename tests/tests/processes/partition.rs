@@ -127,7 +127,11 @@ struct Parted {
 impl Parted {
     fn new() -> Self {
         let home = tempfile::tempdir().expect("there is room for temporary files");
-        match Network::new("p", 3) {
+        let network = match std::env::var_os("ANABRANCH_TEST_WITHOUT_NAMESPACES") {
+            None => Network::new("p", 3),
+            Some(_) => Err("ANABRANCH_TEST_WITHOUT_NAMESPACES is set".to_owned()),
+        };
+        match network {
             Ok(network) => {
                 let addresses = [1, 2, 3].map(|host| format!("/ip4/{}/tcp/4510", network.address(host)));
                 Self { wires: Wires::Network(network), home, addresses }
@@ -147,13 +151,13 @@ impl Parted {
 
     fn start(&self, host: usize) -> Node {
         let directory = self.directory(host);
-        let listen = ["--listen", &self.addresses[host - 1]];
+        let listen = self.addresses[host - 1].as_str();
         match &self.wires {
             Wires::Network(network) => {
                 let command: Command = network.program(host, &directory);
-                Node::start_command(command, &directory, &listen)
+                Node::start_command(command, &directory, &["--listen", listen])
             }
-            Wires::Link(_) => Node::start(&directory, &listen),
+            Wires::Link(_) => Node::start(&directory, &["--listen", listen, "--announce", "none"]),
         }
     }
 

@@ -23,7 +23,7 @@ struct Courier {
 
 impl Courier {
     fn new(trio: &Trio, document: &str) -> Self {
-        let links = [Link::to(trio.founder.port()), Link::to(trio.writer.port())];
+        let links = [trio.founder.port(), trio.writer.port()].map(Link::of_this_process_to);
         let peer = Peer::builder().in_memory().open_blocking().expect("a replica opens in memory");
         let ticket: Ticket = trio.ticket("reader", &links[0]).parse().expect("a node's ticket can be read");
         let space = block_on(peer.join(&ticket)).expect("a courier is let in");

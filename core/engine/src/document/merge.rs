@@ -38,18 +38,6 @@ const SUSPECT_GROUPS: usize = 16;
 /// Tips in a slot at most: it is written before every merge.
 const SLOT_TIPS_MAX: usize = 16_384;
 
-impl Suspects {
-    /// Tips from one slot.
-    pub(crate) fn from_slot(tips: &[ChangeHash]) -> Self {
-        let tips: BTreeSet<_> = tips.iter().copied().collect();
-        if tips.len() > 1 {
-            Self { guilty: BTreeSet::new(), apart: tips }
-        } else {
-            Self { guilty: tips, apart: BTreeSet::new() }
-        }
-    }
-}
-
 /// One merge, as it goes on.
 pub(crate) struct Merger<'a> {
     space: SpaceId,

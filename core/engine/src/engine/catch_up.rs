@@ -1,5 +1,6 @@
 //! Catch-up: which documents differ, what each side lacks of them, the runs. And the live lane, which only saves waiting.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -12,14 +13,16 @@ use crate::engine::output::Event;
 use crate::engine::{Engine, Scan};
 use crate::gate;
 use crate::id::{ActorId, DocumentId, EntryHash, SpaceId};
-use crate::limits::{ACL_REF_ENTRIES_MAX, INBOX_BYTES_MAX, RANGES_PER_MESSAGE_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES};
+use crate::limits::{COMMIT_BYTES_MAX, LIVE_BATCH_BYTES_MAX, RUNS_MESSAGE_BYTES, ACL_REF_ENTRIES_MAX, INBOX_BYTES_MAX, RANGES_PER_MESSAGE_MAX, RUNS_PER_MESSAGE_MAX};
 use crate::run::{Run, RunHeader};
-use crate::space::{Acl, short};
+use crate::space::{Acl, Record, short};
 use crate::storage::{Scanned, Table, document_key, parse_run_key, prefix_end};
-use crate::sync::reconcile::{Differences, Reconciler};
-use crate::sync::transfer::{Job, compare, tips};
+use crate::sync::reconcile::{Differences, Reconciler, are_apart};
+use crate::sync::transfer::{Job, compare, tips, wire_bytes};
 use crate::wire::{DocumentFrontier, Lane, Level, Message, Node, Range, RefusalCode, SpaceIndex, WireRun};
 
+/// Bytes of runs read at a time for a peer.
+const TRANSFER_SCAN_BYTES: usize = 2 * RUNS_MESSAGE_BYTES;
 /// Frontiers of about this many bytes go into one message.
 const FRONTIERS_MESSAGE_BYTES: usize = 48 * 1024;
 
@@ -35,7 +38,9 @@ impl Engine {
             Level::Documents if space.membership.role(&peer).is_some() => &mut space.documents,
             Level::Documents => return,
         };
-        let nodes = &nodes[..nodes.len().min(RANGES_PER_MESSAGE_MAX)];
+        if nodes.len() > RANGES_PER_MESSAGE_MAX || !are_apart(nodes.iter().map(|node| node.prefix)) {
+            return self.misbehaved(id, "ranges that overlap, or too many");
+        }
         let messages = Reconciler { collection, salt: &salt, space: index, level }.nodes(nodes);
         messages.iter().for_each(|message| self.say(id, message));
     }
@@ -46,7 +51,9 @@ impl Engine {
         let Some(space) = session.shared_at(index).and_then(|shared| self.spaces.get_mut(&shared.space)) else {
             return;
         };
-        let ranges = &ranges[..ranges.len().min(RANGES_PER_MESSAGE_MAX)];
+        if ranges.len() > RANGES_PER_MESSAGE_MAX || !are_apart(ranges.iter().map(|range| range.prefix)) {
+            return self.misbehaved(id, "ranges that overlap, or too many");
+        }
         match level {
             Level::Members => {
                 let collection = &mut space.entries;
@@ -78,7 +85,7 @@ impl Engine {
         }
         if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {
             for key in differences.missing_there {
-                shared.transfer.want(DocumentId(key), Job { have: Default::default(), from_lamport: 0 });
+                shared.transfer.want(DocumentId(key), Job { have: Default::default(), from_lamport: 0, resume_at: None });
             }
         }
         self.say_frontiers(id, index, frontiers);
@@ -91,7 +98,7 @@ impl Engine {
         for frontier in frontiers {
             bytes += 24 + 36 * frontier.actors.len();
             documents.push(frontier);
-            if bytes > FRONTIERS_MESSAGE_BYTES {
+            if bytes > FRONTIERS_MESSAGE_BYTES || documents.len() >= RANGES_PER_MESSAGE_MAX {
                 bytes = 0;
                 self.say(id, &Message::Frontiers { space: index, documents: core::mem::take(&mut documents) });
             }
@@ -107,13 +114,17 @@ impl Engine {
         if space.membership.role(&peer).is_none() {
             return;
         }
+        let distinct: BTreeSet<DocumentId> = documents.iter().map(|theirs| theirs.document).collect();
+        if documents.len() > RANGES_PER_MESSAGE_MAX || distinct.len() < documents.len() {
+            return self.misbehaved(id, "a document twice, or too many");
+        }
         let mut answers = Vec::new();
         let mut jobs = Vec::new();
         let mut forks = Vec::new();
+        let nothing = Record::default();
         for theirs in documents {
-            let record = space.records.get(&theirs.document);
-            let ours = record.map(|record| record.signed.clone()).unwrap_or_default();
-            let comparison = compare(&ours, &theirs.actors);
+            let ours = &space.records.get(&theirs.document).unwrap_or(&nothing).signed;
+            let comparison = compare(ours, &theirs.actors);
             if let Some(job) = comparison.job {
                 jobs.push((theirs.document, job));
             }
@@ -121,7 +132,7 @@ impl Engine {
                 forks.push((theirs.document, fork));
             }
             if theirs.reply && comparison.behind {
-                answers.push(DocumentFrontier { document: theirs.document, actors: tips(&ours), reply: false });
+                answers.push(DocumentFrontier { document: theirs.document, actors: tips(ours), reply: false });
             }
         }
         if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {
@@ -140,36 +151,36 @@ impl Engine {
 
     /// Reads and sends what a peer lacks, as fast as it takes it in.
     pub(super) fn pump(&mut self, id: SessionId) {
+        // A message at a time: the next one is made when this one is on its way.
+        while let Some((index, space, runs)) = self.next_message(id) {
+            self.say_runs(id, Lane::Bulk, index, &space, runs);
+            self.flush(id);
+        }
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let mut scans = Vec::new();
-        let mut messages = Vec::new();
-        if session.lanes.is_congested() {
-            return;
-        }
-        for (index, shared) in session.shared.iter_mut().enumerate() {
-            while let Some(runs) = shared.transfer.take_message() {
-                messages.push((index as SpaceIndex, shared.space, runs));
-            }
-            if messages.is_empty() {
-                while let Some((document, job)) = shared.transfer.next_scan() {
-                    scans.push(((shared.space, document), job));
-                }
+        for shared in &mut session.shared {
+            while let Some((document, job)) = shared.transfer.next_scan() {
+                scans.push(((shared.space, document), job));
             }
         }
         for (key, job) in scans {
-            let from = [&document_key(&key.0, &key.1)[..], &job.from_lamport.to_be_bytes()].concat();
-            self.scan_transfer(id, key, job, from);
-        }
-        for (index, space, runs) in messages {
-            self.say_runs(id, Lane::Bulk, index, &space, runs);
-            // There may be room for more once this one is on its way.
-            self.to_pump.insert(id);
+            let prefix = document_key(&key.0, &key.1);
+            let to = prefix_end(&prefix);
+            let start = || [&prefix[..], &job.from_lamport.to_be_bytes()].concat();
+            let from = job.resume_at.clone().unwrap_or_else(start);
+            self.scan(Scan::Transfer { session: id, key, job }, Table::Runs, from, to, TRANSFER_SCAN_BYTES);
         }
     }
 
-    fn scan_transfer(&mut self, session: SessionId, key: DocumentKey, job: Job, from: Vec<u8>) {
-        let to = prefix_end(&document_key(&key.0, &key.1));
-        self.scan(Scan::Transfer { session, key, job }, Table::Runs, from, to, SCAN_BYTES);
+    fn next_message(&mut self, id: SessionId) -> Option<(SpaceIndex, SpaceId, Vec<WireRun>)> {
+        let session = self.sessions.get_mut(&id)?;
+        if session.lanes.is_congested() {
+            return None;
+        }
+        session.shared.iter_mut().enumerate().find_map(|(index, shared)| {
+            let runs = shared.transfer.take_message()?;
+            Some((index as SpaceIndex, shared.space, runs))
+        })
     }
 
     /// A page of what a peer lacks was read.
@@ -190,13 +201,11 @@ impl Engine {
                 }
             }
         }
-        match scanned.rows.last() {
-            Some((last, _)) if scanned.more => {
-                let from = [last.as_slice(), &[0]].concat();
-                self.scan_transfer(id, key, job, from);
-            }
-            Some(_) | None => shared.transfer.scan_done(),
-        }
+        let more = scanned.rows.last().filter(|_| scanned.more).map(|(last, _)| {
+            let resume_at = Some([last.as_slice(), &[0]].concat());
+            (key.1, Job { resume_at, ..job })
+        });
+        shared.transfer.scan_done(more);
         self.to_pump.insert(id);
     }
 
@@ -245,11 +254,21 @@ impl Engine {
                 sends.push((*id, index, wire));
             }
         }
-        for (id, index, mut wire) in sends {
-            while !wire.is_empty() {
-                let rest = wire.split_off(wire.len().min(RUNS_PER_MESSAGE_MAX));
-                self.say_runs(id, Lane::Live, index, space_id, wire);
-                wire = rest;
+        for (id, index, wire) in sends {
+            // Much at once is no news to hurry with: it is found by comparing roots, and sent for credit.
+            if wire.iter().map(wire_bytes).sum::<usize>() > LIVE_BATCH_BYTES_MAX {
+                continue;
+            }
+            let mut rest = wire.into_iter().peekable();
+            while rest.peek().is_some() {
+                let (mut message, mut bytes) = (Vec::new(), 0);
+                while let Some(run) = rest.next_if(|run| {
+                    message.is_empty() || (message.len() < RUNS_PER_MESSAGE_MAX && bytes + wire_bytes(run) <= RUNS_MESSAGE_BYTES)
+                }) {
+                    bytes += wire_bytes(&run);
+                    message.push(run);
+                }
+                self.say_runs(id, Lane::Live, index, space_id, message);
             }
         }
     }
@@ -265,7 +284,7 @@ impl Engine {
         let Some((space_id, peer)) = self.shared_space(id, index) else { return };
         debug!(%peer, ?lane, runs = runs.len(), "runs arrived");
         // Bulk is held back by credit; live runs that nobody asked for are dropped instead, and caught up with later.
-        if lane != Lane::Bulk && self.backlog_bytes() > INBOX_BYTES_MAX {
+        if lane != Lane::Bulk && (self.backlog_bytes() > INBOX_BYTES_MAX || self.commits.bytes() > COMMIT_BYTES_MAX) {
             return self.space_changed(&space_id);
         }
         if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {

@@ -164,7 +164,7 @@ impl Engine {
                 }
             }
         }
-        let poisoned = self.suspects.get(&key).cloned().unwrap_or_default();
+        let suspects = self.suspects.get(&key).cloned().unwrap_or_default();
         let Some(Resident { state: State::Opening { stored, .. }, .. }) = self.residents.get_mut(&key) else {
             return;
         };
@@ -176,7 +176,7 @@ impl Engine {
             return self.scan_runs(key, from);
         }
         let runs = core::mem::take(stored);
-        let work = OpenWork { space: key.0, id: key.1, runs, poisoned };
+        let work = OpenWork { space: key.0, id: key.1, runs, suspects };
         self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, kind: WorkKind::Open(work) })));
     }
 
@@ -345,7 +345,7 @@ impl Engine {
             refused.push((origin, header, refusal));
         }
         let mut accepted = Vec::with_capacity(settled.accepted.len());
-        for run in settled.accepted {
+        for run in without_overlaps(settled.accepted) {
             let origin = resident.origins.remove(&(run.header.actor, run.header.first_seq));
             accepted.push((origin, run));
         }
@@ -450,6 +450,27 @@ impl Engine {
         self.scans.insert(id, scan);
         self.out(Output::Store(Request::Scan { id, table, from, to, bytes_max }));
     }
+}
+
+/// Of runs that end with the same change, the one that begins first: a row's key tells where its run ends, so of two such
+/// runs only one can be kept, and it has to be the one with all the changes.
+fn without_overlaps(runs: Vec<Run>) -> impl Iterator<Item = Run> {
+    let mut first = BTreeMap::new();
+    for run in &runs {
+        let header = &run.header;
+        let least = first.entry((header.actor, header.last_seq)).or_insert(header.first_seq);
+        *least = header.first_seq.min(*least);
+    }
+    runs.into_iter().filter(move |run| {
+        let header = &run.header;
+        first.remove_entry(&(header.actor, header.last_seq)).is_some_and(|(key, least)| {
+            let keep = least == header.first_seq;
+            if !keep {
+                first.insert(key, least);
+            }
+            keep
+        })
+    })
 }
 
 fn refusal_code(refusal: &Refusal) -> RefusalCode {

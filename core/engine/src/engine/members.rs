@@ -91,7 +91,7 @@ impl Engine {
             Err(error) => return self.reply(command, Err(membership_error(&error))),
         };
         let connection_key = space.connection_key();
-        let addresses = if addresses.is_empty() { self.own_addresses() } else { addresses };
+        let addresses = if addresses.is_empty() { self.own_addresses(TICKET_ADDRESSES_MAX) } else { addresses };
         self.add_entry(space_id, &entry, None);
         let ticket = Ticket { space: space_id, connection_key, invite_seed: seed, role, addresses };
         self.commits.follow(command, Reply::Ticket(ticket));
@@ -262,7 +262,7 @@ impl Engine {
         let Some(space) = self.spaces.get_mut(&space_id) else { return };
         match space.membership.insert(&entry.bytes) {
             Ok(Inserted::New) => self.entry_added(space_id, entry.hash, &entry.bytes, from),
-            Ok(Inserted::Known) => {}
+            Ok(Inserted::Known | Inserted::NotAdmitted) => {}
             Ok(Inserted::MissingPrev) => warn!(space = %space_id, "our own entry names entries that are not here"),
             Err(error) => warn!(space = %space_id, %error, "our own entry was refused"),
         }
@@ -352,7 +352,8 @@ impl Engine {
         for bytes in entries {
             let Some((space_id, peer)) = self.shared_space(id, index) else { return };
             let Some(space) = self.spaces.get_mut(&space_id) else { return };
-            // Who holds only the connection key may bring its own joining, nothing else. A joiner has no log to judge by: it
+            // Who holds only the connection key may bring what members signed, and joinings that an invite still admits:
+            // its own, and those of others who were let in where it was. A joiner has no log to judge by: it
             // takes what leads back to the genesis entry that the ticket named.
             let trusted = space.membership.role(&peer).is_some() || space.joining().is_some();
             let inserted = if trusted { space.membership.insert(bytes) } else { space.membership.admit(bytes, &peer) };
@@ -362,6 +363,7 @@ impl Engine {
                     self.entry_added(space_id, hash, bytes, Some(id));
                 }
                 Ok(Inserted::Known) => {}
+                Ok(Inserted::NotAdmitted) => debug!(%peer, space = %space_id, "somebody else's joining is not admitted"),
                 Ok(Inserted::MissingPrev) => debug!(%peer, space = %space_id, "an entry before those it names"),
                 Err(error) => {
                     let reason = error.to_string();

@@ -13,8 +13,8 @@ use crate::engine::input::SessionId;
 use crate::engine::output::{Event, Output};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
-    ADDRESSES_PER_DEVICE_MAX, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL, SESSIONS_MAX, STALL_AFTER,
-    TICKET_ADDRESSES_MAX,
+    ADDRESSES_PER_DEVICE_MAX, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX, INBOX_BYTES_MAX,
+    KEEP_ALIVE_INTERVAL, SESSIONS_MAX, STALL_AFTER,
 };
 use crate::space::auth::topic;
 use crate::sync::collection::fingerprint;
@@ -72,7 +72,7 @@ impl Engine {
     }
 
     /// The peer did what no honest peer does.
-    fn misbehaved(&mut self, id: SessionId, reason: &str) {
+    pub(super) fn misbehaved(&mut self, id: SessionId, reason: &str) {
         if let Some(session) = self.sessions.get(&id) {
             self.event(Event::PeerMisbehaved { peer: session.peer, reason: reason.to_string() });
         }
@@ -97,6 +97,9 @@ impl Engine {
             Message::Roots { .. } | Message::Credit { .. } => {}
             _ if queued => self.counters.data_messages_out += 1,
             _ => {}
+        }
+        if session.lanes.is_overfull() {
+            self.to_close.insert(id);
         }
         self.to_flush.insert(id);
         queued
@@ -235,7 +238,7 @@ impl Engine {
             session.addresses.push(address);
             self.learn_addresses(id);
         }
-        let addresses = self.listening.iter().take(ADDRESSES_PER_DEVICE_MAX).cloned().collect();
+        let addresses = self.own_addresses(ADDRESSES_PER_DEVICE_MAX);
         self.say(id, &Message::Greeting { storage: self.storage, epoch: self.epoch, addresses });
         self.tell_roots(id, None, 0, 0);
         self.introduce(id);
@@ -297,7 +300,8 @@ impl Engine {
         );
         self.remembered.insert(peer, known);
         self.dial_check = true;
-        let others: Vec<_> = self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
+        let others: Vec<_> =
+            self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
         for id in others {
             self.introduce_only(id, Some(peer));
         }
@@ -502,10 +506,6 @@ impl Engine {
                 self.close_session(id, "no progress, limit 15 s");
                 continue;
             }
-            if session.lanes.is_overfull() {
-                self.close_session(id, "it does not read");
-                continue;
-            }
             if !session.is_open() {
                 continue;
             }
@@ -564,9 +564,9 @@ impl Engine {
         }
     }
 
-    /// Addresses for a ticket.
-    pub(super) fn own_addresses(&self) -> Vec<String> {
-        self.listening.iter().take(TICKET_ADDRESSES_MAX).cloned().collect()
+    /// Addresses for others, at most `max` of them.
+    pub(super) fn own_addresses(&self, max: usize) -> Vec<String> {
+        self.announced.as_ref().unwrap_or(&self.listening).iter().take(max).cloned().collect()
     }
 
     /// Subscribes to the topics of spaces that we are a member of.

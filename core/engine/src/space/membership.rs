@@ -46,6 +46,8 @@ pub enum Inserted {
     New,
     /// It names entries that are not here. Nothing was kept.
     MissingPrev,
+    /// Somebody else's joining, which is not admitted here. Nothing was kept, and who brought it is not to blame.
+    NotAdmitted,
 }
 
 /// Why an entry was refused. Nothing was kept.
@@ -162,34 +164,38 @@ impl Membership {
     }
 
     /// Takes in an entry from a device that is no member here (yet): entries by members as [`Self::insert`], which is how it
-    /// shows who let it in while we were away; its own only if its invite is here, valid and not used up. A device that an
-    /// invite let in once does not use it up again.
-    pub fn admit(&mut self, bytes: &[u8], joiner: &DeviceId) -> Result<Inserted, MembershipError> {
+    /// shows who let it in while we were away; a joining, its own or that of somebody who was let in beside it, only if its
+    /// invite is here, valid and not used up. A device that an invite let in once does not use it up again.
+    pub fn admit(&mut self, bytes: &[u8], bearer: &DeviceId) -> Result<Inserted, MembershipError> {
         let hash = entry::hash(bytes);
         if self.log.place(&hash).is_some() {
             return Ok(Inserted::Known);
         }
         let parsed = Parsed::read(bytes, &self.space)?;
-        if parsed.author != *joiner && self.role(&parsed.author).is_some() {
+        if parsed.author == *bearer {
+            return self.admit_author(hash, bytes, parsed);
+        }
+        if self.role(&parsed.author).is_some() {
             return self.take(hash, bytes, parsed);
         }
-        if parsed.author != *joiner {
-            let text = format!("it was signed by {:.8}, who is no member, not by {joiner:.8}", parsed.author);
-            return Err(MembershipError::Malformed(text));
-        }
+        Ok(self.admit_author(hash, bytes, parsed).unwrap_or(Inserted::NotAdmitted))
+    }
+
+    fn admit_author(&mut self, hash: EntryHash, bytes: &[u8], parsed: Parsed) -> Result<Inserted, MembershipError> {
+        let joiner = parsed.author;
         // The invite may have been revoked in a way that we cannot read.
         self.understood()?;
         let Some(prev) = self.prev_of(&parsed)? else {
             return Ok(Inserted::MissingPrev);
         };
         let invite = self.log.joins_by(&self.space, &parsed, &prev)?;
-        let used = self.log.uses(invite.place, joiner);
+        let used = self.log.uses(invite.place, &joiner);
         let max = invite.max_uses.min(INVITE_USES_MAX);
         if used >= max as usize {
             return Err(MembershipError::InviteUsedUp { used: u32::try_from(used).unwrap_or(u32::MAX), max });
         }
         let members = self.log.members().len();
-        if self.role(joiner).is_none() && members >= MEMBERS_MAX {
+        if self.role(&joiner).is_none() && members >= MEMBERS_MAX {
             return Err(too_large("the space", members + 1, "members", MEMBERS_MAX));
         }
         self.keep(hash, bytes, parsed, prev)

@@ -3,7 +3,7 @@
 //!
 //! Digest of a range: all zero if it is empty; of at most [`Collection::LEAF_ITEMS`] items the hash of the items in key
 //! order; of more the hash of the digests of its sixteen children. What is kept in memory is coarser than that tree (pages
-//! of up to [`PAGE_ITEMS_MAX`] items with one digest each): the levels inside a page are hashed again when needed.
+//! of up to `PAGE_ITEMS_MAX` items with one digest each): the levels inside a page are hashed again when needed.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

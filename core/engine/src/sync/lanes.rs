@@ -14,6 +14,7 @@ use crate::wire::{Lane, Message};
 #[derive(Debug, Default)]
 pub struct Lanes {
     queues: [VecDeque<Vec<u8>>; Lane::ALL.len()],
+    /// What waits on the lanes that need no credit.
     queued_bytes: usize,
     /// Handed to the network and not reported as written.
     unwritten_bytes: usize,
@@ -40,8 +41,12 @@ impl Lanes {
         if lane == Lane::Live && self.queued_bytes + self.unwritten_bytes > OUTGOING_BYTES_MAX / 2 {
             return false;
         }
-        for frame in to_frames(lane, message.to_bytes()) {
-            self.queued_bytes += frame.len();
+        let bytes = message.to_bytes();
+        debug_assert!(bytes.len() <= MESSAGE_BYTES_MAX, "we make no message that a peer would refuse");
+        for frame in to_frames(lane, bytes) {
+            if lane != Lane::Bulk {
+                self.queued_bytes += frame.len();
+            }
             self.queues[lane as usize].push_back(frame);
         }
         true
@@ -66,10 +71,11 @@ impl Lanes {
             .into_iter()
             .find(|lane| !self.queues[*lane as usize].is_empty() && (*lane != Lane::Bulk || self.has_credit()))?;
         let frame = self.queues[lane as usize].pop_front()?;
-        self.queued_bytes -= frame.len();
         self.unwritten_bytes += frame.len();
         if lane == Lane::Bulk {
             self.bulk_sent += frame.len() as u64;
+        } else {
+            self.queued_bytes -= frame.len();
         }
         Some(frame)
     }

@@ -31,6 +31,16 @@ pub struct Differences {
     pub differing: Vec<Key>,
 }
 
+/// Whether ranges are as every honest peer sends them: ascending, none within another.
+pub fn are_apart(prefixes: impl IntoIterator<Item = Prefix>) -> bool {
+    let mut last: Option<Prefix> = None;
+    prefixes.into_iter().all(|prefix| {
+        let apart = last.is_none_or(|last| last.key < prefix.key && !last.contains(&prefix.key));
+        last = Some(prefix);
+        apart
+    })
+}
+
 impl Reconciler<'_> {
     /// The first message: all of a small set, or the fingerprints of the sixteen parts of a larger one.
     pub fn open(mut self) -> Vec<Message> {

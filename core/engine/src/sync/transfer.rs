@@ -12,6 +12,9 @@ use crate::wire::{ActorTip, WireRun};
 /// Scans at once for one peer and space. Enough to keep the store busy, few enough to bound what waits in memory.
 const SCANS_MAX: usize = 4;
 
+/// Bytes of runs read for one peer and space and not yet in a message; beyond it no page is read.
+const STAGED_BYTES_MAX: usize = 4 * RUNS_MESSAGE_BYTES;
+
 /// What the peer has of one document: actor to last sequence number.
 pub type Have = BTreeMap<ActorId, u64>;
 
@@ -32,6 +35,8 @@ pub struct Job {
     pub have: Have,
     /// Nothing before this operation counter is lacking.
     pub from_lamport: u64,
+    /// Where to read on, if a part of the document was read already.
+    pub resume_at: Option<Vec<u8>>,
 }
 
 /// How a peer's frontier of a document compares with ours.
@@ -69,7 +74,10 @@ pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip]) -> Comparison {
         .values()
         .any(|tip| ours.frontier.actors.get(&tip.actor).is_none_or(|proof| proof.header.last_seq < tip.seq));
     comparison.job = from_lamport
-        .map(|from_lamport| Job { have: theirs.values().map(|tip| (tip.actor, tip.seq)).collect(), from_lamport });
+        .map(|from_lamport| {
+        let have = theirs.values().map(|tip| (tip.actor, tip.seq)).collect();
+        Job { have, from_lamport, resume_at: None }
+    });
     comparison
 }
 
@@ -88,6 +96,11 @@ pub fn tips(record: &DocumentRecord) -> Vec<ActorTip> {
         .collect()
 }
 
+/// About what a run takes in a message.
+pub fn wire_bytes(run: &WireRun) -> usize {
+    run.payload.len() + 160
+}
+
 impl Transfer {
     /// Queues a document. What was queued for it before is replaced. Beyond `TRANSFER_QUEUE_MAX` nothing is queued: the next
     /// reconciliation finds it again.
@@ -97,9 +110,9 @@ impl Transfer {
         }
     }
 
-    /// The next document to read, if there is one and not too much is being read already.
+    /// The next document to read, if there is one and not too much was read or is being read already.
     pub fn next_scan(&mut self) -> Option<(DocumentId, Job)> {
-        if self.scanning >= SCANS_MAX {
+        if self.scanning >= SCANS_MAX || self.staged_bytes >= STAGED_BYTES_MAX {
             return None;
         }
         let document = self.order.pop_front()?;
@@ -108,14 +121,21 @@ impl Transfer {
         Some((document, job))
     }
 
-    /// A document was read to its end.
-    pub fn scan_done(&mut self) {
+    /// A part of a document was read; `more` says how to go on, if it is not at its end. The rest comes next, unless the
+    /// document was asked for anew meanwhile.
+    pub fn scan_done(&mut self, more: Option<(DocumentId, Job)>) {
         self.scanning = self.scanning.saturating_sub(1);
+        if let Some((document, job)) = more
+            && !self.wanted.contains_key(&document)
+        {
+            self.wanted.insert(document, job);
+            self.order.push_front(document);
+        }
     }
 
     /// Keeps a run until there are enough for a message.
     pub fn stage(&mut self, run: WireRun) {
-        self.staged_bytes += run.payload.len() + 160;
+        self.staged_bytes += wire_bytes(&run);
         self.staged.push(run);
     }
 
@@ -129,7 +149,7 @@ impl Transfer {
         let mut bytes = 0;
         let mut count = 0;
         while count < self.staged.len() && count < RUNS_PER_MESSAGE_MAX {
-            let run_bytes = self.staged[count].payload.len() + 160;
+            let run_bytes = wire_bytes(&self.staged[count]);
             if count > 0 && bytes + run_bytes > RUNS_MESSAGE_BYTES {
                 break;
             }

@@ -61,6 +61,13 @@ pub fn settled(world: &mut World) -> Result<(), String> {
             if !member_of.contains_key(&status.space) {
                 continue;
             }
+            for document in engine.documents(&status.space) {
+                // What is in memory and in no commit yet is in no digest either.
+                let current = engine.view(&status.space, &document, None).map(|view| view.heads());
+                if current.is_ok_and(|heads| heads != engine.heads(&status.space, &document)) {
+                    return Err(format!("#{replica} has changes of {document:.8} that it has not stored"));
+                }
+            }
             let members =
                 engine.members(&status.space).into_iter().map(|member| (member.device, member.role)).collect();
             let documents = engine

@@ -165,13 +165,19 @@ fn a_join_must_stand_on_its_invite() {
 }
 
 #[test]
-fn only_the_joiner_hands_over_its_join() {
+fn whoever_brings_a_joining_it_needs_its_invite() {
     let mut log = founded();
     let invite = invite(&mut log, FOUNDER, 65, Role::Writer, 5);
     let join = log.join(&key(BOB), &key(65), [0; 16]).unwrap();
-    assert!(matches!(log.admit(&join.bytes, &key(CAROL).device()), Err(MembershipError::Malformed(_))));
+    let mut invited_elsewhere = founded();
+    self::invite(&mut invited_elsewhere, FOUNDER, 69, Role::Writer, 5);
+    let elsewhere = invited_elsewhere.join(&key(4), &key(69), [0; 16]).unwrap();
+    assert_eq!(log.admit(&elsewhere.bytes, &key(CAROL).device()), Ok(Inserted::MissingPrev));
     let other = forged(&log, BOB, 200, &[0x80]);
+    assert_eq!(log.admit(&other.bytes, &key(CAROL).device()), Ok(Inserted::NotAdmitted));
     assert!(matches!(log.admit(&other.bytes, &key(BOB).device()), Err(MembershipError::Malformed(_))));
+    assert_eq!(log.role(&key(BOB).device()), None);
+    assert_eq!(log.clone().admit(&join.bytes, &key(CAROL).device()), Ok(Inserted::New));
     assert_eq!(log.admit(&join.bytes, &key(BOB).device()), Ok(Inserted::New));
     assert_eq!(log.admit(&join.bytes, &key(BOB).device()), Ok(Inserted::Known));
     assert_eq!(log.admit(&invite.bytes, &key(BOB).device()), Ok(Inserted::Known));

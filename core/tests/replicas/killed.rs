@@ -1,0 +1,86 @@
+//! A process that dies while it applies runs, and the note that it leaves.
+
+use std::path::Path;
+
+use anabranch::{ChangeHash, Document, Event, Peer, limits};
+use futures::StreamExt as _;
+use serde_json::json;
+
+use crate::common::{Pair, open, peer_in, within};
+
+/// What a process leaves that dies while it applies the run with this tip. The format is `core/src/slot.rs`.
+fn leave_note(directory: &Path, document: &Document, tip: ChangeHash) {
+    let body = [&document.space().id().0[..], &document.id().0, &1_u32.to_be_bytes(), &tip.0].concat();
+    let sum = body.iter().fold(0x811c_9dc5_u32, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+    let note = [b"ANBS\x01".as_slice(), &length, &sum.to_be_bytes(), &body].concat();
+    std::fs::write(directory.join("applying"), note).unwrap();
+}
+
+/// Alice has a change that bob, who is closed, does not have. Returns its hash.
+async fn one_ahead(pair: &Pair, first: &Document) -> ChangeHash {
+    first.edit(|edit| edit.set("/both", 1)).unwrap();
+    pair.synced().await;
+    within("shutdown", pair.bob.shutdown()).await;
+    first.edit(|edit| edit.set("/ahead", 2)).unwrap();
+    within("saved", first.saved()).await.unwrap();
+    first.heads().unwrap()[0]
+}
+
+// A killed process leaves a note of what it was applying. The run named there was refused for ever, so that a replica killed
+// at the wrong moment never agreed with the others again. Now it is refused only after several deaths that name it alone.
+#[tokio::test]
+async fn a_run_named_in_one_death_is_tried_again() {
+    let directories = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let pair = Pair::of(peer_in(directories.0.path()).await, peer_in(directories.1.path()).await).await;
+    let (first, _) = pair.document().await;
+    let tip = one_ahead(&pair, &first).await;
+    leave_note(directories.1.path(), &first, tip);
+    let bob = open(Peer::builder().directory(directories.1.path()).dial(&pair.alice.listening()[0])).await;
+    let of_bob = bob.space(pair.of_bob.id()).unwrap();
+    within("synced", of_bob.synced_with(pair.alice.device())).await.unwrap();
+    let second = within("open", of_bob.open(first.id())).await.unwrap();
+    assert_eq!(second.json().unwrap(), json!({"both": 1, "ahead": 2}));
+    assert_eq!(second.heads().unwrap(), first.heads().unwrap());
+    within("shutdown", bob.shutdown()).await;
+    within("shutdown", pair.alice.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_run_that_several_processes_died_of_is_refused_and_all_else_goes_on() {
+    let directories = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let pair = Pair::of(peer_in(directories.0.path()).await, peer_in(directories.1.path()).await).await;
+    let (first, _) = pair.document().await;
+    let tip = one_ahead(&pair, &first).await;
+    for _ in 1..limits::DEATHS_UNTIL_POISONED {
+        leave_note(directories.1.path(), &first, tip);
+        within("shutdown", open(Peer::builder().directory(directories.1.path())).await.shutdown()).await;
+    }
+    leave_note(directories.1.path(), &first, tip);
+    let bob = open(Peer::builder().directory(directories.1.path())).await;
+    let mut events = bob.events();
+    within("dial", bob.dial(&pair.alice.listening()[0])).await.unwrap();
+    within("the refusal", async {
+        loop {
+            let event = events.next().await.unwrap().unwrap();
+            if let Event::RunRefused { by_us: true, reason, .. } = event {
+                assert!(reason.contains("poisoned"), "{reason}");
+                return;
+            }
+        }
+    })
+    .await;
+    let other = within("create", pair.of_alice.create_document()).await.unwrap();
+    other.edit(|edit| edit.set("/other", 3)).unwrap();
+    let of_bob = bob.space(pair.of_bob.id()).unwrap();
+    within("the other document", async {
+        while !of_bob.documents().contains(&other.id()) {
+            events.next().await.unwrap().unwrap();
+        }
+    })
+    .await;
+    let second = within("open", of_bob.open(first.id())).await.unwrap();
+    assert_eq!(second.json().unwrap(), json!({"both": 1}));
+    within("shutdown", bob.shutdown()).await;
+    within("shutdown", pair.alice.shutdown()).await;
+}
