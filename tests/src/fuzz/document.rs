@@ -133,7 +133,10 @@ fn tell(document: &mut Document, other: &mut Document) {
     let mut runs = 0;
     while let Some(run) = document.take_unsigned() {
         let tip = payload_tip(&run.payload).unwrap_or_else(|refusal| panic!("we make what is refused: {refusal}"));
-        assert_eq!((tip.actor, tip.first_seq, tip.last_seq, tip.tip), (run.actor, run.first_seq, run.last_seq, run.tip));
+        assert_eq!(
+            (tip.actor, tip.first_seq, tip.last_seq, tip.tip),
+            (run.actor, run.first_seq, run.last_seq, run.tip)
+        );
         let header = RunHeader {
             space: SPACE,
             document: DOCUMENT,

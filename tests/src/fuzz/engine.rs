@@ -123,11 +123,9 @@ pub fn image(data: &[u8]) {
         let _ = engine.edit(now, &space, &document, |edit| edit.set("/n", 1).map_err(DocumentError::from));
         drain(&mut engine, &mut rows, now);
     }
-    for command in [
-        Command::CreateSpace { name: "another".into() },
-        Command::ReadFeed { after: 0, limit: 100 },
-        Command::Shutdown,
-    ] {
+    for command in
+        [Command::CreateSpace { name: "another".into() }, Command::ReadFeed { after: 0, limit: 100 }, Command::Shutdown]
+    {
         now.mono.0 += 1_000_000;
         engine.handle(now, News::Timeout);
         drain(&mut engine, &mut rows, now);

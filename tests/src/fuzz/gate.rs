@@ -96,7 +96,7 @@ pub fn differential(data: &[u8]) {
     let middle = accepted.len() / 2;
     let (first, second) = accepted.split_at(middle);
     let runs = second.iter().chain(first).map(store_and_load).collect();
-    let opened = OpenWork { space: SPACE, id: DOCUMENT, runs, poisoned: Vec::new() }.run(&FuzzGuard);
+    let opened = OpenWork { space: SPACE, id: DOCUMENT, runs, suspects: Vec::new() }.run(&FuzzGuard);
     let opened = opened.unwrap_or_else(|error| panic!("what was accepted does not open: {error}"));
     assert_eq!(Seen::of(&opened.view()), seen, "it opens as another document");
 
@@ -105,11 +105,8 @@ pub fn differential(data: &[u8]) {
 
 /// A document can still be edited, within the limits.
 fn goes_on(document: &mut Document) {
-    let author = anabranch_engine::document::Author {
-        device: DeviceId([9; 32]),
-        fresh_actor: ActorId([9; 16]),
-        wall_s: 1,
-    };
+    let author =
+        anabranch_engine::document::Author { device: DeviceId([9; 32]), fresh_actor: ActorId([9; 16]), wall_s: 1 };
     let result = document.edit(author, |edit| edit.set("/on", 1));
     if let Err(error @ (EditError::Internal(_) | EditError::Refused(_))) = result {
         panic!("{error}");
@@ -184,8 +181,13 @@ fn runs(data: &[u8]) -> Vec<(Run, bool)> {
 
 /// A chunk that depends on some of the changes before it.
 pub fn change(before: &[ChangeHash], set: u32, rest: &[u8]) -> (ChangeHash, Vec<u8>) {
-    let deps: BTreeMap<ChangeHash, ()> =
-        before.iter().take(32).enumerate().filter(|(place, _)| set >> place & 1 == 1).map(|(_, hash)| (*hash, ())).collect();
+    let deps: BTreeMap<ChangeHash, ()> = before
+        .iter()
+        .take(32)
+        .enumerate()
+        .filter(|(place, _)| set >> place & 1 == 1)
+        .map(|(_, hash)| (*hash, ()))
+        .collect();
     let mut body = leb128(deps.len());
     deps.keys().for_each(|dep| body.extend_from_slice(&dep.0));
     body.extend_from_slice(rest);

@@ -91,9 +91,8 @@ impl Replica {
 
     fn set(&mut self, space: SpaceId, document: DocumentId, path: &str, value: impl Into<Json>) -> Vec<Wish> {
         self.ask(Command::OpenDocument { space, document });
-        let edited = self.engine.edit(self.now, &space, &document, |edit| {
-            edit.set(path, value).map_err(DocumentError::from)
-        });
+        let edited =
+            self.engine.edit(self.now, &space, &document, |edit| edit.set(path, value).map_err(DocumentError::from));
         edited.expect("it is ours to edit");
         drain(&mut self.engine, &mut self.rows, self.now)
     }
@@ -152,7 +151,8 @@ pub fn fixture() -> &'static Fixture {
 
 fn make_fixture() -> Fixture {
     let now = Now { mono: Timestamp(1_000_000), wall_s: 1_000 };
-    let (mut alice, mut bob) = (Replica::new(Rows::default(), ALICE, 1, now), Replica::new(Rows::default(), BOB, 2, now));
+    let (mut alice, mut bob) =
+        (Replica::new(Rows::default(), ALICE, 1, now), Replica::new(Rows::default(), BOB, 2, now));
     let Some(Reply::SpaceReady(shared)) = alice.ask(Command::CreateSpace { name: "shared".into() }) else {
         panic!("no space")
     };
@@ -365,9 +365,10 @@ impl Session {
     /// Alice writes something herself.
     fn edit(&mut self, value: i64) {
         let Fixture { shared, document, .. } = self.fixture;
-        let edited = self.alice.engine.edit(self.alice.now, shared, document, |edit| {
-            edit.set("/mine", value).map_err(DocumentError::from)
-        });
+        let edited = self
+            .alice
+            .engine
+            .edit(self.alice.now, shared, document, |edit| edit.set("/mine", value).map_err(DocumentError::from));
         match edited {
             // An entry of a later version makes the space read-only; a store that takes its time, the document not open.
             Ok(_) | Err(DocumentError::ReadOnly(_) | DocumentError::NotOpen(_)) => {}

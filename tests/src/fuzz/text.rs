@@ -9,11 +9,8 @@ use super::input::Input;
 /// A ticket as it was pasted, or one with the right check bytes around any others.
 pub fn ticket(data: &[u8]) {
     let mut input = Input::new(data);
-    let text = if input.byte() & 1 == 0 {
-        String::from_utf8_lossy(input.rest()).into_owned()
-    } else {
-        sealed(input.rest())
-    };
+    let text =
+        if input.byte() & 1 == 0 { String::from_utf8_lossy(input.rest()).into_owned() } else { sealed(input.rest()) };
     match text.parse::<Ticket>() {
         Ok(ticket) => assert_eq!(ticket.to_string().parse(), Ok(ticket)),
         Err(error) => assert!(!error.to_string().is_empty()),
