@@ -184,7 +184,8 @@ fn recorded(runs: &[Run]) -> Vec<u8> {
             let set = hashes.iter().enumerate().filter(|(_, hash)| deps.contains(hash));
             let set = set.fold(0, |set, (place, _)| set | 1 << place);
             hashes.push(chunk.hash);
-            let choices = u8::from(i == 0) | run.header.device.0[0] << 1 | if hashes.len() % 2 == 0 { 8 } else { 0 };
+            let choices =
+                u8::from(i == 0) | run.header.device.0[0] << 1 | if hashes.len().is_multiple_of(2) { 8 } else { 0 };
             out.byte(choices).set(set).chunk(&body[1 + 32 * deps.len()..]);
         }
     }

@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::engine::output::Output;
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{SCOUT_INTERVAL, SESSIONS_PER_SPACE};
+use crate::space::Space;
 use crate::time::Timestamp;
 
 /// When to dial next, and whom beyond need.
@@ -82,7 +83,7 @@ impl Engine {
         let candidates: Vec<DeviceId> = crowded
             .iter()
             .filter_map(|space| self.spaces.get(space))
-            .flat_map(|space| space.others())
+            .flat_map(Space::others)
             .filter(|peer| reachable.contains(peer) && !busy.contains(peer))
             .collect::<BTreeSet<_>>()
             .into_iter()

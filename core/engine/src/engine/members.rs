@@ -380,7 +380,7 @@ impl Engine {
                 }
                 Ok(Inserted::Known) => {}
                 Ok(Inserted::NotAdmitted) => {
-                    debug!(%peer, space = %space_id, "somebody else's joining is not admitted")
+                    debug!(%peer, space = %space_id, "somebody else's joining is not admitted");
                 }
                 Ok(Inserted::MissingPrev) => debug!(%peer, space = %space_id, "an entry before those it names"),
                 Err(error) => {
