@@ -570,7 +570,8 @@ impl State {
             | Event::InSync { .. }
             | Event::RunRefused { .. }
             | Event::StrangerRefused { .. }
-            | Event::PeerMisbehaved { .. } => {}
+            | Event::PeerMisbehaved { .. }
+            | Event::DocumentDamaged { .. } => {}
         }
         self.events.send(event);
     }

@@ -84,7 +84,7 @@ impl From<anabranch::CommandError> for Failure {
             E::UnknownSpace(_) => Exit::NotFound,
             E::NotAllowed(_) | E::Refused { .. } => Exit::Refused,
             E::Invalid(_) => Exit::Usage,
-            E::Stopped(_) => Exit::Error,
+            E::Damaged(_) | E::Stopped(_) => Exit::Error,
         };
         Self::new(exit, error)
     }

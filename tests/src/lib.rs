@@ -1,5 +1,6 @@
-//! What proves Anabranch: the simulator, and what the process tests and the benches share.
+//! What proves Anabranch: the simulator, fuzz bodies, and what the process tests and the benches share.
 
 pub mod bench;
+pub mod fuzz;
 pub mod processes;
 pub mod sim;

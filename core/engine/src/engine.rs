@@ -86,6 +86,12 @@ pub struct Engine {
     deaths: BTreeMap<ChangeHash, u8>,
     /// Documents among whose runs such a one is, and the tips in question.
     suspects: BTreeMap<DocumentKey, Vec<ChangeHash>>,
+    /// Documents that cannot be read from the store, and why.
+    broken: BTreeMap<DocumentKey, String>,
+    /// Documents in memory that have no record yet.
+    unrecorded: BTreeSet<DocumentKey>,
+    /// Spaces that we left, as long as rows of them are being removed.
+    purging: BTreeSet<SpaceId>,
 
     scans: BTreeMap<ScanId, Scan>,
     last_scan: u64,
@@ -115,7 +121,7 @@ pub struct Engine {
 
 /// What a scan is for.
 enum Scan {
-    Open(DocumentKey),
+    Open(DocumentKey, u64),
     Transfer { session: SessionId, key: DocumentKey, job: Job },
     Feed { command: CommandId, limit: usize, rows: Vec<FeedRow> },
     Purge(SpaceId, Table),
@@ -257,6 +263,9 @@ impl Engine {
             poisoned,
             deaths,
             suspects: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            unrecorded: BTreeSet::new(),
+            purging: BTreeSet::new(),
             scans: BTreeMap::new(),
             last_scan: 0,
             waits: BTreeMap::new(),
@@ -547,6 +556,7 @@ impl Engine {
         let row = FeedRow { seq: self.feed_seq, space: key.0, document: key.1, heads: record.signed.heads.clone() };
         self.commits.put(Table::Feed, feed_key(row.seq), row.to_stored());
         space.set_record(key.1, record);
+        self.unrecorded.remove(&key);
         self.forward(&key.0, runs.into_iter().map(|run| (None, run)).collect());
     }
 
@@ -570,12 +580,15 @@ impl Engine {
 
     fn scanned(&mut self, id: ScanId, result: Result<storage::Scanned, storage::Failure>) {
         let Some(scan) = self.scans.remove(&id) else { return };
-        let scanned = match result {
-            Ok(scanned) => scanned,
-            Err(failure) => return self.stop(failure.to_string()),
+        let scanned = match (result, &scan) {
+            (Ok(scanned), _) => scanned,
+            (Err(storage::Failure::Damaged(error)), Scan::Open(key, _) | Scan::Transfer { key, .. }) => {
+                return self.break_document(*key, &error);
+            }
+            (Err(failure), _) => return self.stop(failure.to_string()),
         };
         match scan {
-            Scan::Open(key) => self.scanned_open(key, scanned),
+            Scan::Open(key, birth) => self.scanned_open(key, birth, scanned),
             Scan::Transfer { session, key, job } => self.scanned_transfer(session, key, job, &scanned),
             Scan::Feed { command, limit, rows } => self.scanned_feed(command, limit, rows, &scanned),
             Scan::Purge(space, table) => self.scanned_purge(space, table, scanned),

@@ -132,6 +132,11 @@ pub const POISONED_REMEMBERED_MAX: usize = 1_024;
 pub const INLINE_OPS_MAX: u64 = 5_000;
 /// A batch of more bytes than this is handed to a worker.
 pub const INLINE_BATCH_BYTES_MAX: usize = 32 * 1024;
+/// Documents in memory of which nothing is stored yet: new ones, and ones whose first runs wait for others. An empty
+/// automerge document takes some 17 KiB.
+pub const DOCUMENTS_UNRECORDED_MAX: usize = 4_096;
+/// Documents that a peer is not sent again because it refused them as they are, for one session and space.
+pub const REFUSED_REMEMBERED_MAX: usize = 4_096;
 /// Documents kept in memory that nobody holds open.
 pub const DOCUMENTS_RESIDENT_MAX: usize = 256;
 

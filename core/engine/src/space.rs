@@ -39,6 +39,8 @@ pub struct Space {
     acls: BTreeMap<[u8; 8], Acl>,
     /// The one that we sign under.
     current_acl: Acl,
+    /// Addresses of the ticket at which somebody else answered.
+    strangers: BTreeSet<String>,
 }
 
 /// What is stored about a space beside its log: the value of `Table::Spaces`.
@@ -141,6 +143,7 @@ impl Space {
             documents: Collection::default(),
             acls: BTreeMap::new(),
             current_acl,
+            strangers: BTreeSet::new(),
         }
     }
 
@@ -157,6 +160,16 @@ impl Space {
     /// The invite's key, while we are not yet admitted.
     pub fn joining(&self) -> Option<SecretKey> {
         self.access.invite.as_ref().map(|invite| SecretKey::from_seed(&invite.seed))
+    }
+
+    /// Somebody without the space answered at an address. Says whether that is so now at every address of the ticket.
+    pub fn answered_by_a_stranger(&mut self, address: &str) -> bool {
+        let Some(invite) = &self.access.invite else { return false };
+        if !invite.addresses.iter().any(|at| at == address) {
+            return false;
+        }
+        self.strangers.insert(String::from(address));
+        invite.addresses.iter().all(|at| self.strangers.contains(at))
     }
 
     /// Notes that the log has grown by this entry.

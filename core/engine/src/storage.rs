@@ -154,6 +154,10 @@ pub const META_STORAGE_ID: &[u8] = b"storage_id";
 /// Key of [`Table::Meta`] for the boot epoch (8 bytes, big endian).
 pub const META_BOOT_EPOCH: &[u8] = b"boot_epoch";
 
+/// Key of [`Table::Meta`] for the feed's last seq when a space was left (8 bytes, big endian): its rows are gone, their
+/// numbers are not used again.
+pub const META_FEED_SEQ: &[u8] = b"feed_seq";
+
 /// Keys of [`Table::Meta`] that begin so, followed by the tip of a run: it broke the merge and is refused (no
 /// value), or so many processes in a row died while they merged it alone (one byte).
 pub const META_POISONED: &[u8] = b"poisoned ";

@@ -152,6 +152,9 @@ fn log(event: Event) {
         Event::RunRefused { space, document, peer, by_us, reason } => {
             warn!(%space, %document, %peer, by_us, reason, "changes refused");
         }
+        Event::DocumentDamaged { space, document, reason } => {
+            error!(%space, %document, reason, "a document is damaged");
+        }
         Event::StrangerRefused { peer } => warn!(%peer, "a stranger was refused: no space is shared with it"),
         Event::PeerMisbehaved { peer, reason } => warn!(%peer, reason, "peer misbehaved"),
         Event::Stopped { reason } => {

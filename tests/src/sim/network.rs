@@ -21,6 +21,8 @@ pub struct Connection {
     pub flows: [Flow; 2],
     /// As dialed.
     pub address: String,
+    /// It was reset: what is still sent on it never arrives.
+    pub reset: bool,
 }
 
 /// One end of a connection.
@@ -139,7 +141,7 @@ impl World {
         let mut flows = [Flow::default(), Flow::default()];
         flows[0].last = self.now + back;
         flows[1].last = self.now + back;
-        self.connections.insert(connection, Connection { ends, flows, address });
+        self.connections.insert(connection, Connection { ends, flows, address, reset: false });
         self.schedule(back, Happening::Opened { connection });
         let peer = self.replicas[replica].device;
         // What the listener sees is an outgoing port of the dialer, not where it can be dialed.
@@ -241,6 +243,7 @@ impl World {
             let Some(found) = self.connections.get_mut(&connection) else { return };
             let (sender, receiver) = (found.ends[from].replica, found.ends[1 - from].replica);
             let End { process, state, .. } = found.ends[1 - from];
+            let reset = found.reset;
             if self.cut.get(&(sender, receiver)).is_some_and(|cuts| *cuts > 0) {
                 return; // it waits; mending looks again
             }
@@ -252,7 +255,7 @@ impl World {
             }
             let alive = self.running(receiver) == Some(process);
             match item {
-                Item::Frame(bytes) if alive && state == EndState::Open => {
+                Item::Frame(bytes) if alive && !reset && state == EndState::Open => {
                     self.stats.frames += 1;
                     self.stats.frame_bytes += bytes.len() as u64;
                     self.feed(receiver, Input::Frame { session: session(connection, 1 - from), bytes });
@@ -350,6 +353,7 @@ impl World {
         for connection in between {
             self.stats.resets += 1;
             let found = self.connections.get_mut(&connection).expect("just listed");
+            found.reset = true;
             for flow in &mut found.flows {
                 flow.queue.clear();
                 flow.in_flight = 0;

@@ -82,6 +82,7 @@ fn heal(world: &mut World) {
     world.mend_all();
     for replica in 0..world.replicas.len() {
         world.replicas[replica].doomed = None;
+        world.replicas[replica].disk.heal();
         if let Some(process) = &world.replicas[replica].process {
             process.guard.spare();
         }

@@ -335,6 +335,9 @@ impl World {
                 let text = format!("#{replica} and {peer:.8} over {document:.8}, by us: {by_us}: {reason}");
                 self.fail(Kind::Safety, "honest runs", format!("a run was refused: {text}"));
             }
+            Told::DocumentDamaged { document, reason, .. } => {
+                self.fail(Kind::Safety, "store", format!("#{replica} cannot read {document:.8}: {reason}"));
+            }
             Told::PeerMisbehaved { peer, reason } => {
                 // Where single frames are lost, honest peers cannot help sounding confused.
                 if !self.loses_frames() {

@@ -14,6 +14,8 @@ pub struct Work {
     pub space: SpaceId,
     /// The document.
     pub document: DocumentId,
+    /// Which time this document is in memory: work that comes back for an earlier one is dropped.
+    pub birth: u64,
     /// What to do.
     pub kind: WorkKind,
 }
@@ -34,6 +36,8 @@ pub struct WorkDone {
     pub space: SpaceId,
     /// The document.
     pub document: DocumentId,
+    /// As given.
+    pub birth: u64,
     /// What came out.
     pub result: WorkResult,
 }
@@ -51,11 +55,11 @@ pub enum WorkResult {
 impl Work {
     /// Does it. Takes from microseconds to seconds.
     pub fn run(self, guard: &dyn Guard) -> WorkDone {
-        let Self { space, document, kind } = self;
+        let Self { space, document, birth, kind } = self;
         let result = match kind {
             WorkKind::Open(work) => WorkResult::Opened(work.run(guard).map(Box::new)),
             WorkKind::Merge(work) => WorkResult::Merged(work.run(guard)),
         };
-        WorkDone { space, document, result }
+        WorkDone { space, document, birth, result }
     }
 }

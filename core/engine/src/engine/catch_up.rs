@@ -1,7 +1,7 @@
 //! Catch-up: which documents differ, what each side lacks of them, the runs. And the live lane, which only saves waiting.
 
 use alloc::collections::BTreeSet;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use minicbor::bytes::ByteArray;
@@ -13,7 +13,10 @@ use crate::engine::output::Event;
 use crate::engine::{Engine, Scan};
 use crate::gate;
 use crate::id::{ActorId, DocumentId, EntryHash, SpaceId};
-use crate::limits::{COMMIT_BYTES_MAX, LIVE_BATCH_BYTES_MAX, RUNS_MESSAGE_BYTES, ACL_REF_ENTRIES_MAX, INBOX_BYTES_MAX, RANGES_PER_MESSAGE_MAX, RUNS_PER_MESSAGE_MAX};
+use crate::limits::{
+    ACL_REF_ENTRIES_MAX, COMMIT_BYTES_MAX, INBOX_BYTES_MAX, LIVE_BATCH_BYTES_MAX, RANGES_PER_MESSAGE_MAX,
+    RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX,
+};
 use crate::run::{Run, RunHeader};
 use crate::space::{Acl, Record, short};
 use crate::storage::{Scanned, Table, document_key, parse_run_key, prefix_end};
@@ -85,7 +88,13 @@ impl Engine {
         }
         if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {
             for key in differences.missing_there {
-                shared.transfer.want(DocumentId(key), Job { have: Default::default(), from_lamport: 0, resume_at: None });
+                let document = DocumentId(key);
+                if space.documents.get(&key).is_some_and(|digest| !shared.takes(&document, &digest)) {
+                    continue;
+                }
+                shared
+                    .transfer
+                    .want(DocumentId(key), Job { have: Default::default(), from_lamport: 0, resume_at: None });
             }
         }
         self.say_frontiers(id, index, frontiers);
@@ -137,6 +146,9 @@ impl Engine {
         }
         if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {
             for (document, job) in jobs {
+                if space.documents.get(&document.0).is_some_and(|digest| !shared.takes(&document, &digest)) {
+                    continue;
+                }
                 shared.transfer.want(document, job);
             }
         }
@@ -197,7 +209,8 @@ impl Engine {
             match Run::decode_stored(at.space, at.document, at.actor, at.last_seq, value) {
                 Ok(run) => shared.transfer.stage(wire_run(&device, &run)),
                 Err(error) => {
-                    return self.stop(alloc::format!("the store is damaged: runs of document {}: {error}", key.1));
+                    shared.transfer.scan_done(None);
+                    return self.break_document(key, &error.to_string());
                 }
             }
         }
@@ -263,7 +276,8 @@ impl Engine {
             while rest.peek().is_some() {
                 let (mut message, mut bytes) = (Vec::new(), 0);
                 while let Some(run) = rest.next_if(|run| {
-                    message.is_empty() || (message.len() < RUNS_PER_MESSAGE_MAX && bytes + wire_bytes(run) <= RUNS_MESSAGE_BYTES)
+                    message.is_empty()
+                        || (message.len() < RUNS_PER_MESSAGE_MAX && bytes + wire_bytes(run) <= RUNS_MESSAGE_BYTES)
                 }) {
                     bytes += wire_bytes(&run);
                     message.push(run);
@@ -368,6 +382,9 @@ impl Engine {
             | RefusalCode::Misfit
             | RefusalCode::Fork
             | RefusalCode::Poisoned => {
+                if let Some(digest) = self.spaces.get(&space).and_then(|space| space.documents.get(&document.0)) {
+                    shared.refused(document, digest);
+                }
                 let reason: String = detail.chars().take(200).collect();
                 self.event(Event::RunRefused { space, document, peer, by_us: false, reason });
             }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::engine::input::CommandId;
 use crate::engine::output::Reply;
+use crate::id::SpaceId;
 use crate::storage::{CommitId, Request, Row, Table};
 
 /// Rows that wait to be written, and who waits for them.
@@ -28,6 +29,14 @@ impl Commits {
     pub(super) fn remove(&mut self, table: Table, key: Vec<u8>) {
         self.rows_bytes += key.len();
         self.rows.push(Row { table, key, value: None });
+    }
+
+    /// Forgets the rows of a space that wait to be written.
+    pub(super) fn drop_rows_of(&mut self, space: &SpaceId) {
+        self.rows.retain(|row| match row.table {
+            Table::Members | Table::Documents | Table::Runs | Table::AclRefs => !row.key.starts_with(&space.0),
+            Table::Meta | Table::Spaces | Table::Feed | Table::Peers => true,
+        });
     }
 
     /// The next commit's id.

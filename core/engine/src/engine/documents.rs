@@ -9,15 +9,15 @@ use tracing::{debug, warn};
 
 use crate::document::work::{Work, WorkDone, WorkKind, WorkResult};
 use crate::document::{Document, OpenWork, Settle, Settled};
-use crate::engine::Engine;
 use crate::engine::input::{CommandId, SessionId};
 use crate::engine::output::{CommandError, Event, Output, Reply};
+use crate::engine::{Engine, Scan};
 use crate::frontier::Proof;
 use crate::gate::{self, Refusal};
 use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
 use crate::limits::{
-    DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, ORPHAN_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX,
-    SCAN_BYTES,
+    DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX, ORPHAN_BYTES_MAX,
+    ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
 };
 use crate::run::{Run, RunHeader};
 use crate::space::Acl;
@@ -36,6 +36,8 @@ pub(super) struct Resident {
     pub state: State,
     /// Openings by the application.
     pub holds: usize,
+    /// When it came into memory, in turns.
+    pub(crate) birth: u64,
     /// For eviction: when it was last of use, in turns.
     pub used: u64,
     /// Commands that wait for it to be open.
@@ -63,8 +65,16 @@ pub(super) enum State {
 }
 
 impl Resident {
-    fn new(state: State) -> Self {
-        Self { state, holds: 0, used: 0, waiting: Vec::new(), origins: BTreeMap::new(), accepted: Vec::new() }
+    fn new(state: State, birth: u64) -> Self {
+        Self {
+            state,
+            holds: 0,
+            birth,
+            used: birth,
+            waiting: Vec::new(),
+            origins: BTreeMap::new(),
+            accepted: Vec::new(),
+        }
     }
 
     /// The document, if it is in memory.
@@ -114,14 +124,15 @@ impl Engine {
         if !self.residents.contains_key(&key) {
             let known = self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1));
             let state = if known {
-                self.scan_runs(key, document_key(&key.0, &key.1));
+                self.scan_runs(key, self.turn, document_key(&key.0, &key.1));
                 State::Opening { stored: Vec::new(), inbox: Vec::new(), inbox_bytes: 0 }
             } else {
                 let mut document = Document::empty(key.0, key.1);
                 document.suspect(self.suspects.get(&key).map(Vec::as_slice).unwrap_or_default());
+                self.unrecorded.insert(key);
                 State::Live(Box::new(document))
             };
-            self.residents.insert(key, Resident::new(state));
+            self.residents.insert(key, Resident::new(state, self.turn));
         }
         let turn = self.turn;
         let resident = self.residents.get_mut(&key).expect("it was inserted a moment ago");
@@ -129,9 +140,9 @@ impl Engine {
         resident
     }
 
-    fn scan_runs(&mut self, key: DocumentKey, from: Vec<u8>) {
+    fn scan_runs(&mut self, key: DocumentKey, birth: u64, from: Vec<u8>) {
         let to = prefix_end(&document_key(&key.0, &key.1));
-        self.scan(crate::engine::Scan::Open(key), Table::Runs, from, to, SCAN_BYTES);
+        self.scan(Scan::Open(key, birth), Table::Runs, from, to, SCAN_BYTES);
     }
 
     pub(super) fn open_document(&mut self, command: CommandId, key: DocumentKey) {
@@ -143,6 +154,10 @@ impl Engine {
             let text = alloc::format!("{documents} documents in the space, limit {DOCUMENTS_PER_SPACE_MAX}");
             return self.reply(command, Err(CommandError::Invalid(text)));
         }
+        if let Some(reason) = self.broken.get(&key) {
+            let reason = reason.clone();
+            return self.reply(command, Err(CommandError::Damaged(reason)));
+        }
         let resident = self.resident(key);
         match &resident.state {
             State::Live(_) => {
@@ -153,8 +168,20 @@ impl Engine {
         }
     }
 
+    /// What is stored of a document cannot be read. Others go on.
+    pub(super) fn break_document(&mut self, key: DocumentKey, error: &str) {
+        let reason = alloc::format!("the store is damaged: document {}: {error}", key.1);
+        warn!(space = %key.0, reason);
+        let waiting = self.residents.remove(&key).map(|mut resident| resident.take_waiting()).unwrap_or_default();
+        for command in waiting {
+            self.reply(command, Err(CommandError::Damaged(reason.clone())));
+        }
+        self.event(Event::DocumentDamaged { space: key.0, document: key.1, reason: reason.clone() });
+        self.broken.insert(key, reason);
+    }
+
     /// A page of a document's runs was read.
-    pub(super) fn scanned_open(&mut self, key: DocumentKey, scanned: Scanned) {
+    pub(super) fn scanned_open(&mut self, key: DocumentKey, birth: u64, scanned: Scanned) {
         let mut read = Vec::with_capacity(scanned.rows.len());
         for (row, value) in &scanned.rows {
             let run = match parse_run_key(row) {
@@ -164,37 +191,34 @@ impl Engine {
             };
             match run {
                 Ok(run) => read.push(run),
-                Err(error) => {
-                    return self.stop(alloc::format!("the store is damaged: runs of document {}: {error}", key.1));
-                }
+                Err(error) => return self.break_document(key, &error),
             }
         }
         let suspects = self.suspects.get(&key).cloned().unwrap_or_default();
-        let Some(Resident { state: State::Opening { stored, .. }, .. }) = self.residents.get_mut(&key) else {
-            return;
-        };
+        let resident = self.residents.get_mut(&key).filter(|resident| resident.birth == birth);
+        let Some(Resident { state: State::Opening { stored, .. }, .. }) = resident else { return };
         stored.append(&mut read);
         if scanned.more
             && let Some((last, _)) = scanned.rows.last()
         {
             let from = [last.as_slice(), &[0]].concat();
-            return self.scan_runs(key, from);
+            return self.scan_runs(key, birth, from);
         }
         let runs = core::mem::take(stored);
         let work = OpenWork { space: key.0, id: key.1, runs, suspects };
-        self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, kind: WorkKind::Open(work) })));
+        let kind = WorkKind::Open(work);
+        self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, birth, kind })));
     }
 
     /// Heavy work came back.
     pub(super) fn worked(&mut self, done: WorkDone) {
         let key = (done.space, done.document);
-        let Some(resident) = self.residents.get_mut(&key) else {
+        let resident = self.residents.get_mut(&key).filter(|resident| resident.birth == done.birth);
+        let Some(resident) = resident else {
             return debug!(document = %key.1, "work came back for a document that is gone");
         };
         match done.result {
-            WorkResult::Opened(Err(error)) => {
-                self.stop(alloc::format!("the store is damaged: document {} cannot be built: {error}", key.1));
-            }
+            WorkResult::Opened(Err(error)) => self.break_document(key, &error),
             WorkResult::Opened(Ok(mut document)) => {
                 let State::Opening { inbox, .. } = &mut resident.state else {
                     return warn!(document = %key.1, "opened twice");
@@ -202,7 +226,7 @@ impl Engine {
                 let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
                 if record.is_some_and(|record| record.signed.heads != document.heads()) {
                     // A damaged page can hide rows without any checksum failing.
-                    return self.stop(alloc::format!("the store is damaged: runs of document {} are missing", key.1));
+                    return self.break_document(key, "some of its runs are missing");
                 }
                 for run in inbox.drain(..) {
                     document.receive(run);
@@ -247,6 +271,9 @@ impl Engine {
             self.counters.runs_known += 1;
             return;
         }
+        if self.broken.contains_key(&key) {
+            return;
+        }
         if self.poisoned.contains(&tip.tip) {
             return self.refuse(session, &run.header, &Refusal::Poisoned);
         }
@@ -262,6 +289,11 @@ impl Engine {
             return self.refuse(session, &run.header, &Refusal::TooLarge(text));
         }
         self.keep_acl(&key.0, acl);
+        if !self.residents.contains_key(&key) && self.unrecorded.len() >= DOCUMENTS_UNRECORDED_MAX {
+            // Documents of which nothing fits yet: what is dropped is found again when roots are compared.
+            self.counters.orphans_evicted += 1;
+            return;
+        }
         let first_seq = run.header.first_seq;
         let resident = self.resident(key);
         // Waiting runs are bounded by the document; so is the note of who brought them.
@@ -327,7 +359,8 @@ impl Engine {
             match document.settle(&*self.guard) {
                 Settle::Done(settled) => self.after_settling(key, settled),
                 Settle::Work(work) => {
-                    let work = Work { space: key.0, document: key.1, kind: WorkKind::Merge(*work) };
+                    let birth = self.residents.get(&key).map_or(0, |resident| resident.birth);
+                    let work = Work { space: key.0, document: key.1, birth, kind: WorkKind::Merge(*work) };
                     self.out(Output::Work(Box::new(work)));
                 }
             }
@@ -438,18 +471,12 @@ impl Engine {
             idle.truncate(surplus);
         }
         for (_, key) in idle {
+            self.unrecorded.remove(&key);
             self.residents.remove(&key);
         }
     }
 
-    pub(super) fn scan(
-        &mut self,
-        scan: crate::engine::Scan,
-        table: Table,
-        from: Vec<u8>,
-        to: Vec<u8>,
-        bytes_max: usize,
-    ) {
+    pub(super) fn scan(&mut self, scan: Scan, table: Table, from: Vec<u8>, to: Vec<u8>, bytes_max: usize) {
         self.last_scan += 1;
         let id = ScanId(self.last_scan);
         self.scans.insert(id, scan);

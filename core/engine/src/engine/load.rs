@@ -10,7 +10,7 @@ use crate::feed::FeedRow;
 use crate::id::{DeviceId, DocumentId, EntryHash, SpaceId, StorageId};
 use crate::space::membership::Membership;
 use crate::space::{Access, Acl, Record, Space};
-use crate::storage::{Image, META_BOOT_EPOCH, META_STORAGE_ID, Table};
+use crate::storage::{Image, META_BOOT_EPOCH, META_FEED_SEQ, META_STORAGE_ID, Table};
 
 /// What an image says.
 #[derive(Debug, Default)]
@@ -45,6 +45,10 @@ pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
             Table::Meta if key == META_BOOT_EPOCH => {
                 let bytes = value.as_slice().try_into().map_err(|_| bad(length_error(8, &value)))?;
                 loaded.epoch = u64::from_be_bytes(bytes);
+            }
+            Table::Meta if key == META_FEED_SEQ => {
+                let bytes = value.as_slice().try_into().map_err(|_| bad(length_error(8, &value)))?;
+                loaded.feed_seq = loaded.feed_seq.max(u64::from_be_bytes(bytes));
             }
             // A newer version's business.
             Table::Meta | Table::Runs => {}

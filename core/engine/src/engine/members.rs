@@ -18,12 +18,15 @@ use crate::space::membership::{Entry, Inserted, Membership, MembershipError};
 use crate::space::roles::Role;
 use crate::space::ticket::Ticket;
 use crate::space::{Access, Space, entry_key};
-use crate::storage::{Scanned, Table, document_key, feed_key, prefix_end, space_hash_key};
+use crate::storage::{META_FEED_SEQ, Scanned, Table, feed_key, prefix_end, space_hash_key};
 use crate::sync::reconcile::Differences;
 use crate::wire::{Message, SpaceIndex};
 
 /// Entries of about this many bytes go into one message.
 const ENTRIES_MESSAGE_BYTES: usize = 48 * 1024;
+
+/// Tables with rows of a space, in the order in which they are emptied.
+const PURGE_ORDER: [Table; 4] = [Table::Runs, Table::Documents, Table::AclRefs, Table::Members];
 
 impl Engine {
     pub(super) fn create_space(&mut self, command: CommandId, name: &str) {
@@ -105,6 +108,10 @@ impl Engine {
         } else if let Err(error) = self.room_for_a_space() {
             return self.reply(command, Err(error));
         }
+        if self.purging.contains(&ticket.space) {
+            let text = String::from("the space was left and is still being removed here: try again in a moment");
+            return self.reply(command, Err(CommandError::Invalid(text)));
+        }
         info!(space = %ticket.space, "joining");
         let access = Access::joining(ticket);
         self.keep_access(&ticket.space, &access);
@@ -127,15 +134,13 @@ impl Engine {
         }
     }
 
-    /// Whoever answers at an address of a ticket does not have the space that it names: the wish to join is dropped.
+    /// Whoever answers at an address of a ticket does not have the space that it names. When that is so at all of them, the
+    /// wish to join is dropped.
     pub(super) fn ticket_is_for_another_space(&mut self, address: &str, peer: DeviceId) {
         let spaces: Vec<_> = self
             .spaces
-            .iter()
-            .filter(|(_, space)| {
-                space.access.invite.as_ref().is_some_and(|invite| invite.addresses.iter().any(|at| at == address))
-            })
-            .map(|(id, _)| *id)
+            .iter_mut()
+            .filter_map(|(id, space)| space.answered_by_a_stranger(address).then_some(*id))
             .collect();
         for space in spaces {
             let reason = String::from("the peer at this address does not have the space that the ticket names");
@@ -180,7 +185,12 @@ impl Engine {
 
     pub(super) fn heard_join_refused(&mut self, id: SessionId, index: SpaceIndex, reason: &str) {
         let Some((space_id, peer)) = self.shared_space(id, index) else { return };
-        if self.spaces.get(&space_id).is_none_or(|space| space.joining().is_none()) {
+        // Heeded from a member only: others who hold the ticket decide nothing.
+        let heed = self
+            .spaces
+            .get(&space_id)
+            .is_some_and(|space| space.joining().is_some() && space.membership.role(&peer).is_some());
+        if !heed {
             return;
         }
         self.not_admitted(space_id, peer, reason.chars().take(200).collect());
@@ -210,16 +220,19 @@ impl Engine {
         self.residents.retain(|key, _| key.0 != space_id);
         self.dirty.retain(|key| key.0 != space_id);
         self.touched.retain(|key| key.0 != space_id);
+        self.unrecorded.retain(|key| key.0 != space_id);
+        self.broken.retain(|key, _| key.0 != space_id);
+        self.commits.drop_rows_of(&space_id);
+        self.commits.put(Table::Meta, META_FEED_SEQ.to_vec(), self.feed_seq.to_be_bytes().to_vec());
         self.hints.remove(&space_id);
         for command in self.joins.remove(&space_id).unwrap_or_default() {
             self.reply(command, Err(CommandError::UnknownSpace(space_id)));
         }
         self.commits.remove(Table::Spaces, space_id.0.to_vec());
-        for (document, record) in &space.records {
+        for record in space.records.values() {
             if record.feed_seq != 0 {
                 self.commits.remove(Table::Feed, feed_key(record.feed_seq));
             }
-            self.commits.remove(Table::Documents, document_key(&space_id, document));
         }
         self.purge(space_id);
         let shared: Vec<_> = self
@@ -234,26 +247,29 @@ impl Engine {
         self.check_waits();
     }
 
-    /// Removes what is left of a space's rows, a page at a time.
+    /// Removes what is left of a space's rows, a page at a time; the membership log last, because what is left of it is how
+    /// the next start knows that there is something to remove.
     pub(super) fn purge(&mut self, space: SpaceId) {
-        for table in [Table::Members, Table::AclRefs, Table::Documents, Table::Runs] {
-            let from = space.0.to_vec();
-            self.scan(Scan::Purge(space, table), table, from.clone(), prefix_end(&from), SCAN_BYTES);
-        }
+        self.purging.insert(space);
+        self.purge_table(space, PURGE_ORDER[0], space.0.to_vec());
+    }
+
+    fn purge_table(&mut self, space: SpaceId, table: Table, from: Vec<u8>) {
+        self.scan(Scan::Purge(space, table), table, from, prefix_end(&space.0), SCAN_BYTES);
     }
 
     /// A page of rows of a space that we left was read.
     pub(super) fn scanned_purge(&mut self, space: SpaceId, table: Table, scanned: Scanned) {
-        if self.spaces.contains_key(&space) {
-            // Joined again meanwhile: the rows are its own now.
-            return;
-        }
         let last = scanned.rows.last().map(|(key, _)| [key.as_slice(), &[0]].concat());
         for (key, _) in scanned.rows {
             self.commits.remove(table, key);
         }
         if let (Some(from), true) = (last, scanned.more) {
-            self.scan(Scan::Purge(space, table), table, from, prefix_end(&space.0), SCAN_BYTES);
+            return self.purge_table(space, table, from);
+        }
+        match PURGE_ORDER.into_iter().skip_while(|at| *at != table).nth(1) {
+            Some(next) => self.purge_table(space, next, space.0.to_vec()),
+            None => _ = self.purging.remove(&space),
         }
     }
 
@@ -363,7 +379,9 @@ impl Engine {
                     self.entry_added(space_id, hash, bytes, Some(id));
                 }
                 Ok(Inserted::Known) => {}
-                Ok(Inserted::NotAdmitted) => debug!(%peer, space = %space_id, "somebody else's joining is not admitted"),
+                Ok(Inserted::NotAdmitted) => {
+                    debug!(%peer, space = %space_id, "somebody else's joining is not admitted");
+                }
                 Ok(Inserted::MissingPrev) => debug!(%peer, space = %space_id, "an entry before those it names"),
                 Err(error) => {
                     let reason = error.to_string();

@@ -122,6 +122,9 @@ pub enum CommandError {
         /// Its words.
         reason: String,
     },
+    /// What is stored of the document cannot be read. Others can.
+    #[error("{0}")]
+    Damaged(String),
     /// The store failed: the replica takes no more edits. Reopen it.
     #[error("the replica has stopped: {0}")]
     Stopped(String),
@@ -200,6 +203,15 @@ pub enum Event {
         /// We refused it (else the peer did).
         by_us: bool,
         /// Why.
+        reason: String,
+    },
+    /// What is stored of a document cannot be read. It is neither opened nor sent; others are.
+    DocumentDamaged {
+        /// The space.
+        space: SpaceId,
+        /// The document.
+        document: DocumentId,
+        /// What is wrong.
         reason: String,
     },
     /// A stranger connected: nothing shared. It was sent away.

@@ -13,13 +13,13 @@ use crate::engine::input::SessionId;
 use crate::engine::output::{Event, Output};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
-    ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX, INBOX_BYTES_MAX,
-    KEEP_ALIVE_INTERVAL, SESSIONS_MAX, STALL_AFTER,
+    ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX,
+    DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL, SESSIONS_MAX, STALL_AFTER,
 };
 use crate::space::auth::topic;
 use crate::sync::collection::fingerprint;
 use crate::sync::reconcile::Reconciler;
-use crate::sync::session::{Phase, Roots, Session, Step};
+use crate::sync::session::{Roots, Session, Step};
 use crate::time::{Duration, Timestamp};
 use crate::wire::{Lane, Level, Message, MessageError, PeerAddresses, SpaceIndex, SpaceRoots};
 
@@ -556,7 +556,10 @@ impl Engine {
     /// Reports what was taken in, as long as there is room for more.
     pub(super) fn report_credit(&mut self) {
         let waiting: usize = self.backlog_bytes();
-        if waiting > INBOX_BYTES_MAX || self.commits.bytes() > COMMIT_BYTES_MAX {
+        if waiting > INBOX_BYTES_MAX
+            || self.commits.bytes() > COMMIT_BYTES_MAX
+            || self.unrecorded.len() > DOCUMENTS_UNRECORDED_MAX / 2
+        {
             return;
         }
         let due: Vec<_> = self

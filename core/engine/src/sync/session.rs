@@ -5,11 +5,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::id::{DeviceId, SpaceId, StorageId};
-use crate::limits::{PRE_AUTH_TIME_MAX, ROOT_QUIET, ROOT_QUIET_MAX};
+use crate::id::{DeviceId, DocumentId, SpaceId, StorageId};
+use crate::limits::{PRE_AUTH_TIME_MAX, REFUSED_REMEMBERED_MAX, ROOT_QUIET, ROOT_QUIET_MAX};
 use crate::space::Acl;
 use crate::space::auth::{Handshake, Side, Tag};
-use crate::sync::collection::Fingerprint;
+use crate::sync::collection::{Digest, Fingerprint};
 use crate::sync::lanes::Lanes;
 use crate::sync::transfer::Transfer;
 use crate::time::{Duration, Timestamp};
@@ -106,6 +106,7 @@ pub struct Shared {
     pub attempt_at: Timestamp,
     attempted: Option<(Roots, Roots)>,
     attempts: u32,
+    refused: BTreeMap<DocumentId, Digest>,
     told_acls: BTreeMap<Lane, BTreeSet<[u8; 8]>>,
     heard_acls: BTreeMap<[u8; 8], Acl>,
 }
@@ -264,6 +265,7 @@ impl Shared {
             attempt_at: now,
             attempted: None,
             attempts: 0,
+            refused: BTreeMap::new(),
             told_acls: BTreeMap::new(),
             heard_acls: BTreeMap::new(),
         }
@@ -300,6 +302,18 @@ impl Shared {
     /// A reconciliation of exactly these roots was tried before.
     pub fn was_attempted(&self, ours: Roots, theirs: Roots) -> bool {
         self.attempted == Some((ours, theirs))
+    }
+
+    /// The peer refused a run of this document for good, as it is now.
+    pub fn refused(&mut self, document: DocumentId, digest: Digest) {
+        if self.refused.len() < REFUSED_REMEMBERED_MAX {
+            self.refused.insert(document, digest);
+        }
+    }
+
+    /// Whether it makes sense to send this document: not if it is as it was when the peer refused it.
+    pub fn takes(&self, document: &DocumentId, digest: &Digest) -> bool {
+        self.refused.get(document) != Some(digest)
     }
 
     /// Which of these `acl_ref`s the peer was not told of on this lane. Call [`Self::told_acl`] when they are on their way.

@@ -73,8 +73,7 @@ pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip]) -> Comparison {
     comparison.behind = theirs
         .values()
         .any(|tip| ours.frontier.actors.get(&tip.actor).is_none_or(|proof| proof.header.last_seq < tip.seq));
-    comparison.job = from_lamport
-        .map(|from_lamport| {
+    comparison.job = from_lamport.map(|from_lamport| {
         let have = theirs.values().map(|tip| (tip.actor, tip.seq)).collect();
         Job { have, from_lamport, resume_at: None }
     });

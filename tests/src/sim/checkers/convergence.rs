@@ -57,6 +57,9 @@ pub fn settled(world: &mut World) -> Result<(), String> {
     for replica in 0..world.replicas.len() {
         let member_of = world.ledger.spaces_of(replica);
         let Some(engine) = world.engine(replica) else { return Err(format!("#{replica} does not run")) };
+        if let Some(reason) = engine.stopped() {
+            return Err(format!("#{replica} has stopped: {reason}"));
+        }
         for status in engine.spaces() {
             if !member_of.contains_key(&status.space) {
                 continue;

@@ -1,0 +1,4 @@
+//! The `path` body under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| anabranch_fuzz::body("path").expect("it is in the table")(data));
