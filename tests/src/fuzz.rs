@@ -25,14 +25,14 @@ pub const TARGETS: &[(&str, Body, usize)] = &[
     ("message", wire::message, 400),
     ("hint", wire::hint, 400),
     ("payload", gate::payload, 400),
-    ("gate", gate::differential, 40),
-    ("stored", stored::stored, 200),
-    ("membership", membership::membership, 20),
+    ("gate", gate::differential, 200),
+    ("stored", stored::stored, 400),
+    ("membership", membership::membership, 100),
     ("ticket", text::ticket, 200),
     ("path", text::path, 200),
-    ("edit", document::edit, 40),
-    ("image", engine::image, 20),
-    ("session", session::session, 20),
+    ("edit", document::edit, 200),
+    ("image", engine::image, 100),
+    ("session", session::session, 100),
 ];
 
 /// The body of a target, by its name.

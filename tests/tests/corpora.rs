@@ -6,7 +6,7 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-use anabranch_tests::fuzz::{TARGETS, seeds};
+use anabranch_tests::fuzz::{TARGETS, gate, seeds};
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
@@ -113,6 +113,14 @@ replays! {
     edits: "edit",
     images: "image",
     sessions: "session",
+}
+
+#[test]
+fn seeds_of_the_gate_pass_it() {
+    // Or the fuzzer would begin in front of it.
+    for (name, bytes) in files("gate").iter().filter(|(name, _)| name.starts_with("seed-")) {
+        assert!(gate::accepted(bytes) >= 5, "{name}: {} changes accepted", gate::accepted(bytes));
+    }
 }
 
 #[test]

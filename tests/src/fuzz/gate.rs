@@ -72,6 +72,11 @@ pub fn payload(data: &[u8]) {
 /// Runs into a document. Whatever it accepts, another document that gets it in another order accepts too, a third one opens
 /// from what is stored of it, and the three are equal; and the document can be edited afterwards.
 pub fn differential(data: &[u8]) {
+    accepted(data);
+}
+
+/// As [`differential`]; returns how many changes were accepted.
+pub fn accepted(data: &[u8]) -> u64 {
     let mut document = Document::empty(SPACE, DOCUMENT);
     let mut accepted = Vec::new();
     for (run, settles) in runs(data) {
@@ -101,6 +106,7 @@ pub fn differential(data: &[u8]) {
     assert_eq!(Seen::of(&opened.view()), seen, "it opens as another document");
 
     goes_on(&mut document);
+    accepted.iter().map(|run| run.header.last_seq - run.header.first_seq + 1).sum()
 }
 
 /// A document can still be edited, within the limits.

@@ -29,6 +29,8 @@ use super::input::Input;
 const STEPS_MAX: usize = 64;
 /// What an engine may say in one turn: more is a peer's lever.
 const SAID_BYTES_MAX: usize = 1024 * 1024;
+/// What it may want in one turn.
+const WISHES_MAX: usize = 10_000;
 const SESSION: SessionId = SessionId(1);
 const ALICE: u8 = 1;
 const BOB: u8 = 2;
@@ -384,9 +386,11 @@ impl Session {
     }
 
     fn drain(&mut self) -> bool {
-        let mut said = 0;
+        let (mut said, mut wishes) = (0, 0);
         let mut admitted = false;
         while let Some(wish) = self.alice.engine.poll_output() {
+            wishes += 1;
+            assert!(wishes <= WISHES_MAX, "more than {WISHES_MAX} outputs in one turn");
             match (wish, &mut self.held) {
                 (wish @ (Wish::Store(_) | Wish::Work(_)), Some(held)) => held.push(wish),
                 (wish @ (Wish::Store(_) | Wish::Work(_)), None) => self.perform(wish),

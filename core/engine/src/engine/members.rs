@@ -365,6 +365,7 @@ impl Engine {
     }
 
     pub(super) fn heard_entries(&mut self, id: SessionId, index: SpaceIndex, entries: &[ByteVec]) {
+        let mut complained = false;
         for bytes in entries {
             let Some((space_id, peer)) = self.shared_space(id, index) else { return };
             let Some(space) = self.spaces.get_mut(&space_id) else { return };
@@ -383,7 +384,10 @@ impl Engine {
                     debug!(%peer, space = %space_id, "somebody else's joining is not admitted");
                 }
                 Ok(Inserted::MissingPrev) => debug!(%peer, space = %space_id, "an entry before those it names"),
+                // A message can hold two million empty entries: there is one answer to all of them.
+                Err(_) if complained => {}
                 Err(error) => {
+                    complained = true;
                     let reason = error.to_string();
                     if trusted {
                         self.event(Event::PeerMisbehaved { peer, reason });

@@ -392,14 +392,16 @@ impl Engine {
         if answer != 0 {
             session.heard_answer(answer);
         }
-        let mut indexes = Vec::new();
+        // Each space once, however often it is named: there is an answer for each.
+        let mut indexes = BTreeSet::new();
         for roots in spaces {
             if let Some(shared) = session.shared_at(roots.space) {
                 shared.heard = Some((*roots.members, roots.documents.map(|documents| *documents)));
                 shared.answered = shared.answered.max(answer);
-                indexes.push(roots.space);
+                indexes.insert(roots.space);
             }
         }
+        let indexes: Vec<SpaceIndex> = indexes.into_iter().collect();
         if ask != 0 {
             self.tell_roots(id, Some(&indexes), 0, ask);
         }
