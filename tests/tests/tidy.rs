@@ -22,8 +22,12 @@ fn files() -> Vec<(String, PathBuf)> {
         for entry in entries {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(root).unwrap().to_str().expect("names in the tree are UTF-8").to_owned();
-            // `.git` is a folder or, in a worktree, a file; build folders carry cargo's tag.
-            if name == ".git" || name.ends_with(".tmp") || path.join("CACHEDIR.TAG").exists() {
+            // What is not part of the tree (`.gitignore`); `.git` is a folder or, in a worktree, a file.
+            if name == ".git"
+                || name.ends_with(".tmp")
+                || name.starts_with("target")
+                || path.join("CACHEDIR.TAG").exists()
+            {
                 continue;
             }
             if path.is_dir() {
