@@ -32,7 +32,7 @@ pub const TARGETS: &[(&str, Body, usize)] = &[
     ("path", text::path, 200),
     ("edit", document::edit, 200),
     ("image", engine::image, 100),
-    ("session", session::session, 100),
+    ("session", session::session, 40),
 ];
 
 /// The body of a target, by its name.
