@@ -115,8 +115,17 @@ fn agree(world: &mut World) -> bool {
 
 /// Opens everything everywhere, so that it is built from what is stored, and compares.
 fn compare(world: &mut World) -> Option<Vec<convergence::Observed>> {
-    if !open_everything(world) {
-        return None;
+    // Opening takes time, in which a commit that was slow may bring a document that nobody knew of yet.
+    loop {
+        if !open_everything(world) {
+            return None;
+        }
+        if convergence::settled(world).is_ok() {
+            break;
+        }
+        if !agree(world) {
+            return None;
+        }
     }
     let observed = match convergence::observe(world) {
         Ok(observed) => observed,
