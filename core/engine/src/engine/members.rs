@@ -217,7 +217,10 @@ impl Engine {
     fn forget_space(&mut self, space_id: SpaceId) {
         let Some(space) = self.spaces.remove(&space_id) else { return };
         self.out(Output::Unsubscribe { topic: topic(&space.connection_key()) });
-        self.residents.retain(|key, _| key.0 != space_id);
+        let mut waiting = self.joins.remove(&space_id).unwrap_or_default();
+        for (_, mut resident) in self.residents.extract_if(.., |key, _| key.0 == space_id) {
+            waiting.extend(resident.take_waiting());
+        }
         self.dirty.retain(|key| key.0 != space_id);
         self.touched.retain(|key| key.0 != space_id);
         self.unrecorded.retain(|key| key.0 != space_id);
@@ -225,7 +228,7 @@ impl Engine {
         self.commits.drop_rows_of(&space_id);
         self.commits.put(Table::Meta, META_FEED_SEQ.to_vec(), self.feed_seq.to_be_bytes().to_vec());
         self.hints.remove(&space_id);
-        for command in self.joins.remove(&space_id).unwrap_or_default() {
+        for command in waiting {
             self.reply(command, Err(CommandError::UnknownSpace(space_id)));
         }
         self.commits.remove(Table::Spaces, space_id.0.to_vec());
@@ -238,7 +241,8 @@ impl Engine {
         let shared: Vec<_> = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.shared.iter().any(|shared| shared.space == space_id))
+            // One whose handshake goes on has told its tags already: the two sides would count their shared spaces differently.
+            .filter(|(_, session)| !session.is_open() || session.shared.iter().any(|shared| shared.space == space_id))
             .map(|(id, _)| *id)
             .collect();
         for id in shared {
