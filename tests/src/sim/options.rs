@@ -1,11 +1,15 @@
 //! What a seed draws: topology, sizes, and which faults are on. Every seed has its own mix, because a fault that is always
 //! on hides what only happens without it. Printed in full when a seed fails.
 
+use serde::{Deserialize, Serialize};
+
 use super::dice::{Dice, Stream};
 use super::{MILLIS, SECONDS};
 
-/// Everything that was drawn from a seed. Times are microseconds of virtual time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Everything that was drawn from a seed. Times are microseconds of virtual time. In a regression file a field that is
+/// missing is as in a calm world, so a file outlives the faults that are thought of after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The seed.
     pub seed: u64,
@@ -42,7 +46,8 @@ pub struct Options {
 }
 
 /// Who dials whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Topology {
     /// Only the addresses in tickets.
     Tickets,
@@ -55,7 +60,8 @@ pub enum Topology {
 }
 
 /// How the network behaves during the chaos. Afterwards it is fair.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct NetworkOptions {
     /// Shortest one-way latency.
     pub latency_min: u64,
@@ -82,7 +88,8 @@ pub struct NetworkOptions {
 }
 
 /// Fates of single messages, in thousandths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Losses {
     /// Gone.
     pub drop: u64,
@@ -93,7 +100,8 @@ pub struct Losses {
 }
 
 /// How disks behave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DiskOptions {
     /// Shortest time for a request.
     pub latency_min: u64,
@@ -106,7 +114,8 @@ pub struct DiskOptions {
 }
 
 /// How many of each fault are planned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct FaultOptions {
     /// Some are cut off from the others, both ways.
     pub splits: usize,
@@ -129,7 +138,8 @@ pub struct FaultOptions {
 }
 
 /// What is deliberately broken. Each is caught by the checker named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tamper {
     /// Nothing.
     #[default]
@@ -216,10 +226,29 @@ impl Options {
             reopen: false,
             skewed_clocks: false,
             network: NetworkOptions::fair(),
-            disk: DiskOptions { latency_min: 100, latency_max: 2 * MILLIS, tail_permille: 0, tail_max: 0 },
+            disk: DiskOptions::default(),
             faults: FaultOptions { power_cuts: 100, ..FaultOptions::default() },
             tamper: Tamper::Nothing,
         }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::calm(0)
+    }
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self::fair()
+    }
+}
+
+impl Default for DiskOptions {
+    /// A quick disk.
+    fn default() -> Self {
+        Self { latency_min: 100, latency_max: 2 * MILLIS, tail_permille: 0, tail_max: 0 }
     }
 }
 

@@ -4,12 +4,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::SECONDS;
 use super::dice::{Dice, Stream};
 use super::options::Options;
 
 /// One planned step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Step {
     /// When, in virtual microseconds.
     pub at: u64,
@@ -20,7 +23,8 @@ pub struct Step {
 }
 
 /// What can be planned. Replicas are named by index.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Act {
     /// An edit of a document that exists, by a writer; by a reader, an attempt.
     Edit(usize),
@@ -59,7 +63,8 @@ pub enum Act {
 }
 
 /// How a process dies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Crash {
     /// Killed: what it wrote is there, synced or not, and its connections are closed.
     Kill,
@@ -72,7 +77,8 @@ pub enum Crash {
 }
 
 /// The plan of a seed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Plan {
     /// In order of time.
     pub steps: Vec<Step>,
@@ -178,6 +184,25 @@ fn two(dice: &mut Dice, replicas: usize) -> (usize, usize) {
     let a = dice.index(replicas);
     let b = (a + 1 + dice.index(replicas - 1)) % replicas;
     (a, b)
+}
+
+impl Act {
+    /// The replicas that it names.
+    pub fn replicas(&self) -> Vec<usize> {
+        match self {
+            Self::Edit(replica)
+            | Self::NewDocument(replica)
+            | Self::Close(replica)
+            | Self::ReadPast(replica)
+            | Self::ReadFeed(replica)
+            | Self::WaitSynced(replica)
+            | Self::Join(replica)
+            | Self::Crash { replica, .. }
+            | Self::FillDisk(replica) => vec![*replica],
+            Self::Cut { pairs, .. } => pairs.iter().flat_map(|(from, to)| [*from, *to]).collect(),
+            Self::Reset(a, b) => vec![*a, *b],
+        }
+    }
 }
 
 impl fmt::Display for Step {
