@@ -8,6 +8,7 @@ use super::world::{Happening, World};
 
 /// Something that one replica suffers from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ailment {
     /// Its links carry [`SLOW_RATE`] each way.
     SlowLinks,

@@ -16,6 +16,7 @@ pub const YEAR_S: i64 = 365 * 86_400;
 
 /// What happens to the clocks of one replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ClockFault {
     /// The wall clock is set on or back by so many seconds.
     WallJump(i64),

@@ -115,7 +115,7 @@ impl World {
             replica.disk.fail_after(after, fault);
             match fault {
                 Fault::Full => self.stats.full_disks += 1,
-                Fault::Io => self.stats.broken_disks += 1,
+                _ => self.stats.broken_disks += 1,
             }
         }
     }

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::dice::{Dice, Stream};
 use super::{MILLIS, SECONDS};
 
-/// Everything that was drawn from a seed. Times are microseconds of virtual time.
+/// Everything that was drawn from a seed. Times are microseconds of virtual time. In a regression file a field that is
+/// missing is as in a calm world, so a file outlives the faults that are thought of after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The seed.
     pub seed: u64,
@@ -45,6 +47,7 @@ pub struct Options {
 
 /// Who dials whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Topology {
     /// Only the addresses in tickets.
     Tickets,
@@ -58,6 +61,7 @@ pub enum Topology {
 
 /// How the network behaves during the chaos. Afterwards it is fair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct NetworkOptions {
     /// Shortest one-way latency.
     pub latency_min: u64,
@@ -85,6 +89,7 @@ pub struct NetworkOptions {
 
 /// Fates of single messages, in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Losses {
     /// Gone.
     pub drop: u64,
@@ -96,6 +101,7 @@ pub struct Losses {
 
 /// How disks behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DiskOptions {
     /// Shortest time for a request.
     pub latency_min: u64,
@@ -109,6 +115,7 @@ pub struct DiskOptions {
 
 /// How many of each fault are planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct FaultOptions {
     /// Some are cut off from the others, both ways.
     pub splits: usize,
@@ -154,6 +161,7 @@ pub struct FaultOptions {
 
 /// What is deliberately broken. Each is caught by the checker named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tamper {
     /// Nothing.
     #[default]
@@ -245,7 +253,7 @@ impl Options {
             reopen: false,
             skewed_clocks: false,
             network: NetworkOptions::fair(),
-            disk: DiskOptions { latency_min: 100, latency_max: 2 * MILLIS, tail_permille: 0, tail_max: 0 },
+            disk: DiskOptions::default(),
             faults: FaultOptions { power_cuts: 100, ..FaultOptions::default() },
             tamper: Tamper::Nothing,
         }
@@ -275,6 +283,25 @@ impl FaultOptions {
         let connections = self.resets + self.half_opens + self.cut_frames + self.slow_peers + self.unread;
         let processes = self.crashes + self.stops + self.clocks + self.second_processes;
         network + connections + processes + self.full_disks + self.broken_disks + self.slow_disks
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::calm(0)
+    }
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self::fair()
+    }
+}
+
+impl Default for DiskOptions {
+    /// A quick disk.
+    fn default() -> Self {
+        Self { latency_min: 100, latency_max: 2 * MILLIS, tail_permille: 0, tail_max: 0 }
     }
 }
 

@@ -14,6 +14,7 @@ mod draw;
 
 /// One planned step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Step {
     /// When, in virtual microseconds.
     pub at: u64,
@@ -25,6 +26,7 @@ pub struct Step {
 
 /// What can be planned. Replicas are named by index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Act {
     /// An edit of a document that exists, by a writer; by a reader, an attempt.
     Edit(usize),
@@ -51,7 +53,8 @@ pub enum Act {
     },
     /// Frames stop flowing from the first to the second of each pair.
     Cut {
-        /// What that looks like.
+        /// What that looks like, for the counts.
+        #[serde(default)]
         shape: Shape,
         /// Directed pairs.
         pairs: Vec<(usize, usize)>,
@@ -94,7 +97,7 @@ pub enum Act {
     },
     /// The next commit of a replica finds no room.
     FillDisk(usize),
-    /// A replica's disk fails at some call from now on, until the replica is started again.
+    /// A replica's disk fails, or can only be read, from some call on until the replica is started again.
     BreakDisk(usize),
     /// A second process is started on the store of a running one.
     SecondProcess(usize),
@@ -102,6 +105,7 @@ pub enum Act {
 
 /// How a process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Crash {
     /// Killed: what it wrote is there, synced or not, and its connections are closed.
     Kill,
@@ -115,9 +119,33 @@ pub enum Crash {
 
 /// The plan of a seed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Plan {
     /// In order of time.
     pub steps: Vec<Step>,
+}
+
+impl Act {
+    /// The replicas that it names.
+    pub fn replicas(&self) -> Vec<usize> {
+        match self {
+            Self::Edit(replica)
+            | Self::NewDocument(replica)
+            | Self::Close(replica)
+            | Self::ReadPast(replica)
+            | Self::ReadFeed(replica)
+            | Self::WaitSynced(replica)
+            | Self::Join(replica)
+            | Self::Crash { replica, .. }
+            | Self::Ail { replica, .. }
+            | Self::Clock { replica, .. }
+            | Self::FillDisk(replica)
+            | Self::BreakDisk(replica)
+            | Self::SecondProcess(replica) => vec![*replica],
+            Self::Cut { pairs, .. } => pairs.iter().flat_map(|(from, to)| [*from, *to]).collect(),
+            Self::Reset(a, b) | Self::CutFrame { a, b, .. } | Self::HalfOpen { gone: a, other: b } => vec![*a, *b],
+        }
+    }
 }
 
 impl fmt::Display for Step {

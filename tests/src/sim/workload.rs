@@ -269,7 +269,10 @@ impl World {
             Act::Ail { replica, ailment, length } => self.ail(*replica, *ailment, *length),
             Act::Clock { replica, fault } => self.disturb_clock(*replica, *fault),
             Act::FillDisk(replica) => self.fail_disk(*replica, dice.below(6), Fault::Full),
-            Act::BreakDisk(replica) => self.fail_disk(*replica, dice.below(20), Fault::Io),
+            Act::BreakDisk(replica) => {
+                let fault = *dice.pick(&[Fault::Io, Fault::Sync, Fault::ReadOnly]).expect("not empty");
+                self.fail_disk(*replica, dice.below(20), fault);
+            }
             Act::SecondProcess(replica) => self.start_second(*replica),
         }
     }

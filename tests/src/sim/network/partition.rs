@@ -7,9 +7,11 @@ use crate::sim::MILLIS;
 use crate::sim::world::{Happening, World};
 
 /// What a cut looks like from above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Shape {
     /// Two groups that do not hear of each other.
+    #[default]
     Split,
     /// Two groups, and one replica that sees both.
     Bridge,
