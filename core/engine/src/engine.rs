@@ -533,7 +533,7 @@ impl Engine {
         while let Some(unsigned) = document.take_unsigned() {
             runs.push(Run::sign(&self.identity, key.0, key.1, acl.hash, unsigned));
         }
-        let heads = document.heads();
+        let heads = document.signed_heads();
         if !runs.is_empty() {
             self.keep_acl(&key.0, &acl);
         }

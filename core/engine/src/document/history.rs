@@ -13,7 +13,8 @@ use automerge::transaction::CommitOptions;
 
 use crate::document::edit::{Cache, Edit, EditError, Room};
 use crate::document::view::ChangeInfo;
-use crate::gate::inspector;
+use crate::gate::validator::OpIndex;
+use crate::gate::{Refusal, inspector};
 use crate::id::{ActorId, ChangeHash, DeviceId};
 use crate::limits::{CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_OPS_MAX, OP_COUNTER_MAX};
 
@@ -78,6 +79,12 @@ impl Change {
     pub(crate) fn actor(&self) -> Option<ActorId> {
         actor_from(self.0.actor_id())
     }
+
+    /// Adds it to the index of a history that has what it depends on. It has been through the gate, or is our own.
+    pub(crate) fn add_to(&self, index: &mut OpIndex, history: &History) -> Result<(), Refusal> {
+        let chunk = inspector::inspect_again(self.bytes(), self.hash(), self.0.len() as u64)?;
+        index.add(&chunk, &|hash| history.place(hash))
+    }
 }
 
 impl Default for History {
@@ -107,6 +114,12 @@ impl History {
     pub(crate) fn meta(&self, hash: &ChangeHash) -> Option<Meta> {
         let meta = self.am.get_change_meta_by_hash(&am::ChangeHash(hash.0))?;
         Some(Meta { max_op: meta.max_op, deps: meta.deps.iter().map(|hash| ChangeHash(hash.0)).collect() })
+    }
+
+    /// The actor of an applied change, and its sequence number.
+    pub(crate) fn place(&self, hash: &ChangeHash) -> Option<(ActorId, u64)> {
+        let meta = self.am.get_change_meta_by_hash(&am::ChangeHash(hash.0))?;
+        Some((actor_from(&meta.actor)?, meta.seq))
     }
 
     /// Last sequence number and tip.
@@ -244,6 +257,15 @@ impl History {
     /// The changes that are not at or below `base`, each after those it depends on.
     pub(crate) fn since(&self, base: &[am::ChangeHash]) -> Vec<Change> {
         self.am.get_changes(base).into_iter().map(Change).collect()
+    }
+
+    /// An index of all its operations, made anew. Takes about as long as opening the document.
+    pub(crate) fn index(&self) -> Result<OpIndex, Refusal> {
+        let mut index = OpIndex::default();
+        for change in self.since(&[]) {
+            change.add_to(&mut index, self)?;
+        }
+        Ok(index)
     }
 
     /// What may be added to the document, or why nothing may.

@@ -17,7 +17,7 @@ use crate::gate::{self, Refusal};
 use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
 use crate::limits::{
     DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX, ORPHAN_BYTES_MAX,
-    ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
+    ORPHANS_PER_DOCUMENT_MAX, POISONED_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
 };
 use crate::run::{Run, RunHeader};
 use crate::space::Acl;
@@ -205,7 +205,8 @@ impl Engine {
             return self.scan_runs(key, birth, from);
         }
         let runs = core::mem::take(stored);
-        let work = OpenWork { space: key.0, id: key.1, runs, suspects };
+        let poisoned = runs.iter().map(|run| run.header.tip).filter(|tip| self.poisoned.contains(tip)).collect();
+        let work = OpenWork { space: key.0, id: key.1, runs, suspects, poisoned };
         let kind = WorkKind::Open(work);
         self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, birth, kind })));
     }
@@ -224,10 +225,16 @@ impl Engine {
                     return warn!(document = %key.1, "opened twice");
                 };
                 let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
-                if record.is_some_and(|record| record.signed.heads != document.heads()) {
-                    // A damaged page can hide rows without any checksum failing.
-                    return self.break_document(key, "some of its runs are missing");
+                if let Some(record) = record
+                    && record.signed.heads != document.heads()
+                {
+                    if document.left_out().is_empty() {
+                        // A damaged page can hide rows without any checksum failing.
+                        return self.break_document(key, "some of its runs are missing");
+                    }
+                    document.stand_on(&record.signed.heads);
                 }
+                let left_out = document.left_out().to_vec();
                 for run in inbox.drain(..) {
                     document.receive(run);
                 }
@@ -236,6 +243,10 @@ impl Engine {
                 resident.holds += waiting.len();
                 for command in waiting {
                     self.reply(command, Ok(Reply::DocumentOpen));
+                }
+                for tip in left_out {
+                    warn!(document = %key.1, %tip, "a stored run breaks the merge and is left out");
+                    self.poison(tip);
                 }
                 self.touched.insert(key);
             }
@@ -323,14 +334,21 @@ impl Engine {
         self.counters.runs_refused += 1;
         let reason = refusal.to_string();
         debug!(document = %header.document, actor = %header.actor, %reason, "run refused");
-        if matches!(refusal, Refusal::Poisoned) && self.poisoned.insert(header.tip) {
-            self.commits.put(Table::Meta, [META_POISONED, &header.tip.0].concat(), Vec::new());
+        if matches!(refusal, Refusal::Poisoned) {
+            self.poison(header.tip);
         }
         let Some(peer) = self.sessions.get(&session).map(|session| session.peer) else {
             return;
         };
         self.answer_refusal(session, header, refusal_code(refusal), &reason);
         self.event(Event::RunRefused { space: header.space, document: header.document, peer, by_us: true, reason });
+    }
+
+    /// A run is not tried again, in this process and in later ones. Beyond the limit it is found out anew each time.
+    fn poison(&mut self, tip: ChangeHash) {
+        if self.poisoned.len() + self.deaths.len() < POISONED_MAX && self.poisoned.insert(tip) {
+            self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), Vec::new());
+        }
     }
 
     pub(super) fn answer_refusal(&mut self, session: SessionId, header: &RunHeader, code: RefusalCode, reason: &str) {
@@ -360,7 +378,7 @@ impl Engine {
                 Settle::Done(settled) => self.after_settling(key, settled),
                 Settle::Work(work) => {
                     let birth = self.residents.get(&key).map_or(0, |resident| resident.birth);
-                    let work = Work { space: key.0, document: key.1, birth, kind: WorkKind::Merge(*work) };
+                    let work = Work { space: key.0, document: key.1, birth, kind: WorkKind::Merge(work) };
                     self.out(Output::Work(Box::new(work)));
                 }
             }
@@ -511,7 +529,7 @@ fn refusal_code(refusal: &Refusal) -> RefusalCode {
         Refusal::BadSignature => RefusalCode::BadSignature,
         Refusal::Malformed(_) => RefusalCode::Malformed,
         Refusal::TooLarge(_) => RefusalCode::TooLarge,
-        Refusal::Misfit(_) => RefusalCode::Misfit,
+        Refusal::Misfit(_) | Refusal::Impossible { .. } => RefusalCode::Misfit,
         Refusal::Fork { .. } => RefusalCode::Fork,
         Refusal::Poisoned => RefusalCode::Poisoned,
     }
