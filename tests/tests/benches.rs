@@ -52,7 +52,7 @@ fn arrive_reports_time_of_sequential_and_concurrent_traces() {
         let file = format!("{}/data/{name}.json.gz", env!("CARGO_MANIFEST_DIR"));
         let report = bench(&["arrive", &file]);
         let floor = ["arrive_s", "us_per_change"];
-        assert_reports(&report, "arrive", &["arrive_s", "us_per_change", "changes"], &floor);
+        assert_reports(&report, "arrive", &["arrive_s", "us_per_change", "changes", "index_bytes_per_op"], &floor);
         assert_eq!(report["ours"]["changes"], changes);
     }
 }

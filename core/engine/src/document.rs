@@ -278,6 +278,12 @@ impl Document {
         Ok((value, committed.is_some()))
     }
 
+    /// automerge has panicked in a local edit. What was in memory is thrown away; the document is to be dropped, neither read
+    /// nor saved.
+    pub fn is_damaged(&self) -> bool {
+        self.history.is_damaged()
+    }
+
     /// Makes a local change that was recorded ([`Self::last_local_change`]), as if `edit` had made it now.
     ///
     /// # Errors
@@ -579,3 +585,25 @@ const _: () = {
     may_be_shared::<Document>();
     may_be_shared::<MergeWork>();
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A panic of automerge in a local edit was rolled back, on a document that automerge no longer keeps in order: what was
+    // saved of it afterwards would not load.
+    #[test]
+    fn a_document_that_automerge_panicked_in_is_thrown_away() {
+        let mut document = Document::empty(SpaceId([1; 32]), DocumentId([2; 16]));
+        let author = Author { device: DeviceId([3; 32]), fresh_actor: ActorId([4; 16]), wall_s: 0 };
+        document.edit(author, |edit| edit.set("/good", 1)).expect("a good edit");
+        let failed = document.edit(author, |edit| {
+            edit::tests::panic_inside(edit);
+            edit.set("/on", 2)
+        });
+        assert_eq!(failed, Err(EditError::Panicked));
+        assert!(document.is_damaged());
+        assert_eq!(document.edit(author, |edit| edit.set("/on", 3)), Err(EditError::Panicked));
+        assert!(document.heads().is_empty() && document.take_unsigned().is_none());
+    }
+}

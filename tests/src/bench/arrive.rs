@@ -44,11 +44,13 @@ pub fn run(file: &Path, size: Size) -> Result<Report> {
     let runs = sign(&changes)?;
     let payloads: Vec<&[u8]> = changes.iter().map(|(_, change)| change.raw_bytes()).collect();
     let (mut ours_best, mut floor_best) = (Duration::MAX, Duration::MAX);
+    let mut index_bytes = 0;
     for _ in 0..if size.quick { 1 } else { ROUNDS } {
-        let (took, text) = ours(&runs)?;
+        let (took, document) = ours(&runs)?;
         ours_best = ours_best.min(took);
+        index_bytes = document.index_bytes();
         if let Some(end) = end {
-            ensure!(text.as_deref() == Some(end), "our text is not the trace's endContent");
+            ensure!(document.view().text("/text").as_deref() == Some(end), "our text is not the trace's endContent");
         }
         let (took, text) = floor(&payloads)?;
         floor_best = floor_best.min(took);
@@ -64,6 +66,8 @@ pub fn run(file: &Path, size: Size) -> Result<Report> {
     };
     let mut ours = figures(ours_best);
     ours.insert("changes".to_owned(), json!(changes.len()));
+    let operations: usize = changes.iter().map(|(_, change)| change.len()).sum();
+    ours.insert("index_bytes_per_op".to_owned(), rounded(index_bytes as f64 / operations as f64, 1));
     Ok(Report { workload: "arrive", documents: 1, ours, floor: figures(floor_best) })
 }
 
@@ -151,8 +155,8 @@ impl Guard for Unguarded {
     }
 }
 
-/// How long the runs take through the gate, and the text that they make.
-fn ours(runs: &[Run]) -> Result<(Duration, Option<String>)> {
+/// How long the runs take through the gate, and the document that they make.
+fn ours(runs: &[Run]) -> Result<(Duration, Document)> {
     let arriving = runs.to_vec();
     let authority = Authority { role: Some(Role::Writer) };
     let mut document = Document::empty(SPACE, DOCUMENT);
@@ -168,8 +172,7 @@ fn ours(runs: &[Run]) -> Result<(Duration, Option<String>)> {
         }
     }
     settle(&mut document)?;
-    let took = began.elapsed();
-    Ok((took, document.view().text("/text")))
+    Ok((began.elapsed(), document))
 }
 
 fn settle(document: &mut Document) -> Result<()> {

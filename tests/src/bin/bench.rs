@@ -40,8 +40,8 @@ enum Workload {
     },
     /// What people typed, arriving from their peers through the whole gate, signatures verified, 4,096 changes at a time.
     ///
-    /// arrive_s: until the last change is in the document, in memory; the fastest of three rounds. Floor: automerge parses
-    /// and applies the same changes in the same batches.
+    /// arrive_s: until the last change is in the document, in memory; the fastest of three rounds. index_bytes_per_op: memory
+    /// that the gate keeps of each operation. Floor: automerge parses and applies the same changes in the same batches.
     Arrive {
         /// An editing trace, sequential or concurrent, plain or gzipped.
         file: PathBuf,

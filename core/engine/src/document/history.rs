@@ -25,6 +25,8 @@ pub(crate) struct History {
     actors: Arc<BTreeMap<ActorId, Actor>>,
     max_op: u64,
     heads: usize,
+    /// automerge has panicked in a local edit. The document that it left is thrown away, and this is empty.
+    damaged: bool,
 }
 
 /// What is known of an actor.
@@ -94,6 +96,7 @@ impl Default for History {
             actors: Arc::default(),
             max_op: 0,
             heads: 0,
+            damaged: false,
         }
     }
 }
@@ -179,7 +182,13 @@ impl History {
             .collect()
     }
 
-    /// Runs `f` as one local change of `actor`; `None` if it did nothing. If it fails, nothing is changed.
+    /// automerge has panicked in a local edit: there is nothing here any more.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
+    /// Runs `f` as one local change of `actor`; `None` if it did nothing. If it fails, nothing is changed; if automerge panics
+    /// in it and somebody catches that, all is thrown away.
     pub(crate) fn edit<T, E: From<EditError>>(
         &mut self,
         actor: ActorId,
@@ -188,6 +197,9 @@ impl History {
         cache: &mut Cache,
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<(T, Option<Committed>), E> {
+        if self.damaged {
+            return Err(EditError::Panicked.into());
+        }
         let room = self.room(&actor)?;
         let am = Arc::make_mut(&mut self.am);
         write_as(am, &actor, &device);
@@ -196,6 +208,12 @@ impl History {
         let mut edit = Edit::new(am.transaction(), &mut found, room);
         let result = f(&mut edit);
         let (transaction, counted) = edit.finish();
+        if counted == Err(EditError::Panicked) {
+            // Not even rolled back: what automerge does next on such a document, nobody knows.
+            core::mem::forget(transaction);
+            *self = Self { damaged: true, ..Self::default() };
+            return Err(EditError::Panicked.into());
+        }
         let (value, counted) = match result.and_then(|value| Ok((value, counted?))) {
             Ok(done) => done,
             Err(error) => {
@@ -246,7 +264,7 @@ impl History {
             return Err(alloc::format!("automerge applied {applied} of {count} changes"));
         }
         let heads = am.get_heads().len();
-        Ok(Self { am: Arc::new(am), actors: Arc::new(actors), max_op, heads })
+        Ok(Self { am: Arc::new(am), actors: Arc::new(actors), max_op, heads, damaged: false })
     }
 
     /// The raw bytes of the last change made here.

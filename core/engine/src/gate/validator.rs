@@ -180,6 +180,11 @@ impl Judged<'_> {
         if operation.insert && matches!(operation.action, Action::Delete | Action::Increment) {
             return Err(self.refuse("only values, objects and marks are inserted"));
         }
+        // automerge can replace a character, and panics when one of two that replaced it at once is deleted alone.
+        let replaces = !matches!(operation.action, Action::Delete | Action::Increment);
+        if kind == Kind::Text && !operation.insert && replaces {
+            return Err(self.refuse("the elements of a text are inserted and deleted, not replaced"));
+        }
         match operation.key {
             Key::Name(_) => Ok(()),
             Key::Head if operation.insert => Ok(()),
