@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 mod commands;
 #[path = "processes/errors.rs"]
 mod errors;
+#[path = "processes/kill.rs"]
+mod kill;
 #[path = "processes/partition.rs"]
 mod partition;
 #[path = "processes/replay.rs"]
