@@ -4,14 +4,21 @@
 //! line (`processes`), that collect [`finding`]s. Only processes that a test or a run started are ended by it.
 
 pub mod binary;
+pub mod chaos;
+pub mod checkers;
+pub mod client;
 pub mod command;
 pub mod finding;
 pub mod fleet;
 pub mod kill;
 pub mod ledger;
 pub mod link;
+pub mod logbook;
 pub mod namespace;
 pub mod node;
 pub mod patience;
+pub mod pause;
 pub mod socket;
 pub mod trace;
+pub mod vitals;
+pub mod workloads;

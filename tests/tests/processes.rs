@@ -21,6 +21,8 @@ mod kill;
 mod partition;
 #[path = "processes/replay.rs"]
 mod replay;
+#[path = "processes/workloads.rs"]
+mod workloads;
 
 const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/0";
 

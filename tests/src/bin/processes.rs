@@ -4,10 +4,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anabranch_tests::processes::chaos::Kinds;
 use anabranch_tests::processes::finding::Report;
-use anabranch_tests::processes::kill;
+use anabranch_tests::processes::patience::PATIENCE;
+use anabranch_tests::processes::workloads::counter::PnCounter;
+use anabranch_tests::processes::workloads::set::Set;
+use anabranch_tests::processes::{kill, pause, workloads};
 use anabranch_tests::sim::Kind;
 use clap::{Args, Parser, Subcommand};
+
+/// A client of a workload waits so long between two requests, at most.
+const PAUSE_MAX: Duration = Duration::from_millis(40);
+/// And in a soak: few edits, so that what grows is not what was written.
+const SOAK_PAUSE_MAX: Duration = Duration::from_millis(2_000);
 
 /// Runs real nodes under faults and checks what they keep.
 #[derive(Parser)]
@@ -36,6 +45,45 @@ enum Run {
     /// node said were saved. undecided: writes without an answer, and how many of them were kept. meetings: how often all of
     /// a fleet had to hold everything.
     Kill(Kill),
+    /// Maelstrom's broadcast: all nodes add to one list and read it, while links and nodes fail.
+    ///
+    /// lost: acknowledged elements that a node lacks at the end. vanished: elements that a node had shown. divergent: elements
+    /// that only some have at the end. stable_ms_Q: how long after an element was known a read still lacked it, by quantile.
+    Broadcast(Workload),
+    /// Maelstrom's g-set: all nodes add to a set that is spread over a map and three lists, and read it.
+    GSet(Workload),
+    /// Maelstrom's pn-counter: all nodes add to one counter; at the end each reads the sum of what was acknowledged and of
+    /// some of what was not.
+    PnCounter(Workload),
+    /// broadcast for long and slowly, with links that fail and nodes that are stopped: memory and open files of the nodes
+    /// must not grow without end.
+    Soak(Soak),
+    /// One of three nodes is stopped, as a laptop that is closed: the others notice within 30 s, and it catches up.
+    Pause {
+        /// How long, at least.
+        #[arg(long, default_value_t = 40, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+    },
+}
+
+#[derive(Args)]
+struct Workload {
+    /// How many nodes, each with a client.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=8))]
+    nodes: u8,
+    /// How long they are written to; healing, agreeing and reading come after that.
+    #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+}
+
+#[derive(Args)]
+struct Soak {
+    /// How many nodes, each with a client.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=8))]
+    nodes: u8,
+    /// How long.
+    #[arg(long, default_value_t = 5.0, value_name = "M", value_parser = minutes)]
+    minutes: f64,
 }
 
 #[derive(Args)]
@@ -90,5 +138,36 @@ fn run(arguments: &Arguments) -> Report {
             fleets: usize::from(*fleets),
             seed,
         }),
+        Run::Broadcast(asked) => workloads::run(&Set::Broadcast, &asked.settings(seed)),
+        Run::GSet(asked) => workloads::run(&Set::GSet, &asked.settings(seed)),
+        Run::PnCounter(asked) => workloads::run(&PnCounter, &asked.settings(seed)),
+        Run::Soak(Soak { nodes, minutes }) => workloads::run(
+            &Set::Broadcast,
+            &workloads::Settings {
+                nodes: usize::from(*nodes),
+                time: Duration::from_secs_f64(minutes * 60.0),
+                seed,
+                // Figures of a process that is killed say nothing.
+                kinds: Kinds::LinksAndStops,
+                pause_max: SOAK_PAUSE_MAX,
+                agree_within: PATIENCE,
+                soak: true,
+            },
+        ),
+        Run::Pause { seconds } => pause::run(Duration::from_secs(*seconds)),
+    }
+}
+
+impl Workload {
+    fn settings(&self, seed: u64) -> workloads::Settings {
+        workloads::Settings {
+            nodes: usize::from(self.nodes),
+            time: Duration::from_secs(self.seconds),
+            seed,
+            kinds: Kinds::All,
+            pause_max: PAUSE_MAX,
+            agree_within: PATIENCE,
+            soak: false,
+        }
     }
 }

@@ -5,19 +5,17 @@
 //! started; then it must hold every write that it ever acknowledged. Every [`CYCLES_BETWEEN_MEETINGS`] cycles all three must
 //! hold every write that any of them acknowledged, and the same content.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use crate::processes::finding::{Finding, Report};
-use crate::processes::fleet::{Fleet, ask};
-use crate::processes::ledger::{Fate, Ledger};
+use crate::processes::fleet::Fleet;
+use crate::processes::ledger::Fate;
+use crate::processes::logbook::Logbook;
 use crate::processes::node::Node;
 use crate::processes::patience::{PATIENCE, Stopwatch, within};
-use crate::processes::socket::{Socket, Trouble};
+use crate::processes::socket::Socket;
 use crate::sim::dice::Dice;
 
 /// Nodes of a fleet.
@@ -113,11 +111,11 @@ impl Run<'_> {
         let mut fleet = Fleet::start(NODES)?;
         let mut next = self.next();
         while next.is_some() {
-            let mut round = Round::begin(&fleet)?;
+            let book = Logbook::begin(&fleet)?;
             for _ in 0..CYCLES_BETWEEN_MEETINGS {
                 let Some(cycle) = next else { break };
                 let victim = dice.index(NODES);
-                round.cycle(&mut fleet, cycle, victim, &mut dice, counts).map_err(|finding| {
+                kill_one(&book, &mut fleet, cycle, victim, &mut dice, counts).map_err(|finding| {
                     let node = fleet.node(victim).map(Node::log_end).unwrap_or_default();
                     let text = format!("cycle {cycle}, victim {victim}: {}\n{node}", finding.text);
                     Finding { text, ..finding }
@@ -125,150 +123,90 @@ impl Run<'_> {
                 counts.cycles += 1;
                 next = self.next();
             }
-            round.meet(&mut fleet, counts)?;
+            meet(&book, &mut fleet, counts)?;
         }
         Ok(())
     }
 }
 
-/// The cycles between two meetings, on one document.
-struct Round {
-    document: String,
-    ledger: Mutex<Ledger>,
+/// Kills the victim in the middle of its writes, and looks after it.
+fn kill_one(
+    book: &Logbook,
+    fleet: &mut Fleet,
+    cycle: u64,
+    victim: usize,
+    dice: &mut Dice,
+    counts: &mut Counts,
+) -> Result<(), Finding> {
+    let (acknowledged, moment) = (dice.below(ACKNOWLEDGED_MAX + 1), dice.below(MOMENT_MAX_US + 1));
+    let seen = AtomicU64::new(0);
+    let mut socket = fleet.socket(victim)?;
+    std::thread::scope(|scope| {
+        let stream = scope.spawn(|| stream(book, &mut socket, victim, cycle, &seen));
+        // Whatever goes wrong here, the victim is killed: that ends the stream.
+        let others = (0..NODES)
+            .filter(|&node| node != victim)
+            .try_for_each(|node| book.write(&mut fleet.socket(node)?, node, format!("{cycle}-{node}")));
+        let streaming = within(PATIENCE, Duration::from_micros(200), || match seen.load(Ordering::Relaxed) {
+            enough if enough >= acknowledged || stream.is_finished() => Ok(()),
+            few => Err(format!("{few} writes acknowledged")),
+        });
+        std::thread::sleep(Duration::from_micros(moment));
+        fleet.kill(victim);
+        let streamed = stream.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        others?;
+        streamed?;
+        streaming.map_err(|state| Finding::liveness(format!("the victim acknowledges its writes: {state}")))
+    })?;
+    if dice.percent(KILLED_WHILE_STARTING_PERCENT) {
+        fleet.start_and_kill(victim, Duration::from_micros(dice.below(START_MAX_US)))?;
+        counts.killed_while_starting += 1;
+    }
+    fleet.restart(victim)?;
+    book.check(fleet, victim, Some(victim)).map(|_| ())
 }
 
-impl Round {
-    fn begin(fleet: &Fleet) -> Result<Self, Finding> {
-        let edits =
-            json!([{ "op": "set", "path": "/keys", "value": {} }, { "op": "counter", "path": "/count", "value": 0 }]);
-        Ok(Self { document: fleet.new_document(&edits)?, ledger: Mutex::default() })
-    }
-
-    fn cycle(
-        &mut self,
-        fleet: &mut Fleet,
-        cycle: u64,
-        victim: usize,
-        dice: &mut Dice,
-        counts: &mut Counts,
-    ) -> Result<(), Finding> {
-        let (acknowledged, moment) = (dice.below(ACKNOWLEDGED_MAX + 1), dice.below(MOMENT_MAX_US + 1));
-        let seen = AtomicU64::new(0);
-        let mut socket = fleet.socket(victim)?;
-        std::thread::scope(|scope| {
-            let round = &*self;
-            let stream = scope.spawn(|| round.stream(&mut socket, victim, cycle, &seen));
-            // Whatever goes wrong here, the victim is killed: that ends the stream.
-            let others = (0..NODES).filter(|&node| node != victim).try_for_each(|node| {
-                let result = round.write(&mut fleet.socket(node)?, node, format!("{cycle}-{node}"));
-                result.map_err(|trouble| Finding::liveness(format!("node {node}, which nobody hurt: {trouble}")))
-            });
-            let streaming = within(PATIENCE, Duration::from_micros(200), || match seen.load(Ordering::Relaxed) {
-                enough if enough >= acknowledged || stream.is_finished() => Ok(()),
-                few => Err(format!("{few} writes acknowledged")),
-            });
-            std::thread::sleep(Duration::from_micros(moment));
-            fleet.kill(victim);
-            let streamed = stream.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            others?;
-            streamed?;
-            streaming.map_err(|state| Finding::liveness(format!("the victim acknowledges its writes: {state}")))
-        })?;
-        if dice.percent(KILLED_WHILE_STARTING_PERCENT) {
-            fleet.start_and_kill(victim, Duration::from_micros(dice.below(START_MAX_US)))?;
-            counts.killed_while_starting += 1;
+/// Writes until the node is gone.
+fn stream(
+    book: &Logbook,
+    socket: &mut Socket,
+    node: usize,
+    cycle: u64,
+    acknowledged: &AtomicU64,
+) -> Result<(), Finding> {
+    let mut waiting = VecDeque::new();
+    let key = |number: u64| format!("{cycle}-{node}-{number}");
+    for number in 0.. {
+        if book.send(socket, node, key(number)).is_err() {
+            break;
         }
-        fleet.restart(victim)?;
-        self.check(fleet, victim, Some(victim)).map(|_| ())
-    }
-
-    /// Writes until the node is gone.
-    fn stream(&self, socket: &mut Socket, node: usize, cycle: u64, acknowledged: &AtomicU64) -> Result<(), Finding> {
-        let mut waiting = std::collections::VecDeque::new();
-        let key = |number: u64| format!("{cycle}-{node}-{number}");
-        for number in 0.. {
-            if self.send(socket, node, key(number)).is_err() {
-                break;
-            }
-            waiting.push_back(key(number));
-            if waiting.len() < REQUESTS_AHEAD {
-                continue;
-            }
-            if !self.hear(socket, waiting.pop_front().as_deref())? {
-                return Ok(());
-            }
-            acknowledged.fetch_add(1, Ordering::Relaxed);
+        waiting.push_back(key(number));
+        if waiting.len() < REQUESTS_AHEAD {
+            continue;
         }
-        // What it said before it died.
-        while let Some(key) = waiting.pop_front() {
-            if !self.hear(socket, Some(&key))? {
-                return Ok(());
-            }
+        if !book.hear(socket, waiting.pop_front().as_deref())? {
+            return Ok(());
         }
-        Ok(())
+        acknowledged.fetch_add(1, Ordering::Relaxed);
     }
-
-    fn send(&self, socket: &mut Socket, node: usize, key: String) -> Result<(), Trouble> {
-        let edits = json!([
-            { "op": "set", "path": format!("/keys/{key}"), "value": node },
-            { "op": "increment", "path": "/count", "by": 1 },
-        ]);
-        self.ledger().asked(node, key.clone());
-        let sent = socket.send("doc-edit", json!({ "document": self.document, "edits": edits, "saved": true }));
-        sent.inspect_err(|_| self.ledger().withdrawn(&key))
-    }
-
-    /// The answer to a write; false if none came.
-    fn hear(&self, socket: &mut Socket, key: Option<&str>) -> Result<bool, Finding> {
-        match socket.receive("doc-edit") {
-            Ok(answer) if answer["saved"] == true => {
-                key.into_iter().for_each(|key| self.ledger().acknowledged(key));
-                Ok(true)
-            }
-            Ok(answer) => Err(Finding::safety(format!("a write was answered without `saved`: {answer}"))),
-            Err(Trouble::Refused(why)) => Err(Finding::liveness(format!("a write was refused: {why}"))),
-            Err(Trouble::Unsent(_) | Trouble::Unanswered(_)) => Ok(false),
+    // What it said before it died.
+    while let Some(key) = waiting.pop_front() {
+        if !book.hear(socket, Some(&key))? {
+            return Ok(());
         }
     }
+    Ok(())
+}
 
-    /// One write, waited for.
-    fn write(&self, socket: &mut Socket, node: usize, key: String) -> Result<(), String> {
-        self.send(socket, node, key.clone()).map_err(|trouble| trouble.to_string())?;
-        match self.hear(socket, Some(&key)) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("no answer".to_owned()),
-            Err(finding) => Err(finding.text),
-        }
-    }
-
-    /// Checks what a node has, and returns it.
-    fn check(&self, fleet: &Fleet, node: usize, by: Option<usize>) -> Result<Value, Finding> {
-        let get = json!({ "document": self.document, "path": "" });
-        let content = ask(&mut fleet.socket(node)?, "doc-get", get)?["value"].take();
-        match &self.ledger().faults(&content, by)[..] {
-            [] => Ok(content),
-            faults => Err(Finding::safety(format!("on node {node}: {}", faults.join("; ")))),
-        }
-    }
-
-    /// All three hold everything.
-    fn meet(self, fleet: &mut Fleet, counts: &mut Counts) -> Result<(), Finding> {
-        fleet.agree(PATIENCE)?;
-        fleet.check_alive()?;
-        let contents: Vec<Value> =
-            (0..NODES).map(|node| self.check(fleet, node, None)).collect::<Result<_, Finding>>()?;
-        if contents.iter().any(|content| *content != contents[0]) {
-            return Err(Finding::safety(format!("equal roots and different content: {contents:?}")));
-        }
-        let ledger = self.ledger();
-        counts.acknowledged += ledger.count(Fate::Acknowledged) as u64;
-        counts.undecided += ledger.count(Fate::Undecided) as u64;
-        counts.undecided_kept += ledger.decided(&contents[0]) as u64;
-        counts.meetings += 1;
-        Ok(())
-    }
-
-    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// All three hold everything.
+fn meet(book: &Logbook, fleet: &mut Fleet, counts: &mut Counts) -> Result<(), Finding> {
+    fleet.agree(PATIENCE)?;
+    fleet.check_alive()?;
+    let content = book.check_all(fleet)?;
+    let ledger = book.ledger();
+    counts.acknowledged += ledger.count(Fate::Acknowledged) as u64;
+    counts.undecided += ledger.count(Fate::Undecided) as u64;
+    counts.undecided_kept += ledger.decided(&content) as u64;
+    counts.meetings += 1;
+    Ok(())
 }
