@@ -5,8 +5,10 @@
 //! checkers watch. Two phases: chaos, in which nothing may be lost and nobody may do what it may not; then a fair network,
 //! in which everyone has to agree within [`CONVERGE_WITHIN`] and fall silent.
 
+pub mod ailments;
 pub mod campaign;
 pub mod checkers;
+pub mod clock;
 pub mod dice;
 pub mod disk;
 pub mod gossip;
@@ -16,6 +18,7 @@ pub mod network;
 pub mod options;
 pub mod phases;
 pub mod plan;
+pub mod regression;
 pub mod replica;
 pub mod stats;
 pub mod story;
@@ -26,9 +29,12 @@ pub mod world;
 pub use options::{Options, Tamper};
 pub use phases::{Report, run, run_with};
 pub use plan::Plan;
+pub use regression::Regression;
 pub use world::World;
 
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// Virtual microseconds in a millisecond.
 pub const MILLIS: u64 = 1_000;
@@ -47,7 +53,8 @@ pub const EVENTS_MAX: u64 = 500_000;
 pub const OUTPUTS_PER_TURN_MAX: usize = 200_000;
 
 /// What kind of promise was broken. The number is the exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Something panicked.
     Crash = 1,

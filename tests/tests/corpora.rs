@@ -7,7 +7,7 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use anabranch_engine::gate::Refusal;
-use anabranch_tests::fuzz::{TARGETS, gate, seeds};
+use anabranch_tests::fuzz::{TARGETS, gate, orphans, seeds};
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
@@ -107,10 +107,12 @@ replays! {
     hints: "hint",
     payloads: "payload",
     what_passes_the_gate_is_equal_everywhere: "gate",
+    runs_that_wait: "orphans",
     stored_values: "stored",
     membership_entries: "membership",
     tickets: "ticket",
     paths: "path",
+    requests: "request",
     edits: "edit",
     images: "image",
     sessions: "session",
@@ -135,6 +137,11 @@ fn what_automerge_panics_over_is_refused_before_it_sees_it() {
         assert!(refused.iter().any(|refusal| matches!(refusal, Refusal::Impossible { .. })), "{name}: {refused:?}");
         assert!(!refused.contains(&Refusal::Poisoned), "{name}: {refused:?}");
     }
+}
+
+#[test]
+fn a_seed_of_the_orphans_goes_over_their_limit() {
+    assert!(files("orphans").iter().any(|(_, bytes)| orphans::evicted(bytes) > 100));
 }
 
 #[test]
