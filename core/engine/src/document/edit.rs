@@ -25,7 +25,7 @@ pub struct Edit<'a> {
     value_bytes: u64,
     key_bytes: u64,
     broken: Option<EditError>,
-    /// automerge is at work. If that is still so when the edit is over, it has panicked.
+    /// automerge is at work. If that is still so when it is asked again, or when the edit is over, it has panicked.
     at_work: bool,
 }
 
@@ -501,6 +501,9 @@ impl<'a> Edit<'a> {
         &mut self,
         f: impl FnOnce(&mut Transaction<'a>) -> Result<T, am::AutomergeError>,
     ) -> Result<T, EditError> {
+        if self.at_work {
+            return Err(EditError::Panicked);
+        }
         self.at_work = true;
         let done = f(&mut self.tx);
         self.at_work = false;

@@ -620,11 +620,9 @@ mod tests {
         // What was saved of it is as it was.
         assert_eq!(engine.heads(&space, &documents[0]), heads);
         assert_eq!(set(&mut engine, &documents[1]), Ok(()));
-        assert_eq!(engine.documents(&space), {
-            drain(&mut engine);
-            let mut both = vec![documents[0], documents[1]];
-            both.sort_unstable();
-            both
-        });
+        drain(&mut engine);
+        let mut both = vec![documents[0], documents[1]];
+        both.sort_unstable();
+        assert_eq!(engine.documents(&space), both);
     }
 }
