@@ -20,6 +20,8 @@ pub enum Stream {
     Secrets = 5,
     /// Choices of applications that the plan leaves open.
     Workload = 6,
+    /// Who is hostile and how.
+    Byzantine = 7,
 }
 
 /// A source of seeded choices.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::byzantine::ByzantineOptions;
 use super::dice::{Dice, Stream};
 use super::{MILLIS, SECONDS};
 
@@ -41,6 +42,8 @@ pub struct Options {
     pub disk: DiskOptions,
     /// Planned faults.
     pub faults: FaultOptions,
+    /// Who is hostile, if somebody is.
+    pub byzantine: Option<ByzantineOptions>,
     /// What is deliberately broken, to see that it is noticed.
     pub tamper: Tamper,
 }
@@ -200,6 +203,7 @@ impl Options {
                 while_applying: dice.between(0, 40),
                 full_disks: usize::from(dice.percent(8)),
             },
+            byzantine: None,
             tamper: Tamper::Nothing,
         };
         let planned = &mut options.faults;
@@ -207,7 +211,16 @@ impl Options {
             // A seed without any fault shows too little.
             planned.splits = 1;
         }
+        options.draw_byzantine();
         options
+    }
+
+    /// Draws who is hostile. There is a space then that they are not in.
+    fn draw_byzantine(&mut self) {
+        self.byzantine = ByzantineOptions::draw(self);
+        if self.byzantine.is_some() {
+            self.spaces = self.spaces.max(2);
+        }
     }
 
     /// No faults, a quick network, nothing planned: the world of a story.
@@ -228,6 +241,7 @@ impl Options {
             network: NetworkOptions::fair(),
             disk: DiskOptions::default(),
             faults: FaultOptions { power_cuts: 100, ..FaultOptions::default() },
+            byzantine: None,
             tamper: Tamper::Nothing,
         }
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::SECONDS;
+use super::byzantine::Attack;
 use super::dice::{Dice, Stream};
 use super::options::Options;
 
@@ -60,6 +61,13 @@ pub enum Act {
     Reset(usize, usize),
     /// The next commit of a replica finds no room.
     FillDisk(usize),
+    /// A hostile participant does something, if it is in all of its spaces by then.
+    Strike {
+        /// Who.
+        replica: usize,
+        /// What.
+        attack: Attack,
+    },
 }
 
 /// How a process dies.
@@ -120,6 +128,7 @@ impl Plan {
             let act = Act::FillDisk(dice.index(replicas));
             plan.add(&mut dice, at, act);
         }
+        plan.steps.extend(options.byzantine.iter().flat_map(|byzantine| byzantine.plan(options)));
         plan.steps.sort_by_key(|step| step.at);
         plan
     }
@@ -198,6 +207,7 @@ impl Act {
             | Self::WaitSynced(replica)
             | Self::Join(replica)
             | Self::Crash { replica, .. }
+            | Self::Strike { replica, .. }
             | Self::FillDisk(replica) => vec![*replica],
             Self::Cut { pairs, .. } => pairs.iter().flat_map(|(from, to)| [*from, *to]).collect(),
             Self::Reset(a, b) => vec![*a, *b],
