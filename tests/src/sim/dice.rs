@@ -20,8 +20,10 @@ pub enum Stream {
     Secrets = 5,
     /// Choices of applications that the plan leaves open.
     Workload = 6,
+    /// Which of the rarer faults a seed has.
+    Faults = 7,
     /// Who is hostile and how.
-    Byzantine = 7,
+    Byzantine = 8,
 }
 
 /// A source of seeded choices.

@@ -80,6 +80,9 @@ fn heal(world: &mut World) {
     world.trace.note(world.now, None, "heal");
     world.network = world.options.network.healed();
     world.mend_all();
+    world.frames_to_cut.clear();
+    world.recover_all();
+    world.steady_clocks();
     world.mute_attackers();
     for replica in 0..world.replicas.len() {
         world.replicas[replica].doomed = None;
