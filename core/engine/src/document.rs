@@ -598,7 +598,7 @@ mod tests {
         let author = Author { device: DeviceId([3; 32]), fresh_actor: ActorId([4; 16]), wall_s: 0 };
         document.edit(author, |edit| edit.set("/good", 1)).expect("a good edit");
         let failed = document.edit(author, |edit| {
-            edit::tests::panic_inside(edit);
+            edit.panic_half_way();
             edit.set("/on", 2)
         });
         assert_eq!(failed, Err(EditError::Panicked));

@@ -355,6 +355,7 @@ fn maps_have_keys_and_sequences_have_elements() {
         says(&|op| {
             op.key = Key::Seq(ElementId::Head);
             op.insert = false;
+            op.action = OpType::Delete;
         }),
         no_value
     );

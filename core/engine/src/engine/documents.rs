@@ -547,7 +547,6 @@ mod tests {
 
     use super::*;
     use crate::document::edit::EditError;
-    use crate::document::edit::tests::panic_inside;
     use crate::gate::{Guard, Panicked, Slot};
     use crate::keys::SecretKey;
     use crate::storage::{self, Image};
@@ -608,7 +607,7 @@ mod tests {
         let heads = engine.heads(&space, &documents[0]);
         assert_eq!(heads.len(), 1);
         let panicked = engine.edit(Now::default(), &space, &documents[0], |edit| -> Result<(), DocumentError> {
-            panic_inside(edit);
+            edit.panic_half_way();
             Ok(())
         });
         assert_eq!(panicked, Err(DocumentError::from(EditError::Panicked)));
