@@ -6,12 +6,12 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
+pub mod arrive;
 pub mod clock;
 pub mod durable_writes;
 pub mod edit_latency;
 pub mod floor;
 pub mod pair;
-pub mod proxy;
 pub mod reconnect;
 pub mod trace;
 

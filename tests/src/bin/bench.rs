@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anabranch_tests::bench::{Report, Size, durable_writes, edit_latency, reconnect, trace};
+use anabranch_tests::bench::{Report, Size, arrive, durable_writes, edit_latency, reconnect, trace};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Measures one workload, and beside it its floor: what the same machine does at best without us.
 ///
-/// Two replicas in one process, over real libp2p on loopback, through a proxy that counts TCP payload both ways, with stores
+/// Two replicas in one process, over real libp2p on loopback, through a link that counts TCP payload both ways, with stores
 /// in the folder for temporary files (set TMPDIR to measure another disk). Milliseconds depend on the machine: compare
 /// ratios and bytes.
 #[derive(Parser)]
@@ -38,6 +38,14 @@ enum Workload {
         /// A sequential editing trace, plain or gzipped.
         file: PathBuf,
     },
+    /// What people typed, arriving from their peers through the whole gate, signatures verified, 4,096 changes at a time.
+    ///
+    /// arrive_s: until the last change is in the document, in memory; the fastest of three rounds. index_bytes_per_op: memory
+    /// that the gate keeps of each operation. Floor: automerge parses and applies the same changes in the same batches.
+    Arrive {
+        /// An editing trace, sequential or concurrent, plain or gzipped.
+        file: PathBuf,
+    },
     /// Small edits, each waited for until it is fsynced.
     ///
     /// per_s_1: one writer. per_s_16: sixteen, with a document each. Floor: redb alone, one value of 200 bytes in one table
@@ -46,13 +54,13 @@ enum Workload {
     /// Small edits at 100 a second, until an observer on the other replica sees them.
     ///
     /// p50_ms, p99_ms: from the call to the observer. bytes_per_edit: both directions, answers included. Floor: automerge's
-    /// commit, encode, decode, apply, and a bare libp2p stream one way, through the same kind of proxy.
+    /// commit, encode, decode, apply, and a bare libp2p stream one way, through the same kind of link.
     EditLatency,
     /// Two restarted replicas with equal documents, from the dial until their roots are known to be equal.
     ///
     /// ms: from the dial until synced, median of five. bytes: both directions, connection and the two seconds after
     /// included. round_trips: on the critical path from the end of authentication to synced, as the dialer sees both; found
-    /// by running once on a line of 100 ms each way. cpu_ms: of this process, that is of both replicas and the proxy. Floor:
+    /// by running once on a line of 100 ms each way. cpu_ms: of this process, that is of both replicas and the link. Floor:
     /// the same two programs without any space, until one refuses the other.
     Reconnect,
 }
@@ -76,6 +84,7 @@ fn run(arguments: &Arguments) -> Result<Report> {
     runtime.block_on(async {
         match &arguments.workload {
             Workload::Trace { file } => trace::run(file, size).await,
+            Workload::Arrive { file } => arrive::run(file, size),
             Workload::DurableWrites => durable_writes::run(size).await,
             Workload::EditLatency => edit_latency::run(size).await,
             Workload::Reconnect => reconnect::run(size).await,
