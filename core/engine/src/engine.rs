@@ -61,6 +61,9 @@ pub struct Engine {
     device: DeviceId,
     guard: Arc<dyn Guard>,
     rng: ChaCha8Rng,
+    /// Actors have a stream of their own, which nothing else that is drawn shifts: whoever uses a seed twice is noticed at
+    /// the first edit.
+    actors: ChaCha8Rng,
     now: Now,
     storage: StorageId,
     epoch: u64,
@@ -245,6 +248,7 @@ impl Engine {
             identity,
             guard: config.guard,
             rng: ChaCha8Rng::from_seed(seed),
+            actors: actors_of(seed),
             now,
             storage: StorageId([0; 16]),
             epoch: loaded.epoch + 1,
@@ -430,7 +434,7 @@ impl Engine {
         if let Some(role) = known.role_for_writing() {
             return Err(DocumentError::NotAWriter(role));
         }
-        Ok(Author { device: self.device, fresh_actor: ActorId(self.random()), wall_s: self.now.wall_s })
+        Ok(Author { device: self.device, fresh_actor: ActorId(random(&mut self.actors)), wall_s: self.now.wall_s })
     }
 
     fn edited(&mut self, key: DocumentKey) {
@@ -804,6 +808,13 @@ impl Engine {
     fn fork_rng(&mut self) -> ChaCha8Rng {
         ChaCha8Rng::from_seed(self.random())
     }
+}
+
+/// The stream of a seed from which actors are drawn.
+fn actors_of(seed: [u8; 32]) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::from_seed(seed);
+    rng.set_stream(1);
+    rng
 }
 
 fn random<const N: usize>(rng: &mut ChaCha8Rng) -> [u8; N] {

@@ -189,6 +189,11 @@ fn two(dice: &mut Dice, replicas: usize) -> (usize, usize) {
 impl Act {
     /// The replicas that it names.
     pub fn replicas(&self) -> Vec<usize> {
+        self.clone().replicas_mut().into_iter().map(|replica| *replica).collect()
+    }
+
+    /// The same, to give them other numbers.
+    pub fn replicas_mut(&mut self) -> Vec<&mut usize> {
         match self {
             Self::Edit(replica)
             | Self::NewDocument(replica)
@@ -198,9 +203,9 @@ impl Act {
             | Self::WaitSynced(replica)
             | Self::Join(replica)
             | Self::Crash { replica, .. }
-            | Self::FillDisk(replica) => vec![*replica],
-            Self::Cut { pairs, .. } => pairs.iter().flat_map(|(from, to)| [*from, *to]).collect(),
-            Self::Reset(a, b) => vec![*a, *b],
+            | Self::FillDisk(replica) => vec![replica],
+            Self::Cut { pairs, .. } => pairs.iter_mut().flat_map(|(from, to)| [from, to]).collect(),
+            Self::Reset(a, b) => vec![a, b],
         }
     }
 }

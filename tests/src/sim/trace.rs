@@ -4,6 +4,8 @@
 use anabranch_engine::storage::{Reply, Request, Row};
 use anabranch_engine::{Input, Output};
 
+use super::narrate::Narrative;
+
 /// The record of one world.
 #[derive(Debug)]
 pub struct Trace {
@@ -11,6 +13,7 @@ pub struct Trace {
     entries: u64,
     lines: Option<Vec<String>>,
     echo: bool,
+    story: Option<Narrative>,
 }
 
 /// Lines kept of one world; older ones are dropped.
@@ -19,7 +22,25 @@ const LINES_MAX: usize = 20_000;
 impl Trace {
     /// An empty record. With `lines`, it is also kept as text; with `echo`, each line is printed at once.
     pub fn new(lines: bool, echo: bool) -> Self {
-        Self { hasher: blake3::Hasher::new(), entries: 0, lines: (lines || echo).then(Vec::new), echo }
+        Self { hasher: blake3::Hasher::new(), entries: 0, lines: (lines || echo).then(Vec::new), echo, story: None }
+    }
+
+    /// The same record, and beside it the story is told.
+    #[must_use]
+    pub fn telling(self, story: &Narrative) -> Self {
+        Self { story: Some(story.clone()), ..self }
+    }
+
+    /// Whether a story is told.
+    pub fn tells(&self) -> bool {
+        self.story.is_some()
+    }
+
+    /// Adds to the story, if one is told. No part of the hash.
+    pub fn tell(&self, at: u64, words: impl FnOnce() -> String) {
+        if let Some(story) = &self.story {
+            story.tell(at, &words());
+        }
     }
 
     /// Takes note of an input, before the engine gets it.
