@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::protocol::{self, Command, LINE_BYTES_MAX, Line};
+use anabranch_protocol::{self as protocol, Command, LINE_BYTES_MAX, Line};
 
 /// A connection to the running node.
 pub(crate) struct Client {

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::failure::Failure;
-use crate::protocol::{self, Command, LINE_BYTES_MAX, Line};
+use anabranch_protocol::{self as protocol, Command, LINE_BYTES_MAX, Line};
 
 mod documents;
 mod edits;
@@ -123,7 +123,7 @@ impl Connection {
                     drop(line);
                     self.answer(command).await?;
                 }
-                Err(failure) => self.answers.last(&Err::<(), _>(failure)).await?,
+                Err(malformed) => self.answers.last(&Err::<(), _>(malformed.into())).await?,
             }
         }
     }

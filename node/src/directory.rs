@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use crate::failure::{Exit, Failure};
+use anabranch_protocol::Exit;
+
+use crate::failure::Failure;
 
 /// The socket's file name.
 const SOCKET: &str = "node.sock";

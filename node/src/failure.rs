@@ -2,26 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-/// What a script can tell apart. The numbers are the process's exit codes and do not change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[repr(u8)]
-pub(crate) enum Exit {
-    /// Anything that has no code of its own.
-    Error = 1,
-    /// The command line or a value in it is not right: a second try would fail likewise.
-    Usage = 2,
-    /// No node runs on the directory.
-    NoNode = 3,
-    /// A space, a document, a path or a version that is not here.
-    NotFound = 4,
-    /// Understood, and not allowed: by our role, by a limit of membership, by a member.
-    Refused = 5,
-    /// It did not come about in the time given.
-    TimedOut = 6,
-}
+use anabranch_protocol::Exit;
 
 /// Shown below `--help`.
 pub(crate) const EXIT_CODES: &str = "\
@@ -112,5 +93,11 @@ impl From<anabranch::Stopped> for Failure {
 impl From<anabranch::OpenError> for Failure {
     fn from(error: anabranch::OpenError) -> Self {
         Self::error(error)
+    }
+}
+
+impl From<anabranch_protocol::Malformed> for Failure {
+    fn from(error: anabranch_protocol::Malformed) -> Self {
+        Self::usage(error)
     }
 }

@@ -5,7 +5,6 @@ mod client;
 mod control;
 mod directory;
 mod failure;
-mod protocol;
 mod show;
 
 use std::io::IsTerminal;

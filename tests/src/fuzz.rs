@@ -10,11 +10,14 @@ pub mod gate;
 pub mod guard;
 pub mod input;
 pub mod membership;
+pub mod orphans;
+pub mod request;
 pub mod seeds;
 pub mod session;
 pub mod stored;
 pub mod text;
 pub mod wire;
+pub mod writer;
 
 /// Takes any bytes, and panics only where the engine is wrong.
 pub type Body = fn(&[u8]);
@@ -26,10 +29,12 @@ pub const TARGETS: &[(&str, Body, usize)] = &[
     ("hint", wire::hint, 400),
     ("payload", gate::payload, 400),
     ("gate", gate::differential, 200),
+    ("orphans", orphans::orphans, 40),
     ("stored", stored::stored, 400),
     ("membership", membership::membership, 100),
     ("ticket", text::ticket, 200),
     ("path", text::path, 200),
+    ("request", request::request, 200),
     ("edit", document::edit, 200),
     ("image", engine::image, 100),
     ("session", session::session, 40),

@@ -6,7 +6,7 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-use anabranch_tests::fuzz::{TARGETS, gate, seeds};
+use anabranch_tests::fuzz::{TARGETS, gate, orphans, seeds};
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
@@ -106,10 +106,12 @@ replays! {
     hints: "hint",
     payloads: "payload",
     what_passes_the_gate_is_equal_everywhere: "gate",
+    runs_that_wait: "orphans",
     stored_values: "stored",
     membership_entries: "membership",
     tickets: "ticket",
     paths: "path",
+    requests: "request",
     edits: "edit",
     images: "image",
     sessions: "session",
@@ -121,6 +123,11 @@ fn seeds_of_the_gate_pass_it() {
     for (name, bytes) in files("gate").iter().filter(|(name, _)| name.starts_with("seed-")) {
         assert!(gate::accepted(bytes) >= 5, "{name}: {} changes accepted", gate::accepted(bytes));
     }
+}
+
+#[test]
+fn a_seed_of_the_orphans_goes_over_their_limit() {
+    assert!(files("orphans").iter().any(|(_, bytes)| orphans::evicted(bytes) > 100));
 }
 
 #[test]

@@ -12,10 +12,10 @@ use crate::cli::edit::Edit;
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::protocol::{
+use crate::show::{Show, count, heads, print, print_piece, short, time};
+use anabranch_protocol::{
     ChangeLine, Command, ConflictLine, DocumentLine, EditStep, Edited, Exported, Got, LINE_BYTES_MAX, Which,
 };
-use crate::show::{Show, count, heads, print, print_piece, short, time};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Doc {

@@ -8,8 +8,8 @@ use crate::cli::document::{Target, edited_text};
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::protocol::{Acknowledged, Command, EditStep, Edited, LINE_BYTES_MAX, Which};
 use crate::show::{Show, heads};
+use anabranch_protocol::{Acknowledged, Command, EditStep, Edited, LINE_BYTES_MAX, Which};
 
 /// Lines of one request with `--each`: enough that they share their way to the disk.
 const EACH_LINES: usize = 256;

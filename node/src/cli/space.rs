@@ -7,8 +7,8 @@ use clap::Subcommand;
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::protocol::{Command, Invitation, MemberLine, SpaceLine};
 use crate::show::{Show, count, short};
+use anabranch_protocol::{Command, Invitation, MemberLine, SpaceLine};
 
 /// A ticket has a few hundred characters; more than this is something else.
 const TICKET_BYTES_MAX: u64 = 16 * 1024;

@@ -4,8 +4,8 @@ use crate::cli::space;
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::protocol::{Command, Identity, PeerLine, Status};
 use crate::show::{Show, count, short};
+use anabranch_protocol::{Command, Identity, PeerLine, Status};
 
 /// `anabranch id`
 pub(crate) fn id(directory: &Directory, show: Show) -> Result<(), Failure> {

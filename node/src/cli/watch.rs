@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::protocol::{ChangedLine, Command, FeedLine, SyncedLine};
 use crate::show::{Show, count, heads, short};
+use anabranch_protocol::{ChangedLine, Command, FeedLine, SyncedLine};
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {

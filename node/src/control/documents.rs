@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::control::Control;
 use crate::control::names::{Expect, texts};
 use crate::failure::Failure;
-use crate::protocol::{
+use anabranch_protocol::{
     ChangeLine, ConflictLine, ConflictValue, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Which,
 };
 

@@ -1,13 +1,13 @@
 //! Edits: one change for all, or a change for each.
 
-use anabranch::{Document, DocumentError, Edit, EditError};
+use anabranch::{Document, DocumentError, EditError};
 use futures::executor::block_on;
 
 use crate::control::documents::blocking;
 use crate::control::names::{Expect, texts};
 use crate::control::{Answers, Control};
 use crate::failure::Failure;
-use crate::protocol::{Acknowledged, EditStep, Edited, Which};
+use anabranch_protocol::{Acknowledged, EditStep, Edited, Which};
 
 /// What to do.
 pub(super) struct Order {
@@ -108,7 +108,7 @@ impl Lines {
 
     fn failure(&self, misfit: Misfit, before: usize) -> Failure {
         let mut failure = Failure::from(misfit.error);
-        let is_edit = failure.exit == crate::failure::Exit::Usage;
+        let is_edit = failure.exit == anabranch_protocol::Exit::Usage;
         if is_edit && !(self.single && self.numbers.is_empty()) {
             let number = self.number(misfit.index);
             let what = if self.numbers.is_empty() { "edit" } else { "line" };
@@ -155,7 +155,7 @@ fn change(document: &Document, steps: &[EditStep], first: usize) -> Result<(), M
     loop {
         let made = document.try_edit(|edit| {
             steps.iter().enumerate().try_for_each(|(index, step)| {
-                apply(edit, step).map_err(|error| Misfit { index: first + index, ..error.into() })
+                step.apply(edit).map_err(|error| Misfit { index: first + index, ..error.into() })
             })
         });
         match made {
@@ -164,21 +164,5 @@ fn change(document: &Document, steps: &[EditStep], first: usize) -> Result<(), M
             }
             made => return made,
         }
-    }
-}
-
-/// Makes one edit.
-pub(super) fn apply(edit: &mut Edit<'_>, step: &EditStep) -> Result<(), EditError> {
-    match step {
-        // The end of a list has a name of its own in JSON Pointers (RFC 6901, section 4).
-        EditStep::Set { path, value } if path.ends_with("/-") => edit.insert(path, value.clone()),
-        EditStep::Set { path, value } => edit.set(path, value.clone()),
-        EditStep::Insert { path, value } => edit.insert(path, value.clone()),
-        EditStep::Remove { path } => edit.remove(path),
-        EditStep::Counter { path, value } => edit.set_counter(path, *value),
-        EditStep::Increment { path, by } => edit.increment(path, *by),
-        EditStep::Splice { path, pos, del, ins } => edit.splice_text(path, *pos, *del, ins),
-        EditStep::Text { path, text } => edit.update_text(path, text),
-        EditStep::Timestamp { path, ms } => edit.set_timestamp(path, *ms),
     }
 }

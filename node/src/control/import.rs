@@ -7,7 +7,7 @@ use crate::control::Control;
 use crate::control::documents::{blocking, object};
 use crate::control::names::{Expect, texts};
 use crate::failure::Failure;
-use crate::protocol::{Edited, Which};
+use anabranch_protocol::{Edited, Which};
 
 impl Control {
     /// Makes a document of `value`, or makes one say it. Several changes if it is large: a reader may see the first of them

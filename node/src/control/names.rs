@@ -8,8 +8,8 @@ use tokio::sync::Mutex;
 
 use crate::control::Control;
 use crate::failure::Failure;
-use crate::protocol::Which;
 use crate::show::short;
+use anabranch_protocol::Which;
 
 /// Fewer digits of an id than this are no name for it.
 const PREFIX_DIGITS_MIN: usize = 4;
@@ -208,7 +208,7 @@ pub(super) fn texts(ids: &[impl Display]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Exit;
+    use anabranch_protocol::Exit;
 
     fn choose(text: &str) -> Result<u32, Failure> {
         let things = [

@@ -7,7 +7,7 @@ use anabranch::{CommandError, Role, Ticket};
 use crate::control::Control;
 use crate::control::status::space_line;
 use crate::failure::Failure;
-use crate::protocol::{Invitation, MemberLine, SpaceLine};
+use anabranch_protocol::{Invitation, MemberLine, SpaceLine};
 
 impl Control {
     pub(super) async fn create_space(&self, name: &str) -> Result<SpaceLine, Failure> {

@@ -4,7 +4,7 @@ use anabranch::{PeerStatus, SpaceStatus};
 
 use crate::control::Control;
 use crate::control::names::texts;
-use crate::protocol::{CounterValues, Identity, PeerLine, SpaceLine, SpacePeer, Status};
+use anabranch_protocol::{CounterValues, Identity, PeerLine, SpaceLine, SpacePeer, Status};
 
 impl Control {
     pub(super) fn identity(&self) -> Identity {

@@ -11,7 +11,7 @@ use crate::control::names::{Expect, texts};
 use crate::control::status::hex;
 use crate::control::{Answers, Control};
 use crate::failure::Failure;
-use crate::protocol::{ChangedLine, FeedLine, SyncedLine, Which};
+use anabranch_protocol::{ChangedLine, FeedLine, SyncedLine, Which};
 
 /// The end of an answer that has only items.
 type End = Result<serde_json::Value, Failure>;

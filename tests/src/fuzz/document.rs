@@ -129,7 +129,7 @@ fn import(document: &mut Document, operation: &Operation) {
 }
 
 /// Everything that is not signed yet goes to the other document.
-fn tell(document: &mut Document, other: &mut Document) {
+pub fn tell(document: &mut Document, other: &mut Document) {
     let mut runs = 0;
     while let Some(run) = document.take_unsigned() {
         let tip = payload_tip(&run.payload).unwrap_or_else(|refusal| panic!("we make what is refused: {refusal}"));

@@ -40,6 +40,20 @@ fn leb128(mut value: usize) -> Vec<u8> {
     }
 }
 
+/// Chunk bodies of a payload.
+pub fn bodies(payload: &[u8]) -> Vec<Vec<u8>> {
+    let mut rest = payload;
+    let mut bodies = Vec::new();
+    for chunk in chunks(payload) {
+        let (bytes, after) = rest.split_at(chunk.expect("a good payload").length);
+        // Magic, checksum and type, then the length in LEB128.
+        let length = bytes[9..].iter().position(|byte| byte & 0x80 == 0).expect("a good length") + 1;
+        bodies.push(bytes[9 + length..].to_vec());
+        rest = after;
+    }
+    bodies
+}
+
 /// A payload as it came, or one of sealed bodies.
 pub fn payload(data: &[u8]) {
     let mut input = Input::new(data);

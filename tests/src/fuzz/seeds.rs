@@ -1,12 +1,12 @@
 //! What the corpora begin with: real encodings, in the form in which the bodies read them.
 
 use anabranch_engine::document::record::DocumentRecord;
-use anabranch_engine::document::{Author, Document, Edit, EditError};
+use anabranch_engine::document::{Edit, EditError};
 use anabranch_engine::feed::FeedRow;
 use anabranch_engine::frontier::Proof;
 use anabranch_engine::gate::{chunks, payload_tip};
-use anabranch_engine::id::{AclHash, ActorId, ChangeHash, DeviceId, SpaceId};
-use anabranch_engine::run::{Run, RunHeader};
+use anabranch_engine::id::{ChangeHash, SpaceId};
+use anabranch_engine::run::Run;
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::space::ticket::Ticket;
 use anabranch_engine::storage::run_key;
@@ -14,9 +14,10 @@ use anabranch_engine::wire::frame::{Assembly, frame_lane, to_frames};
 use anabranch_engine::wire::{Lane, Message};
 use serde_json::json;
 
-use super::gate::{DOCUMENT, SPACE, settle};
+use super::gate::{DOCUMENT, SPACE, bodies};
 use super::input::Output;
 use super::session::fixture;
+use super::writer::Writer;
 
 /// Every seed: its target, its name, its bytes.
 pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
@@ -39,51 +40,11 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     seeds.extend(stored(&stories[0].1[0]));
     seeds.extend(texts());
     seeds.extend(edits());
+    seeds.extend(requests());
+    seeds.extend(waiting());
     seeds.extend(memberships());
     seeds.extend(sessions());
     seeds
-}
-
-/// A device that edits.
-struct Writer {
-    document: Document,
-    number: u8,
-}
-
-impl Writer {
-    fn new(number: u8) -> Self {
-        Self { document: Document::empty(SPACE, DOCUMENT), number }
-    }
-
-    fn edit(&mut self, f: impl FnOnce(&mut Edit<'_>) -> Result<(), EditError>) {
-        let number = self.number;
-        let author = Author { device: DeviceId([number; 32]), fresh_actor: ActorId([number; 16]), wall_s: 1_000 };
-        self.document.edit(author, f).expect("seeds are good edits");
-    }
-
-    fn runs(&mut self) -> Vec<Run> {
-        let mut runs = Vec::new();
-        while let Some(run) = self.document.take_unsigned() {
-            let header = RunHeader {
-                space: SPACE,
-                document: DOCUMENT,
-                acl: AclHash([3; 32]),
-                device: DeviceId([self.number; 32]),
-                actor: run.actor,
-                first_seq: run.first_seq,
-                last_seq: run.last_seq,
-                tip: run.tip,
-                signature: [0; 64],
-            };
-            runs.push(Run { header, payload: run.payload });
-        }
-        runs
-    }
-
-    fn receive(&mut self, runs: &[Run]) {
-        runs.iter().for_each(|run| self.document.receive(run.clone()));
-        assert_eq!(settle(&mut self.document).refused, []);
-    }
 }
 
 /// Documents that two devices wrote at once: all kinds of values and operations.
@@ -159,20 +120,6 @@ fn stories() -> Vec<(&'static str, Vec<Run>)> {
         .collect()
 }
 
-/// Chunk bodies of a payload.
-fn bodies(payload: &[u8]) -> Vec<Vec<u8>> {
-    let mut rest = payload;
-    let mut bodies = Vec::new();
-    for chunk in chunks(payload) {
-        let (bytes, after) = rest.split_at(chunk.expect("a good payload").length);
-        // Magic, checksum and type, then the length in LEB128.
-        let length = bytes[9..].iter().position(|byte| byte & 0x80 == 0).expect("a good length") + 1;
-        bodies.push(bytes[9 + length..].to_vec());
-        rest = after;
-    }
-    bodies
-}
-
 /// Runs in the form that the gate's target reads.
 fn recorded(runs: &[Run]) -> Vec<u8> {
     let mut out = Output::default();
@@ -231,6 +178,46 @@ fn texts() -> Vec<(&'static str, String, Vec<u8>)> {
         seeds.push(("path", name.to_owned(), path.as_bytes().to_vec()));
     }
     seeds
+}
+
+fn requests() -> Vec<(&'static str, String, Vec<u8>)> {
+    let edits = json!([
+        {"op": "set", "path": "", "value": {"list": [1, 2.5, null], "text": "abc"}},
+        {"op": "insert", "path": "/list/-", "value": [true]},
+        {"op": "splice", "path": "/text", "pos": 1, "del": 1, "ins": "\u{e4}\u{1f98a}"},
+        {"op": "text", "path": "/text", "text": "another"},
+        {"op": "counter", "path": "/n", "value": 5},
+        {"op": "increment", "path": "/n", "by": -7},
+        {"op": "timestamp", "path": "/at", "ms": 1_700_000_000_000_i64},
+        {"op": "remove", "path": "/list/0"},
+    ]);
+    let lines = edits.as_array().into_iter().flatten().map(|edit| format!("{edit}\n")).collect::<String>();
+    let edit = json!({"v": 1, "do": "doc-edit", "document": "ab/cd", "edits": edits, "saved": true, "each": true});
+    let import =
+        json!({"v": 1, "do": "doc-import", "space": null, "document": null, "name": "a", "value": {"a": [[]]}});
+    let join = json!({"v": 1, "do": "space-join", "ticket": "anabranch1xyz", "timeout_ms": u64::MAX});
+    [("edit", edit.to_string()), ("import", import.to_string()), ("join", join.to_string()), ("lines", lines)]
+        .into_iter()
+        .map(|(name, text)| ("request", name.to_owned(), text.into_bytes()))
+        .collect()
+}
+
+/// Runs backwards, some twice; runs among floods that go over the limits.
+fn waiting() -> Vec<(&'static str, String, Vec<u8>)> {
+    let history: Vec<u8> = (0..24_u8).map(|i| i.wrapping_mul(37) | if i % 3 == 0 { 192 } else { 0 }).collect();
+    let mut begin = vec![history.len() as u8];
+    begin.extend(history);
+    let mut backwards = begin.clone();
+    backwards.extend((0..20_u8).rev().flat_map(|run| [if run % 4 == 0 { 130 } else { 2 }, run]));
+    let mut floods = begin;
+    for i in 0..6_u8 {
+        floods.extend([i << 2, 130, 19 - i, 131, i]);
+    }
+    floods.extend([129, 0, 9, 130, 3]);
+    [("backwards", backwards), ("floods", floods)]
+        .into_iter()
+        .map(|(name, bytes)| ("orphans", name.to_owned(), bytes))
+        .collect()
 }
 
 fn edits() -> Vec<(&'static str, String, Vec<u8>)> {

@@ -1,0 +1,210 @@
+//! What a node answers: the objects in its lines.
+#![expect(
+    missing_docs,
+    reason = "a field is called what its JSON key is; where that does not say it all, it has a line"
+)]
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Who this replica is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Identity {
+    pub device: String,
+    pub peer_id: String,
+    pub storage: String,
+    pub epoch: u64,
+}
+
+/// Everything about a replica at once.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    #[serde(flatten)]
+    pub identity: Identity,
+    pub version: String,
+    pub pid: u32,
+    pub directory: String,
+    pub listening: Vec<String>,
+    /// Why it takes no more edits.
+    pub stopped: Option<String>,
+    pub feed_seq: u64,
+    pub spaces: Vec<SpaceLine>,
+    pub peers: Vec<PeerLine>,
+    pub counters: CounterValues,
+}
+
+/// What was counted since the node started.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CounterValues {
+    pub frames_out: u64,
+    pub bytes_out: u64,
+    pub frames_in: u64,
+    pub bytes_in: u64,
+    pub data_messages_out: u64,
+    pub runs_accepted: u64,
+    pub runs_refused: u64,
+    pub runs_known: u64,
+    pub runs_waited: u64,
+    pub orphans_evicted: u64,
+    pub reconciliations: u64,
+    pub stalls: u64,
+    pub hints_out: u64,
+    pub commits: u64,
+}
+
+/// One space.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SpaceLine {
+    pub space: String,
+    /// `None` while joining.
+    pub name: Option<String>,
+    /// `None` while joining.
+    pub role: Option<String>,
+    pub documents: usize,
+    pub root: String,
+    pub read_only: Option<String>,
+    pub peers: Vec<SpacePeer>,
+}
+
+/// A connected member of a space.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SpacePeer {
+    pub device: String,
+    pub in_sync: bool,
+}
+
+/// One peer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PeerLine {
+    /// `None`: addresses at which nobody has answered yet.
+    pub device: Option<String>,
+    pub connected: bool,
+    pub addresses: Vec<String>,
+    /// The spaces shared in this session.
+    pub spaces: Vec<String>,
+    /// In all of them, as of the last comparison.
+    pub in_sync: bool,
+    pub last_failure: Option<String>,
+}
+
+/// One member.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct MemberLine {
+    pub device: String,
+    pub role: String,
+    /// It is this replica's own device.
+    pub this_device: bool,
+}
+
+/// A ticket.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Invitation {
+    pub space: String,
+    pub role: String,
+    pub uses: u32,
+    pub addresses: Vec<String>,
+    pub ticket: String,
+}
+
+/// One document in a list.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DocumentLine {
+    pub space: String,
+    pub document: String,
+    pub name: Option<String>,
+    pub heads: Vec<String>,
+}
+
+/// A value.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Got {
+    pub space: String,
+    pub document: String,
+    pub heads: Vec<String>,
+    pub value: Value,
+}
+
+/// An edit that was made.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Edited {
+    pub space: String,
+    pub document: String,
+    pub heads: Vec<String>,
+    pub edits: u64,
+    pub changes: u64,
+    /// It is on disk.
+    pub saved: bool,
+}
+
+/// One edit of several was made.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Acknowledged {
+    pub line: u64,
+    pub heads: Vec<String>,
+    pub saved: bool,
+}
+
+/// The end of an export.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Exported {
+    pub space: String,
+    pub document: String,
+    pub heads: Vec<String>,
+    pub bytes: u64,
+}
+
+/// One change of a history.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ChangeLine {
+    pub hash: String,
+    pub actor: String,
+    pub device: Option<String>,
+    pub seq: u64,
+    /// Seconds since 1970, as the author's clock said.
+    pub wall_s: i64,
+    pub deps: Vec<String>,
+    pub ops: u64,
+}
+
+/// A place with concurrent values.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ConflictLine {
+    pub path: String,
+    /// The one that reads return comes first.
+    pub values: Vec<ConflictValue>,
+}
+
+/// One of the concurrent values.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ConflictValue {
+    pub value: Value,
+    pub actor: String,
+    pub device: Option<String>,
+}
+
+/// A document changed, as the feed has it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FeedLine {
+    pub seq: u64,
+    pub space: String,
+    pub document: String,
+    pub heads: Vec<String>,
+}
+
+/// How a document changed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ChangedLine {
+    pub document: String,
+    pub patches: Vec<Value>,
+    pub heads: Vec<String>,
+}
+
+/// A space's roots were compared and equal.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SyncedLine {
+    pub space: String,
+    pub name: Option<String>,
+    pub root: String,
+    /// Who was found in sync.
+    pub peers: Vec<String>,
+}

@@ -1,0 +1,146 @@
+//! What a command asks of a node, and the edits in it.
+#![expect(
+    missing_docs,
+    reason = "a field is called what its JSON key is; where that does not say it all, it has a line"
+)]
+
+use anabranch_engine::document::{Edit, EditError};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a command asks of the node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Command {
+    /// Answered with [`Identity`].
+    Id,
+    /// Answered with [`Status`].
+    Status,
+    /// Items are [`PeerLine`]s.
+    Peers,
+    /// Answered with [`SpaceLine`].
+    SpaceCreate { name: String },
+    /// Items are [`SpaceLine`]s.
+    SpaceList,
+    /// Answered with [`Invitation`].
+    SpaceInvite { space: Option<String>, role: String, uses: u32, addresses: Vec<String> },
+    /// Answered with [`SpaceLine`].
+    SpaceJoin { ticket: String, timeout_ms: u64 },
+    /// Answered with [`SpaceLine`], as it was.
+    SpaceLeave { space: String },
+    /// Items are [`MemberLine`]s.
+    SpaceMembers { space: Option<String> },
+    /// Answered with [`Edited`].
+    DocNew { space: Option<String>, name: Option<String> },
+    /// Items are [`DocumentLine`]s.
+    DocList { space: Option<String> },
+    /// Answered with [`Got`].
+    DocGet {
+        #[serde(flatten)]
+        which: Which,
+        path: String,
+        #[serde(default)]
+        at: Vec<String>,
+    },
+    /// Items are [`Acknowledged`] if `each`; answered with [`Edited`].
+    DocEdit {
+        #[serde(flatten)]
+        which: Which,
+        edits: Vec<EditStep>,
+        /// A change for each edit, else one for all.
+        #[serde(default)]
+        each: bool,
+        /// Answer when on disk, else when applied.
+        saved: bool,
+        /// Line number of each edit, for error texts, where they came as lines.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lines: Vec<u64>,
+    },
+    /// Answered with [`Edited`].
+    DocImport {
+        space: Option<String>,
+        /// `None`: a new one.
+        document: Option<String>,
+        name: Option<String>,
+        value: Value,
+    },
+    /// Items are strings: JSON text in pieces. Answered with [`Exported`].
+    DocExport {
+        #[serde(flatten)]
+        which: Which,
+        #[serde(default)]
+        at: Vec<String>,
+    },
+    /// Items are [`ChangeLine`]s.
+    DocLog {
+        #[serde(flatten)]
+        which: Which,
+    },
+    /// Items are [`ConflictLine`]s.
+    DocConflicts {
+        #[serde(flatten)]
+        which: Which,
+        path: Option<String>,
+    },
+    /// Items are [`ChangedLine`]s if a document is named, else [`FeedLine`]s. Ends with the connection.
+    Watch { space: Option<String>, document: Option<String>, since: Option<u64> },
+    /// Items are [`SyncedLine`]s, one for each space, as they come true.
+    WaitSynced { space: Option<String>, peer: Option<String>, timeout_ms: u64 },
+}
+
+/// A document: `DOC` with its space beside it, or `SPACE/DOC`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Which {
+    pub space: Option<String>,
+    pub document: String,
+}
+
+/// One edit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum EditStep {
+    /// Put a value where a path says, in place of what is there.
+    Set { path: String, value: Value },
+    /// Put a value into a list, in front of the index at the end of the path; `-` is the end of the list.
+    Insert { path: String, value: Value },
+    /// Take a value away.
+    Remove { path: String },
+    /// Make a counter.
+    Counter { path: String, value: i64 },
+    /// Add to a counter.
+    Increment { path: String, by: i64 },
+    /// In a text, at a position in Unicode code points, delete so many of them and put others there.
+    Splice {
+        path: String,
+        pos: usize,
+        #[serde(default)]
+        del: usize,
+        #[serde(default)]
+        ins: String,
+    },
+    /// Make a text say this, by the least change.
+    Text { path: String, text: String },
+    /// A point in time, in milliseconds since 1970.
+    Timestamp { path: String, ms: i64 },
+}
+
+impl EditStep {
+    /// Makes this edit.
+    ///
+    /// # Errors
+    /// As the method of [`Edit`] that it is.
+    pub fn apply(&self, edit: &mut Edit<'_>) -> Result<(), EditError> {
+        match self {
+            // The end of a list has a name of its own in JSON Pointers (RFC 6901, section 4).
+            Self::Set { path, value } if path.ends_with("/-") => edit.insert(path, value.clone()),
+            Self::Set { path, value } => edit.set(path, value.clone()),
+            Self::Insert { path, value } => edit.insert(path, value.clone()),
+            Self::Remove { path } => edit.remove(path),
+            Self::Counter { path, value } => edit.set_counter(path, *value),
+            Self::Increment { path, by } => edit.increment(path, *by),
+            Self::Splice { path, pos, del, ins } => edit.splice_text(path, *pos, *del, ins),
+            Self::Text { path, text } => edit.update_text(path, text),
+            Self::Timestamp { path, ms } => edit.set_timestamp(path, *ms),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! JSON from the command line: a request to a running node, or one line of edits for `doc edit`. What is read is written and
+//! read alike; the edits in it are done or refused whole, and what they make is taken by every other replica.
+
+use anabranch_engine::document::{Author, Document, EditError};
+use anabranch_engine::id::{ActorId, DeviceId};
+use anabranch_protocol::{Command, EditStep, decode, encode};
+
+use super::document::tell;
+use super::gate::{DOCUMENT, SPACE};
+
+/// Edits of one request at most that are made.
+const EDITS_MAX: usize = 64;
+
+/// A request, or lines of edits.
+pub fn request(data: &[u8]) {
+    let edits = match decode(data) {
+        Ok(command) => {
+            let line = encode(&command).unwrap_or_else(|error| panic!("what was read cannot be written: {error}"));
+            let again = decode(&line).unwrap_or_else(|error| panic!("what was written cannot be read: {error}"));
+            assert_eq!(again, command);
+            match command {
+                Command::DocEdit { edits, .. } => edits,
+                Command::DocImport { value, .. } => vec![EditStep::Set { path: String::new(), value }],
+                _ => return,
+            }
+        }
+        Err(malformed) => {
+            assert!(!malformed.to_string().is_empty());
+            data.split(|byte| *byte == b'\n').map_while(|line| serde_json::from_slice(line).ok()).collect()
+        }
+    };
+    let (mut document, mut other) = (Document::empty(SPACE, DOCUMENT), Document::empty(SPACE, DOCUMENT));
+    for step in edits.iter().take(EDITS_MAX) {
+        let before = (document.heads(), document.view().json());
+        let author = Author { device: DeviceId([1; 32]), fresh_actor: ActorId([7; 16]), wall_s: 1_000 };
+        match document.edit(author, |edit| step.apply(edit)) {
+            Ok(_) => {}
+            Err(error @ (EditError::Internal(_) | EditError::Refused(_))) => panic!("{error}"),
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                assert_eq!((document.heads(), document.view().json()), before, "a failed edit changed something");
+            }
+        }
+    }
+    tell(&mut document, &mut other);
+}
