@@ -17,6 +17,7 @@ pub mod network;
 pub mod options;
 pub mod phases;
 pub mod plan;
+pub mod recording;
 pub mod regression;
 pub mod replica;
 pub mod shrink;

@@ -115,6 +115,7 @@ replays! {
     edits: "edit",
     images: "image",
     sessions: "session",
+    recordings: "recording",
 }
 
 #[test]

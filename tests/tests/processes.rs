@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use anabranch_tests::processes::command;
 use anabranch_tests::processes::link::Link;
 use anabranch_tests::processes::namespace::Network;
 use anabranch_tests::processes::node::{Node, equal_heads};
@@ -17,6 +18,8 @@ mod commands;
 mod errors;
 #[path = "processes/partition.rs"]
 mod partition;
+#[path = "processes/recording.rs"]
+mod recording;
 #[path = "processes/replay.rs"]
 mod replay;
 

@@ -1,12 +1,14 @@
 //! Runs simulator seeds (`sim --seeds 0..5000`), shrinks those that fail, and replays what was kept (`sim replay FILE`).
 
 use std::fs;
+use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anabranch_tests::sim::campaign::{Campaign, Size, Summary, run_told};
+use anabranch_tests::sim::recording::{self, Ended};
 use anabranch_tests::sim::shrink::{Shrunk, shrink};
 use anabranch_tests::sim::trace::Trace;
 use anabranch_tests::sim::{Failure, Kind, Plan, Regression};
@@ -30,13 +32,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs what a file holds, tells it as a story, and says whether it still fails. Exit codes as for seeds.
+    /// Runs what a file holds, tells it as a story, and says whether it still fails, or, for a recorded node, whether it took
+    /// the same course. Exit codes as for seeds.
     Replay(Replay),
 }
 
 #[derive(Args)]
 struct Replay {
-    /// A file from `tests/regressions/` or one that a failing seed left.
+    /// A file from `tests/regressions/`, one that a failing seed left, or what `anabranch run --record` wrote.
     file: PathBuf,
     /// Print every input and output as it happens, too.
     #[arg(long)]
@@ -241,6 +244,12 @@ impl Replay {
 }
 
 fn replay(file: &Path, verbose: bool) -> Result<Option<Kind>, String> {
+    let mut begin = [0; 64];
+    let length =
+        fs::File::open(file).and_then(|mut file| file.read(&mut begin)).map_err(|error| cannot_read(file, &error))?;
+    if recording::is_recording(&begin[..length]) {
+        return replay_recording(file, verbose);
+    }
     let regression = Regression::read(file)?;
     println!("found: {}", regression.found);
     if !regression.mended.is_empty() {
@@ -253,6 +262,39 @@ fn replay(file: &Path, verbose: bool) -> Result<Option<Kind>, String> {
         Some(failure) => println!("fails: {failure}"),
     }
     Ok(failure.map(|failure| failure.kind))
+}
+
+fn replay_recording(file: &Path, verbose: bool) -> Result<Option<Kind>, String> {
+    let length = fs::metadata(file).map_err(|error| cannot_read(file, &error))?.len();
+    if length > recording::FILE_BYTES_MAX {
+        return Err(format!("{}: {length} bytes, limit {}", file.display(), recording::FILE_BYTES_MAX));
+    }
+    let bytes = fs::read(file).map_err(|error| cannot_read(file, &error))?;
+    let replayed = recording::replay(&bytes, verbose).map_err(|error| format!("{}: {error}", file.display()))?;
+    println!("story:\n  {}", replayed.story.join("\n  "));
+    println!(
+        "recording of device {}: calls {} (frames {}, edits {}), outputs {}, compared {} times, ended: {}",
+        replayed.device,
+        replayed.calls,
+        replayed.frames,
+        replayed.edits,
+        replayed.outputs,
+        replayed.checkpoints,
+        match replayed.ended {
+            Ended::Closed => "the replica was closed",
+            Ended::Limit => "its limit was reached",
+            Ended::CutOff => "cut off",
+        },
+    );
+    match &replayed.failure {
+        None => println!("agrees"),
+        Some(failure) => println!("fails: {failure}"),
+    }
+    Ok(replayed.failure.map(|failure| failure.kind))
+}
+
+fn cannot_read(file: &Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", file.display())
 }
 
 /// Runs a situation and prints its plan, what happens if `verbose`, its story and its counts.

@@ -154,33 +154,42 @@ pub fn run_told(options: Options, plan: Plan, trace: Trace) -> (Report, Vec<Stri
 
 /// Runs a seed with the given plan and trace; a panic or a logged error is its failure.
 pub fn run_caught_with(options: Options, plan: Plan, trace: Trace) -> Report {
-    listen();
-    ERRORS.with_borrow_mut(Vec::clear);
-    PANIC.take();
     let seed = options.seed;
-    CATCHING.set(true);
-    let result = catch_unwind(AssertUnwindSafe(|| run_with(options, plan, trace)));
-    CATCHING.set(false);
     let failed = |kind, checker, text| Failure { kind, checker, at: 0, text };
-    let mut report = result.unwrap_or_else(|panic| {
-        let text = PANIC.take().unwrap_or_else(|| panic_text(&*panic));
-        Report {
-            seed,
-            failure: Some(failed(Kind::Crash, "I13 no panic", text)),
-            stats: Stats::default(),
-            trace_hash: [0; 32],
-            trace_entries: 0,
-            lines: Vec::new(),
-        }
+    let mut report = catching(|| run_with(options, plan, trace)).unwrap_or_else(|text| Report {
+        seed,
+        failure: Some(failed(Kind::Crash, "I13 no panic", text)),
+        stats: Stats::default(),
+        trace_hash: [0; 32],
+        trace_entries: 0,
+        lines: Vec::new(),
     });
-    let errors = ERRORS.with_borrow_mut(std::mem::take);
-    if let Some(error) = errors.into_iter().next_back() {
+    if let Some(error) = logged_error() {
         match &mut report.failure {
             Some(failure) => failure.text.push_str(&format!(" (and logged: {error})")),
             None => report.failure = Some(failed(Kind::Safety, "no logged error", error)),
         }
     }
     report
+}
+
+/// Runs something whose panic, and whose logged errors, are its own affair. If it panics: what was said, and where.
+///
+/// # Errors
+/// It panicked.
+pub fn catching<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    listen();
+    ERRORS.with_borrow_mut(Vec::clear);
+    PANIC.take();
+    CATCHING.set(true);
+    let result = catch_unwind(AssertUnwindSafe(f));
+    CATCHING.set(false);
+    result.map_err(|panic| PANIC.take().unwrap_or_else(|| panic_text(&*panic)))
+}
+
+/// The last error that was logged on this thread since [`catching`] began.
+pub fn logged_error() -> Option<String> {
+    ERRORS.with_borrow_mut(std::mem::take).into_iter().next_back()
 }
 
 /// What a panic said.

@@ -1,7 +1,8 @@
 //! What happened, as a hash over every input and output in order (two runs of one seed must have the same), and, if wanted,
 //! as lines for people.
 
-use anabranch_engine::storage::{Reply, Request, Row};
+use anabranch_engine::recording::hash_output;
+use anabranch_engine::storage::{Reply, Request};
 use anabranch_engine::{Input, Output};
 
 use super::narrate::Narrative;
@@ -86,32 +87,7 @@ impl Trace {
     /// Takes note of an output, before it is executed.
     pub fn output(&mut self, at: u64, replica: usize, output: &Output) {
         self.begin(at, replica, b'o');
-        match output {
-            Output::Reply(id, reply) => self.put(&[b"reply", &id.0.to_be_bytes(), format!("{reply:?}").as_bytes()]),
-            Output::Event(event) => self.put(&[b"event", format!("{event:?}").as_bytes()]),
-            Output::Send { session, bytes } => self.put(&[b"send", &session.0.to_be_bytes(), bytes]),
-            Output::Close { session, reason } => self.put(&[b"close", &session.0.to_be_bytes(), reason.as_bytes()]),
-            Output::Dial { address, peer } => {
-                self.put(&[b"dial", address.as_bytes(), &peer.map_or([0; 32], |peer| peer.0)]);
-            }
-            Output::Admit { peer } => self.put(&[b"admit", &peer.0]),
-            Output::Subscribe { topic } => self.put(&[b"subscribe", topic.as_bytes()]),
-            Output::Unsubscribe { topic } => self.put(&[b"unsubscribe", topic.as_bytes()]),
-            Output::Publish { topic, bytes } => self.put(&[b"publish", topic.as_bytes(), bytes]),
-            Output::Judge { hint, verdict } => {
-                self.put(&[b"judge", &hint.0.to_be_bytes(), format!("{verdict:?}").as_bytes()]);
-            }
-            Output::Store(Request::Commit { id, rows }) => {
-                self.put(&[b"commit", &id.0.to_be_bytes()]);
-                for Row { table, key, value } in rows {
-                    self.put(&[&[*table as u8, u8::from(value.is_some())], key, value.as_deref().unwrap_or_default()]);
-                }
-            }
-            Output::Store(Request::Scan { id, table, from, to, bytes_max }) => {
-                self.put(&[b"scan", &id.0.to_be_bytes(), &[*table as u8], from, to, &bytes_max.to_be_bytes()]);
-            }
-            Output::Work(work) => self.put(&[b"work", &work.space.0, &work.document.0]),
-        }
+        hash_output(&mut self.hasher, output);
         if self.lines.is_some() {
             let text = match output {
                 Output::Send { session, bytes } => format!("Send {session:?} {}", frame(bytes)),
