@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anabranch_tests::processes::command;
 use anabranch_tests::processes::link::Link;
 use anabranch_tests::processes::namespace::Network;
 use anabranch_tests::processes::node::{Node, equal_heads};

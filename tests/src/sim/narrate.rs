@@ -8,6 +8,8 @@ use std::rc::Rc;
 use anabranch_engine::Event;
 use anabranch_engine::id::{ChangeHash, DeviceId};
 
+use super::ailments::Ailment;
+use super::clock::ClockFault;
 use super::plan::{Act, Crash};
 use super::world::World;
 
@@ -95,8 +97,45 @@ pub fn act(act: &Act) -> Option<String> {
         Act::ReadPast(replica) => format!("{} reads a document as it was", name(*replica)),
         Act::ReadFeed(replica) => format!("{} reads its feed", name(*replica)),
         Act::WaitSynced(replica) => format!("{} waits until it is in sync", name(*replica)),
-        Act::Cut { pairs, length: micros } => cut(pairs, *micros),
+        Act::Cut { pairs, length: micros, .. } => cut(pairs, *micros),
         Act::Reset(a, b) => format!("the connections between {} and {} are reset", name(*a), name(*b)),
+        Act::HalfOpen { gone, other } => {
+            format!(
+                "the connections between {} and {} are gone, and only {} knows",
+                name(*gone),
+                name(*other),
+                name(*gone)
+            )
+        }
+        Act::CutFrame { a, b, after } => {
+            format!(
+                "the connection between {} and {} will end inside a frame, after {after} whole ones",
+                name(*a),
+                name(*b)
+            )
+        }
+        Act::Ail { replica, ailment, length: micros } => {
+            let (who, long) = (name(*replica), length(*micros));
+            match ailment {
+                Ailment::SlowLinks => format!("{who}'s links are slow, for {long}"),
+                Ailment::DoesNotRead => format!("{who} reads nothing from its connections, for {long}"),
+                Ailment::SlowDisk => format!("{who}'s disk is slow, for {long}"),
+                Ailment::Stopped => format!("{who}'s process is stopped, for {long}"),
+            }
+        }
+        Act::Clock { replica, fault } => {
+            let who = name(*replica);
+            match fault {
+                ClockFault::WallJump(seconds) => format!("{who}'s wall clock is set by {seconds} s"),
+                ClockFault::WallRate(rate) => {
+                    format!("{who}'s wall clock runs at {rate} thousandths of the right rate")
+                }
+                ClockFault::MonoRate(rate) => format!("{who}'s own clock runs at {rate} thousandths of the right rate"),
+                ClockFault::MonoLeap(micros) => format!("{who}'s own clock leaps by {}", length(*micros)),
+            }
+        }
+        Act::BreakDisk(replica) => format!("{}'s disk will fail, until it starts again", name(*replica)),
+        Act::SecondProcess(replica) => format!("a second process is started on {}'s store", name(*replica)),
         Act::FillDisk(replica) => format!("{}'s disk is full from now on, until it starts again", name(*replica)),
     })
 }

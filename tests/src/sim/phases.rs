@@ -82,6 +82,9 @@ fn heal(world: &mut World) {
     world.tell(|| "from now on the network is fair and everyone runs".to_owned());
     world.network = world.options.network.healed();
     world.mend_all();
+    world.frames_to_cut.clear();
+    world.recover_all();
+    world.steady_clocks();
     for replica in 0..world.replicas.len() {
         world.replicas[replica].doomed = None;
         world.replicas[replica].disk.heal();

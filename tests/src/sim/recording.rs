@@ -102,7 +102,7 @@ pub fn replay(file: &[u8], verbose: bool) -> Result<Replayed, String> {
                 break;
             }
         }
-        Ok(replay.finish())
+        Ok::<_, String>(replay.finish())
     };
     let mut replayed = match catching(run) {
         Ok(result) => result?,
@@ -221,19 +221,19 @@ impl Replay {
             }
         }
         if let Some(text) = self.guard.take_panics().into_iter().next() {
-            self.done.failure.get_or_insert(Failure { kind: Kind::Crash, checker: "I13 no panic", at: self.now, text });
+            self.done.failure.get_or_insert(Failure { kind: Kind::Crash, checker: "I13 no panic", at: self.since_start(), text });
         }
         Ok(())
     }
 
     fn give(&mut self, now: Now, input: Input) {
-        self.trace.input(self.now - self.teller.begin, 0, &input);
+        self.trace.input(self.since_start(), 0, &input);
         self.engine.handle(now, input);
     }
 
     fn drain(&mut self) {
         while let Some(output) = self.engine.poll_output() {
-            self.trace.output(self.now - self.teller.begin, 0, &output);
+            self.trace.output(self.since_start(), 0, &output);
             self.done.outputs += 1;
             self.hash = chain(&self.hash, &output);
             self.hashes.push_back((self.done.outputs, self.hash));
@@ -258,13 +258,17 @@ impl Replay {
         }
     }
 
+    fn since_start(&self) -> u64 {
+        self.now.saturating_sub(self.teller.begin)
+    }
+
     /// It is not what was recorded.
     fn fail(&mut self, text: String) {
         let text = format!(
             "the replay takes another course between call {} and call {}: {text}",
             self.checked_calls, self.done.calls
         );
-        let at = self.now - self.teller.begin;
+        let at = self.since_start();
         let failure = Failure { kind: Kind::Safety, checker: determinism::CHECKER, at, text };
         self.done.failure.get_or_insert(failure);
     }

@@ -205,6 +205,7 @@ fn paths(calm: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::network::partition::Shape;
 
     #[test]
     fn a_replica_that_is_left_out_takes_its_steps_along() {
@@ -212,7 +213,7 @@ mod tests {
         assert_eq!(without(&step(Act::Edit(1)), 1), None);
         assert_eq!(without(&step(Act::Edit(0)), 1), Some(step(Act::Edit(0))));
         assert_eq!(without(&step(Act::Reset(2, 0)), 1), Some(step(Act::Reset(1, 0))));
-        let cut = |pairs: &[(usize, usize)]| step(Act::Cut { pairs: pairs.to_vec(), length: 1 });
+        let cut = |pairs: &[(usize, usize)]| step(Act::Cut { shape: Shape::Split, pairs: pairs.to_vec(), length: 1 });
         assert_eq!(without(&cut(&[(0, 1), (1, 0), (2, 0)]), 1), Some(cut(&[(1, 0)])));
         assert_eq!(without(&cut(&[(0, 1)]), 1), None);
     }
