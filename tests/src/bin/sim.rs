@@ -310,9 +310,10 @@ fn print_run(options: anabranch_tests::sim::Options, plan: Plan, verbose: bool) 
 fn print_summary(summary: &Summary, seconds: f64) {
     let stats = &summary.stats;
     println!(
-        "sim: seeds {} (run twice {}), failed {}, faults {}, virtual hours {:.1}, seconds {seconds:.1}, seeds per second {:.1}",
+        "sim: seeds {} (run twice {}, with a hostile member {}), failed {}, faults {}, virtual hours {:.1}, seconds {seconds:.1}, seeds per second {:.1}",
         summary.seeds,
         summary.twice,
+        summary.byzantine,
         summary.failures.len(),
         stats.faults(),
         stats.virtual_us as f64 / 3.6e9,

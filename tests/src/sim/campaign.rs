@@ -55,6 +55,8 @@ pub struct Summary {
     pub twice: u64,
     /// Sums of all.
     pub stats: Stats,
+    /// Seeds with a hostile member.
+    pub byzantine: u64,
     /// In how many seeds each thing happened that is counted.
     pub seeds_with: BTreeMap<&'static str, u64>,
     /// The seeds that failed, in order.
@@ -89,7 +91,9 @@ impl Campaign {
                 if seed >= self.seeds.end {
                     return summary;
                 }
-                let report = run_caught(self.options(seed));
+                let options = self.options(seed);
+                summary.byzantine += u64::from(options.byzantine.is_some());
+                let report = run_caught(options);
                 let mut failure = report.failure.clone();
                 if failure.is_none() && self.twice_every > 0 && seed.is_multiple_of(self.twice_every) {
                     summary.twice += 1;
@@ -114,6 +118,7 @@ impl Campaign {
                 let part = done.join().expect("a worker catches the panics of its seeds");
                 total.seeds += part.seeds;
                 total.twice += part.twice;
+                total.byzantine += part.byzantine;
                 total.stats.add(&part.stats);
                 for (name, seeds) in part.seeds_with {
                     *total.seeds_with.entry(name).or_default() += seeds;

@@ -22,8 +22,10 @@ pub enum Stream {
     Workload = 6,
     /// Which of the rarer faults a seed has.
     Faults = 7,
+    /// Who is hostile and how.
+    Byzantine = 8,
     /// How large a large seed is.
-    Size = 8,
+    Size = 9,
 }
 
 /// A source of seeded choices.

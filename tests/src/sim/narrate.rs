@@ -134,6 +134,7 @@ pub fn act(act: &Act) -> Option<String> {
                 ClockFault::MonoLeap(micros) => format!("{who}'s own clock leaps by {}", length(*micros)),
             }
         }
+        Act::Strike { replica, attack } => format!("{}, who is hostile, strikes: {attack:?}", name(*replica)),
         Act::BreakDisk(replica) => format!("{}'s disk will fail, until it starts again", name(*replica)),
         Act::SecondProcess(replica) => format!("a second process is started on {}'s store", name(*replica)),
         Act::FillDisk(replica) => format!("{}'s disk is full from now on, until it starts again", name(*replica)),

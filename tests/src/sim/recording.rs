@@ -221,7 +221,12 @@ impl Replay {
             }
         }
         if let Some(text) = self.guard.take_panics().into_iter().next() {
-            self.done.failure.get_or_insert(Failure { kind: Kind::Crash, checker: "I13 no panic", at: self.since_start(), text });
+            self.done.failure.get_or_insert(Failure {
+                kind: Kind::Crash,
+                checker: "I13 no panic",
+                at: self.since_start(),
+                text,
+            });
         }
         Ok(())
     }

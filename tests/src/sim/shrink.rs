@@ -122,6 +122,11 @@ impl Shrinker<'_> {
         // The first one founds the first space.
         for replica in (1..self.best.options.replicas).rev() {
             let mut options = self.best.options.clone();
+            match &mut options.byzantine {
+                Some(hostile) if hostile.replica == replica => continue,
+                Some(hostile) => hostile.replica -= usize::from(hostile.replica > replica),
+                None => {}
+            }
             if replica >= options.replicas - options.late {
                 options.late -= 1;
             }
