@@ -230,9 +230,12 @@ impl Recorder {
                 self.give_up(&error);
             }
         }
-        self.calls += 1;
-        let polled = std::mem::take(&mut self.polled);
-        self.keep(&Record::Called { mono: now.mono.0, wall_s: now.wall_s, polled, call });
+        // If there is no room for it, the last checkpoint still has to say what was polled before.
+        self.keep(&Record::Called { mono: now.mono.0, wall_s: now.wall_s, polled: self.polled, call });
+        if self.file.is_some() {
+            self.calls += 1;
+            self.polled = false;
+        }
     }
 
     fn polled(&mut self, output: Option<&Output>) {
