@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anabranch_tests::processes::chaos::Kinds;
 use anabranch_tests::processes::finding::Report;
+use anabranch_tests::processes::logbook::Durability;
 use anabranch_tests::processes::patience::PATIENCE;
 use anabranch_tests::processes::workloads::counter::PnCounter;
 use anabranch_tests::processes::workloads::set::Set;
@@ -136,6 +137,7 @@ fn run(arguments: &Arguments) -> Report {
             cycles: *cycles,
             time: Duration::from_secs_f64(minutes * 60.0),
             fleets: usize::from(*fleets),
+            durability: Durability::Saved,
             seed,
         }),
         Run::Broadcast(asked) => workloads::run(&Set::Broadcast, &asked.settings(seed)),
