@@ -1,7 +1,8 @@
-//! A few of the cycles that `processes kill` runs by the thousand.
+//! A few of the cycles that `processes kill` and `processes newcomers` run by the thousand.
 
 use anabranch_tests::processes::kill::{Settings, run};
 use anabranch_tests::processes::logbook::Durability;
+use anabranch_tests::processes::newcomers;
 use anabranch_tests::sim::Kind;
 
 use super::*;
@@ -23,4 +24,11 @@ fn losses_are_found_where_a_write_is_believed_before_it_is_saved() {
     let report = run(&settings(1_000, Durability::Applied));
     assert_eq!(report.worst(), Some(Kind::Safety), "{report}");
     assert!(report.findings.iter().any(|finding| finding.text.contains("acknowledged writes are lost")), "{report}");
+}
+
+#[test]
+fn a_node_killed_while_it_is_made_starts_and_one_killed_while_it_joins_is_let_in() {
+    let report = newcomers::run(&newcomers::Settings { cycles: 8, time: Duration::from_secs(600), seed: 2 });
+    assert!(report.findings.is_empty(), "{report}");
+    assert_eq!(report.get("cycles"), Some(&json!(8)));
 }
