@@ -12,6 +12,8 @@ pub mod disk;
 pub mod gossip;
 pub mod guard;
 pub mod ledger;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod network;
 pub mod options;
 pub mod phases;

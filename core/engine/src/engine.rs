@@ -11,14 +11,15 @@ use tracing::{debug, error, info, trace};
 
 use crate::document::{Author, Edit, EditError, View};
 use crate::feed::FeedRow;
-use crate::gate::{Guard, Slot};
+use crate::gate::{Guard, Refusal, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::SecretKey;
 use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, UNSIGNED_BYTES_MAX};
+use crate::mutants::{Mutant, Mutated};
 use crate::run::Run;
 use crate::space::membership::Member;
 use crate::space::roles::Role;
-use crate::space::{Record, Space};
+use crate::space::{Acl, Record, Space};
 use crate::storage::{
     self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
 };
@@ -32,6 +33,7 @@ mod commands;
 mod commits;
 mod dialing;
 mod documents;
+pub mod held;
 mod hints;
 pub mod input;
 mod load;
@@ -101,6 +103,7 @@ pub struct Engine {
     shutting_down: Option<CommandId>,
     stopped: Option<String>,
     counters: Counters,
+    pub(crate) mutated: Mutated,
 
     out: VecDeque<Output>,
     /// Turns so far.
@@ -207,20 +210,63 @@ pub struct Counters {
     pub runs_accepted: u64,
     /// Runs refused.
     pub runs_refused: u64,
+    /// Of these, by devices that were no writers.
+    pub refused_not_a_writer: u64,
+    /// Of these, with a signature that does not hold.
+    pub refused_bad_signature: u64,
+    /// Of these, malformed.
+    pub refused_malformed: u64,
+    /// Of these, over a limit.
+    pub refused_too_large: u64,
+    /// Of these, not fitting into the history.
+    pub refused_misfit: u64,
+    /// Of these, with another change under a number that is taken.
+    pub refused_fork: u64,
+    /// Of these, because they broke the merge before.
+    pub refused_poisoned: u64,
     /// Runs that were known already.
     pub runs_known: u64,
     /// Runs that waited for others.
     pub runs_waited: u64,
     /// Waiting runs evicted by a limit.
     pub orphans_evicted: u64,
+    /// Documents let go from memory because there were too many.
+    pub documents_evicted: u64,
     /// Reconciliations begun.
     pub reconciliations: u64,
+    /// Fingerprints of parts of a set that peers asked us to compare: none where sets are small.
+    pub ranges_compared: u64,
+    /// Live messages dropped because the peer was far behind.
+    pub live_dropped: u64,
+    /// Times that bulk had to wait for credit.
+    pub credit_waits: u64,
+    /// Dials put off for as long as there is.
+    pub longest_waits: u64,
+    /// Joiners that we did not admit.
+    pub joins_refused: u64,
+    /// Sessions ended because the peer sent what no honest peer sends.
+    pub peers_misbehaved: u64,
     /// Sessions torn down for want of progress.
     pub stalls: u64,
     /// Hints sent.
     pub hints_out: u64,
     /// Store commits asked for.
     pub commits: u64,
+}
+
+impl Counters {
+    /// The counter of runs refused for this reason.
+    fn refused_for(&mut self, refusal: &Refusal) -> &mut u64 {
+        match refusal {
+            Refusal::NotAWriter { .. } => &mut self.refused_not_a_writer,
+            Refusal::BadSignature => &mut self.refused_bad_signature,
+            Refusal::Malformed(_) => &mut self.refused_malformed,
+            Refusal::TooLarge(_) => &mut self.refused_too_large,
+            Refusal::Misfit(_) => &mut self.refused_misfit,
+            Refusal::Fork { .. } => &mut self.refused_fork,
+            Refusal::Poisoned => &mut self.refused_poisoned,
+        }
+    }
 }
 
 impl Engine {
@@ -274,6 +320,7 @@ impl Engine {
             shutting_down: None,
             stopped: None,
             counters: Counters::default(),
+            mutated: Mutated::default(),
             out: VecDeque::new(),
             turn: 0,
             turn_open: true,
@@ -430,7 +477,11 @@ impl Engine {
         if let Some(role) = known.role_for_writing() {
             return Err(DocumentError::NotAWriter(role));
         }
-        Ok(Author { device: self.device, fresh_actor: ActorId(self.random()), wall_s: self.now.wall_s })
+        let mut fresh_actor = ActorId(self.random());
+        if self.mutated.by(Mutant::ContinuesActors) {
+            fresh_actor.0.copy_from_slice(&self.device.0[..16]);
+        }
+        Ok(Author { device: self.device, fresh_actor, wall_s: self.now.wall_s })
     }
 
     fn edited(&mut self, key: DocumentKey) {
@@ -513,9 +564,17 @@ impl Engine {
         for id in self.to_flush.clone() {
             self.flush(id);
         }
-        if let Some(request) = self.commits.take() {
+        if let Some(mut request) = self.commits.take() {
             self.counters.commits += 1;
             self.feed_seq_in_flight = self.feed_seq;
+            if self.mutated.by(Mutant::SplitsCommits) {
+                self.commits.put_off(&mut request, Table::Runs);
+            }
+            if let storage::Request::Commit { id, .. } = request
+                && self.mutated.by(Mutant::AcknowledgesEarly)
+            {
+                self.event(Event::Committed(id));
+            }
             self.out(Output::Store(request));
         }
         for space in &spaces {
@@ -527,7 +586,10 @@ impl Engine {
     /// Signs a document's local changes, brings its record up to date and puts both into the next commit.
     fn close_runs(&mut self, key: DocumentKey) {
         let Some(space) = self.spaces.get(&key.0) else { return };
-        let acl = space.current_acl().clone();
+        let mut acl = space.current_acl().clone();
+        if self.mutated.by(Mutant::SkipsRoleCheck) {
+            acl = Acl::new(Vec::new());
+        }
         let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else { return };
         let mut runs = Vec::new();
         while let Some(unsigned) = document.take_unsigned() {
@@ -548,7 +610,11 @@ impl Engine {
             record.signed.frontier.accept(proof);
         }
         record.signed.heads = heads;
-        self.commits.put(Table::Documents, document_key(&key.0, &key.1), record.signed.encode_stored());
+        let mut stored = record.signed.encode_stored();
+        if self.mutated.by(Mutant::WritesAnotherVersion) {
+            stored[1] += 1;
+        }
+        self.commits.put(Table::Documents, document_key(&key.0, &key.1), stored);
         if record.feed_seq != 0 {
             self.commits.remove(Table::Feed, feed_key(record.feed_seq));
         }
@@ -556,6 +622,9 @@ impl Engine {
         let row = FeedRow { seq: self.feed_seq, space: key.0, document: key.1, heads: record.signed.heads.clone() };
         self.commits.put(Table::Feed, feed_key(row.seq), row.to_stored());
         space.set_record(key.1, record);
+        if self.mutated.by(Mutant::BlindDigest) {
+            space.documents.set(key.1.0, Some([0; 32]));
+        }
         self.unrecorded.remove(&key);
         self.forward(&key.0, runs.into_iter().map(|run| (None, run)).collect());
     }
@@ -666,6 +735,9 @@ impl Engine {
         let resident = self.residents.get(&(*space, *document));
         let open = resident.and_then(Resident::live).ok_or(DocumentError::NotOpen(*document))?;
         match heads {
+            None if self.mutated.by(Mutant::ReadsStale) => {
+                open.view_at(&open.signed_heads()).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))
+            }
             None => Ok(open.view()),
             Some(heads) => open.view_at(heads).map_err(|unknown| DocumentError::UnknownHeads(unknown.0)),
         }
@@ -762,7 +834,7 @@ impl Engine {
 
     /// What was counted since the start.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters { longest_waits: self.dialer.longest_waits(), ..self.counters }
     }
 
     /// Why the replica takes no more edits, if so.
@@ -797,6 +869,11 @@ impl Engine {
     }
 
     fn random_u32(&mut self) -> u32 {
+        if self.mutated.by(Mutant::Undetermined) {
+            use core::sync::atomic::{AtomicU32, Ordering};
+            static OUTSIDE: AtomicU32 = AtomicU32::new(0);
+            return OUTSIDE.fetch_add(1 << 20, Ordering::Relaxed);
+        }
         self.rng.next_u32()
     }
 

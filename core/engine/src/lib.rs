@@ -65,6 +65,7 @@ pub mod gate;
 pub mod id;
 pub mod keys;
 pub mod limits;
+mod mutants;
 pub mod run;
 pub mod space;
 pub mod storage;
@@ -74,4 +75,8 @@ pub mod wire;
 
 pub use engine::input::{Command, CommandId, HintId, Input, SessionId};
 pub use engine::output::{CommandError, Event, Output, Reply, Verdict};
+#[cfg(feature = "mutants")]
+pub use mutants::Mutant;
+
+pub use engine::held::Held;
 pub use engine::{Config, Counters, DocumentError, Engine, PeerStatus, SpaceStatus};

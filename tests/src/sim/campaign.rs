@@ -12,7 +12,7 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::checkers::determinism;
+use super::checkers::{determinism, panics};
 use super::phases::{Report, run_with};
 use super::stats::Stats;
 use super::trace::Trace;
@@ -111,19 +111,23 @@ pub fn run_caught(options: Options) -> Report {
 
 /// Runs a seed with the given plan and trace; a panic or a logged error is its failure.
 pub fn run_caught_with(options: Options, plan: Plan, trace: Trace) -> Report {
+    caught(options.seed, || run_with(options, plan, trace))
+}
+
+/// As [`run_caught`], for whoever runs a seed in a way of its own.
+pub fn caught(seed: u64, run: impl FnOnce() -> Report) -> Report {
     listen();
     ERRORS.with_borrow_mut(Vec::clear);
     PANIC.take();
-    let seed = options.seed;
     CATCHING.set(true);
-    let result = catch_unwind(AssertUnwindSafe(|| run_with(options, plan, trace)));
+    let result = catch_unwind(AssertUnwindSafe(run));
     CATCHING.set(false);
     let failed = |kind, checker, text| Failure { kind, checker, at: 0, text };
     let mut report = result.unwrap_or_else(|panic| {
         let text = PANIC.take().unwrap_or_else(|| panic_text(&*panic));
         Report {
             seed,
-            failure: Some(failed(Kind::Crash, "I13 no panic", text)),
+            failure: Some(failed(Kind::Crash, panics::CHECKER, text)),
             stats: Stats::default(),
             trace_hash: [0; 32],
             trace_entries: 0,

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use anabranch_engine::Input;
-use anabranch_engine::storage::{Reply, Request};
+use anabranch_engine::storage::{Failure, Reply, Request, ScanId, Table};
 use anabranch_store::Store;
 use anabranch_store::backend::crashable::{Disk, Fault};
 
@@ -33,6 +33,24 @@ impl OpenStore {
     /// A store with nothing to do.
     pub fn new(store: Store) -> Self {
         Self { store, requests: VecDeque::new(), last: 0 }
+    }
+
+    /// Every row.
+    pub(super) fn rows(&self) -> Result<Vec<super::checkers::authorised::Row>, Failure> {
+        let mut rows = self.store.image()?.rows;
+        let mut from = Vec::new();
+        loop {
+            let (table, to, bytes_max) = (Table::Runs, vec![u8::MAX; 128], usize::MAX);
+            let request = Request::Scan { id: ScanId(0), table, from, to, bytes_max };
+            let Reply::Scanned { result, .. } = self.store.execute(request) else { return Ok(rows) };
+            let scanned = result?;
+            let last = scanned.rows.last().map(|(key, _)| [key, &[0][..]].concat());
+            rows.extend(scanned.rows.into_iter().map(|(key, value)| (table, key, value)));
+            match last {
+                Some(after) if scanned.more => from = after,
+                _ => return Ok(rows),
+            }
+        }
     }
 
     /// Begins with the first request that waits for the disk, if one of the kind that writes does. True if it did.
@@ -65,6 +83,9 @@ impl World {
         let now = self.now;
         let doomed =
             if matches!(request, Request::Commit { .. }) { self.replicas[replica].doomed.take() } else { None };
+        if let Request::Commit { rows, .. } = &request {
+            self.check_commit(replica, rows);
+        }
         let Some(process) = self.replicas[replica].process.as_mut() else { return };
         let number = process.number;
         let store = &mut process.store;
@@ -98,6 +119,9 @@ impl World {
         {
             let text = format!("#{replica}: {failure}");
             return self.fail(Kind::Safety, "store", text);
+        }
+        if let Reply::Committed { result, .. } = &reply {
+            self.watch.answered(replica, result.is_ok());
         }
         self.feed(replica, Input::Stored(reply));
     }

@@ -161,10 +161,15 @@ impl World {
         let guard = SimGuard::default();
         let config = Config { guard: std::sync::Arc::new(guard.clone()), slot: there.slot.take() };
         let key = SecretKey::from_seed(&there.identity);
-        let engine = match Engine::new(config, key, seed, clock.read(now), image) {
+        #[cfg_attr(not(feature = "mutants"), expect(unused_mut, reason = "only a mutant is changed"))]
+        let mut engine = match Engine::new(config, key, seed, clock.read(now), image) {
             Ok(engine) => engine,
             Err(error) => return self.fail(Kind::Safety, "store", format!("#{replica} does not start: {error}")),
         };
+        #[cfg(feature = "mutants")]
+        if let Some(mutant) = self.mutant {
+            engine.mutate(mutant);
+        }
         there.process = Some(Process {
             number,
             engine,
@@ -181,6 +186,7 @@ impl World {
         });
         let (listens, starts) = (there.listens, there.starts);
         self.trace.note(now, Some(replica), "starts");
+        self.check_start(replica);
         self.drain(replica);
         super::checkers::acknowledged::after_start(self, replica);
         if listens {
@@ -254,11 +260,14 @@ impl World {
                 there.disk.crash(seed);
             }
         }
+        self.count(replica);
+        let there = &mut self.replicas[replica];
         // Dropped after the disk was cut off from it, so that nothing it does in closing counts.
         if let Some(process) = there.process.take() {
             there.slot = process.guard.slot();
         }
         self.ledger.died(replica);
+        self.watch.died(replica);
         self.schedule(down, Happening::Restart { replica });
     }
 
@@ -277,6 +286,7 @@ impl World {
         self.abandon_connections(replica, false);
         self.replicas[replica].process = None;
         self.ledger.died(replica);
+        self.watch.died(replica);
         self.trace.note(self.now, Some(replica), "stopped");
     }
 }

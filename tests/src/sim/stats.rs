@@ -66,6 +66,8 @@ stats! {
     frames => "frames",
     /// Bytes of these.
     frame_bytes => "frame bytes",
+    /// Bytes that engines sent, lost or not.
+    bytes_sent => "bytes sent",
     /// Sessions opened.
     sessions => "sessions",
     /// Sessions that the engine tore down.

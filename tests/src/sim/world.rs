@@ -7,7 +7,7 @@ use anabranch_engine::document::work::WorkDone;
 use anabranch_engine::id::DeviceId;
 use anabranch_engine::{CommandError, CommandId, Engine, Event as Told, Input, Output, Reply};
 
-use super::checkers::Registry;
+use super::checkers::{Registry, Watch, panics};
 use super::dice::{Dice, Stream};
 use super::ledger::Ledger;
 use super::network::Connection;
@@ -17,7 +17,7 @@ use super::replica::{Process, Replica};
 use super::stats::Stats;
 use super::trace::Trace;
 use super::workload::Space;
-use super::{EVENTS_MAX, Failure, Kind, OUTPUTS_PER_TURN_MAX, phases, plan};
+use super::{Failure, Kind, plan};
 
 /// Everything in one seed.
 pub struct World {
@@ -31,6 +31,8 @@ pub struct World {
     pub ledger: Ledger,
     /// Every change that was ever produced.
     pub registry: Registry,
+    /// What the checkers keep in mind.
+    pub watch: Watch,
     /// The record of this world.
     pub trace: Trace,
     /// Counts.
@@ -50,6 +52,9 @@ pub struct World {
     pub(super) answers: BTreeMap<(usize, CommandId), Result<Reply, CommandError>>,
     /// A story in which joiners are refused on purpose.
     pub expects_refusals: bool,
+    /// Which deliberate fault all engines have, if any.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<anabranch_engine::Mutant>,
     pub(super) dice: AllDice,
 }
 
@@ -113,6 +118,7 @@ impl World {
             replicas: Vec::new(),
             ledger: Ledger::default(),
             registry: Registry::default(),
+            watch: Watch::default(),
             trace,
             stats: Stats::default(),
             failure: None,
@@ -127,6 +133,8 @@ impl World {
             spaces: Vec::new(),
             answers: BTreeMap::new(),
             expects_refusals: false,
+            #[cfg(feature = "mutants")]
+            mutant: None,
             dice,
             options,
         };
@@ -156,17 +164,12 @@ impl World {
             let happening = entry.remove();
             self.now = at;
             self.stats.events += 1;
-            if self.stats.events > EVENTS_MAX {
-                self.fail(
-                    Kind::Liveness,
-                    "events",
-                    format!("more than {EVENTS_MAX} events: something goes on for ever"),
-                );
-                return;
+            if let Err(text) = panics::seed_ends(self.stats.events) {
+                return self.fail(Kind::Liveness, panics::ENDLESS, text);
             }
             self.happen(happening);
             if self.stats.events.is_multiple_of(64) {
-                phases::check_running(self);
+                self.check_step();
             }
         }
         self.now = self.now.max(end);
@@ -254,8 +257,8 @@ impl World {
             let Some(output) = output else { break };
             self.trace.output(self.now, replica, &output);
             self.execute(replica, number, output);
-            if count >= OUTPUTS_PER_TURN_MAX {
-                self.fail(Kind::Liveness, "events", format!("#{replica} has no end of outputs in one turn"));
+            if let Err(text) = panics::turn_ends(replica, count) {
+                self.fail(Kind::Liveness, panics::ENDLESS, text);
             }
             if self.failure.is_some() {
                 return;
@@ -272,7 +275,7 @@ impl World {
             self.schedule_at(at, Happening::Wake { replica, process: number });
         }
         if let Some(text) = panics.into_iter().next() {
-            self.fail(Kind::Crash, "I13 no panic", format!("#{replica}: automerge panicked: {text}"));
+            self.fail(Kind::Crash, panics::CHECKER, format!("#{replica}: automerge panicked: {text}"));
         }
     }
 
