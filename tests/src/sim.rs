@@ -5,8 +5,10 @@
 //! checkers watch. Two phases: chaos, in which nothing may be lost and nobody may do what it may not; then a fair network,
 //! in which everyone has to agree within [`CONVERGE_WITHIN`] and fall silent.
 
+pub mod ailments;
 pub mod campaign;
 pub mod checkers;
+pub mod clock;
 pub mod dice;
 pub mod disk;
 pub mod gossip;

@@ -18,7 +18,7 @@ fn sixty_seeds_pass_and_repeat_themselves() {
     let stats = summary.stats;
     assert!(stats.edits > 500 && stats.acknowledged > 400, "{stats}");
     assert!(stats.kills > 0 && stats.power_cuts > 0 && stats.cuts_mid_request > 0, "{stats}");
-    assert!(stats.partitions > 0 && stats.resets > 0 && stats.frames_dropped > 0, "{stats}");
+    assert!(stats.splits > 0 && stats.resets > 0 && stats.frames_dropped > 0, "{stats}");
     assert!(stats.live_lost > 0 && stats.hints_lost > 0 && stats.refused_edits > 0, "{stats}");
 }
 

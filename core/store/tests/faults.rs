@@ -41,7 +41,9 @@ fn failing(fault: Fault, once: bool) {
                 assert!(matches!(&failure, Failure::Full(_)), "call {calls}: {failure}");
                 assert!(failure.to_string().starts_with("the disk is full: the given disk: "), "{failure}");
             }
-            Fault::Io => assert!(matches!(failure, Failure::Io(_)), "call {calls}: {failure}"),
+            Fault::Io | Fault::Sync | Fault::ReadOnly | Fault::Misdirected | Fault::Lost => {
+                assert!(matches!(failure, Failure::Io(_)), "call {calls}: {failure}");
+            }
         }
         // The store says the same for everything that follows, also if the disk is well again.
         disk.heal();
@@ -68,6 +70,13 @@ fn a_disk_that_fills_up_fails_clean_at_any_call() {
 #[test]
 fn a_disk_that_breaks_fails_clean_at_any_call() {
     failing(Fault::Io, false);
+}
+
+#[test]
+fn a_disk_that_cannot_sync_or_is_read_only_fails_clean_at_any_call() {
+    failing(Fault::Sync, false);
+    failing(Fault::Sync, true);
+    failing(Fault::ReadOnly, false);
 }
 
 #[test]

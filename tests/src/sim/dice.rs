@@ -20,6 +20,8 @@ pub enum Stream {
     Secrets = 5,
     /// Choices of applications that the plan leaves open.
     Workload = 6,
+    /// Which of the rarer faults a seed has.
+    Faults = 7,
 }
 
 /// A source of seeded choices.

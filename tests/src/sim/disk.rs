@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 
 use anabranch_engine::Input;
 use anabranch_engine::storage::{Failure, Reply, Request, ScanId, Table};
-use anabranch_store::Store;
 use anabranch_store::backend::crashable::{Disk, Fault};
+use anabranch_store::{OpenError, Store};
 
-use super::Kind;
 use super::plan::Crash;
 use super::world::{Happening, World};
+use super::{Kind, SECONDS};
 
 /// A process's open store and what it still has to do.
 #[derive(Debug)]
@@ -79,6 +79,11 @@ impl World {
         let disk = &self.options.disk;
         let (low, high, permille, tail) = (disk.latency_min, disk.latency_max, disk.tail_permille, disk.tail_max);
         let latency = self.dice.disk.heavy(low, high, permille, tail);
+        let latency = if self.replicas[replica].ailments.slow_disk() {
+            self.dice.disk.between(SECONDS / 10, 10 * SECONDS)
+        } else {
+            latency
+        };
         let early = self.dice.disk.percent(50);
         let now = self.now;
         let doomed =
@@ -126,14 +131,43 @@ impl World {
         self.feed(replica, Input::Stored(reply));
     }
 
-    /// The disk of a replica has no room from some call on, until the replica is opened again.
-    pub(super) fn fill_disk(&mut self, replica: usize, after: u64) {
+    /// The disk of a replica has no room, or fails, from some call on, until the replica is opened again.
+    pub(super) fn fail_disk(&mut self, replica: usize, after: u64, fault: Fault) {
         let replica = &mut self.replicas[replica];
         if replica.process.is_some() {
             replica.disk_failed = true;
-            replica.disk.fail_after(after, Fault::Full);
-            self.stats.full_disks += 1;
+            replica.disk.fail_after(after, fault);
+            match fault {
+                Fault::Full => self.stats.full_disks += 1,
+                _ => self.stats.broken_disks += 1,
+            }
         }
+    }
+
+    /// A second process opens the store of a running one: it is told, and the first one goes on.
+    pub fn start_second(&mut self, replica: usize) {
+        let there = &self.replicas[replica];
+        if there.process.is_none() {
+            return;
+        }
+        self.stats.second_processes += 1;
+        let text = match Store::open_with_backend(there.disk.backend()) {
+            Err(OpenError::InUse { .. }) => return,
+            Err(_) if there.disk_failed => return,
+            Err(error) => error.to_string(),
+            Ok(_) => "the store opens".to_owned(),
+        };
+        self.fail(Kind::Safety, "one process at a time", format!("#{replica}, for a second process: {text}"));
+    }
+
+    /// Takes note of how far the disk was when a process dies.
+    pub(super) fn count_requests(&mut self, replica: usize) {
+        let Some(process) = &self.replicas[replica].process else { return };
+        let requests = &process.store.requests;
+        self.stats.deaths_before_execution +=
+            u64::from(requests.iter().any(|request| matches!(request, Submitted::Waiting(Request::Commit { .. }))));
+        self.stats.deaths_before_answer +=
+            u64::from(requests.iter().any(|request| matches!(request, Submitted::Done(Reply::Committed { .. }))));
     }
 }
 

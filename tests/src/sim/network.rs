@@ -1,8 +1,6 @@
 //! Links between replicas: dialing, streams that are slow, held up, cut or reset, and frames that are lost one by one where
 //! the options say so.
 
-use std::collections::BTreeMap;
-
 use anabranch_engine::id::DeviceId;
 use anabranch_engine::limits::FRAME_BYTES_MAX;
 use anabranch_engine::wire::{Lane, frame_lane};
@@ -11,6 +9,12 @@ use anabranch_engine::{Input, SessionId};
 use super::options::Tamper;
 use super::world::{Happening, World};
 use super::{Kind, MILLIS, SECONDS};
+
+pub mod flow;
+pub mod partition;
+
+pub use flow::Flow;
+use flow::Item;
 
 /// A stream between two processes. End 0 opened it.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub struct Connection {
     pub address: String,
     /// It was reset: what is still sent on it never arrives.
     pub reset: bool,
+    /// It leads nowhere, and nobody says so.
+    pub silent: bool,
 }
 
 /// One end of a connection.
@@ -47,30 +53,6 @@ pub enum EndState {
     Closed,
 }
 
-/// One direction of a connection.
-#[derive(Debug, Default)]
-pub struct Flow {
-    /// By time of arrival and order of sending.
-    queue: BTreeMap<(u64, u64), Item>,
-    /// When the last one in order arrives.
-    last: u64,
-    /// Bytes sent by the engine, bytes of these not yet arrived, bytes reported as written.
-    sent: u64,
-    in_flight: u64,
-    reported: u64,
-    /// Messages put in so far.
-    count: u64,
-    /// A report is scheduled.
-    reporting: bool,
-}
-
-#[derive(Debug)]
-enum Item {
-    Frame(Vec<u8>),
-    /// The sender has closed its end, or is gone.
-    End(String),
-}
-
 /// The address that a replica listens on.
 pub fn address_of(replica: usize) -> String {
     format!("sim/{replica}")
@@ -82,7 +64,7 @@ fn session(connection: u64, end: usize) -> SessionId {
 }
 
 impl World {
-    fn latency(&mut self) -> u64 {
+    pub(super) fn latency(&mut self) -> u64 {
         let network = &self.network;
         let mut latency =
             self.dice.network.heavy(network.latency_min, network.latency_max, network.tail_permille, network.tail_max);
@@ -92,11 +74,6 @@ impl World {
             latency += OUTSIDE.fetch_add(1, Ordering::Relaxed) % 7;
         }
         latency
-    }
-
-    /// Whether packets get from one to the other.
-    pub fn is_cut(&self, from: usize, to: usize) -> bool {
-        self.cut.get(&(from, to)).is_some_and(|cuts| *cuts > 0)
     }
 
     pub(super) fn dial(&mut self, replica: usize, process: u64, address: String, peer: Option<DeviceId>) {
@@ -119,7 +96,8 @@ impl World {
             let after = self.latency();
             return self.schedule(after, failed("no such address"));
         };
-        if self.is_cut(replica, target) || self.is_cut(target, replica) {
+        // A stopped process's machine still takes connections, but nobody there proves who it is.
+        if self.is_cut(replica, target) || self.is_cut(target, replica) || self.is_stopped(target) {
             let after = self.dice.network.between(2 * SECONDS, 10 * SECONDS);
             return self.schedule(after, failed("timed out"));
         }
@@ -141,7 +119,7 @@ impl World {
         let mut flows = [Flow::default(), Flow::default()];
         flows[0].last = self.now + back;
         flows[1].last = self.now + back;
-        self.connections.insert(connection, Connection { ends, flows, address, reset: false });
+        self.connections.insert(connection, Connection { ends, flows, address, reset: false, silent: false });
         self.schedule(back, Happening::Opened { connection });
         let peer = self.replicas[replica].device;
         // What the listener sees is an outgoing port of the dialer, not where it can be dialed.
@@ -173,6 +151,10 @@ impl World {
             return;
         }
         let to = found.ends[1 - end].replica;
+        if self.is_frame_cut(replica, to) {
+            return self.end_inside_frame(connection, end, bytes.len());
+        }
+        let transfer = self.transfer_time(replica, to, bytes.len());
         let losses = self.network.frames;
         let latency = self.latency();
         let dice = &mut self.dice.network;
@@ -189,10 +171,6 @@ impl World {
                 false => self.stats.frames_dropped += 1,
             }
         } else {
-            let transfer = match self.network.bandwidth {
-                0 => 0,
-                rate => bytes.len() as u64 * SECONDS / rate,
-            };
             let in_order = flow.last.max(self.now + latency) + transfer;
             let arrival = if disordered { self.now + latency } else { in_order };
             if disordered {
@@ -202,40 +180,13 @@ impl World {
             }
             self.stats.frames_duplicated += copies - 1;
             for copy in 0..copies {
-                flow.count += 1;
-                flow.in_flight += bytes.len() as u64;
-                flow.queue.insert((arrival + copy * latency, flow.count), Item::Frame(bytes.clone()));
                 let at = arrival + copy * latency;
+                flow.put_frame(at, bytes.clone());
                 self.queued += 1;
                 self.queue.insert((at, self.queued), Happening::Arrive { connection, from: end });
             }
         }
         self.report_written(connection, end);
-    }
-
-    /// The operating system takes what fits into its buffer.
-    fn report_written(&mut self, connection: u64, from: usize) {
-        let after = self.dice.network.between(20, MILLIS);
-        let buffer = self.network.socket_buffer as u64;
-        let Some(found) = self.connections.get_mut(&connection) else { return };
-        let flow = &mut found.flows[from];
-        if !flow.reporting && flow.writable(buffer) > flow.reported {
-            flow.reporting = true;
-            self.schedule(after, Happening::Written { connection, from });
-        }
-    }
-
-    pub(super) fn written(&mut self, connection: u64, from: usize) {
-        let buffer = self.network.socket_buffer as u64;
-        let Some(found) = self.connections.get_mut(&connection) else { return };
-        let flow = &mut found.flows[from];
-        flow.reporting = false;
-        let bytes = flow.writable(buffer).saturating_sub(flow.reported) as usize;
-        flow.reported += bytes as u64;
-        let End { replica, state, .. } = found.ends[from];
-        if bytes > 0 && state == EndState::Open {
-            self.feed(replica, Input::Written { session: session(connection, from), bytes });
-        }
     }
 
     pub(super) fn arrive(&mut self, connection: u64, from: usize) {
@@ -244,7 +195,9 @@ impl World {
             let (sender, receiver) = (found.ends[from].replica, found.ends[1 - from].replica);
             let End { process, state, .. } = found.ends[1 - from];
             let reset = found.reset;
-            if self.cut.get(&(sender, receiver)).is_some_and(|cuts| *cuts > 0) {
+            let held_up = self.cut.get(&(sender, receiver)).is_some_and(|cuts| *cuts > 0)
+                || !self.replicas[receiver].ailments.reads();
+            if held_up || found.silent {
                 return; // it waits; mending looks again
             }
             let flow = &mut found.flows[from];
@@ -339,92 +292,11 @@ impl World {
         }
     }
 
-    /// Resets the connections between two: one end or both are told, each in its own time.
-    pub(super) fn reset(&mut self, a: usize, b: usize) {
-        let between: Vec<u64> = self
-            .connections
-            .iter()
-            .filter(|(_, c)| {
-                let ends = (c.ends[0].replica, c.ends[1].replica);
-                ends == (a, b) || ends == (b, a)
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for connection in between {
-            self.stats.resets += 1;
-            let found = self.connections.get_mut(&connection).expect("just listed");
-            found.reset = true;
-            for flow in &mut found.flows {
-                flow.queue.clear();
-                flow.in_flight = 0;
-            }
-            let told = self.dice.network.below(4);
-            for end in 0..2 {
-                // Now and then one side learns only from the silence, or when it sends.
-                if told != end as u64 {
-                    let after = self.latency();
-                    let reason = "connection reset".to_owned();
-                    self.schedule(after, Happening::Closed { connection, end, reason });
-                }
-            }
-        }
-    }
-
-    /// Cuts the given directions for a while.
-    pub(super) fn cut(&mut self, pairs: &[(usize, usize)], length: u64) {
-        self.stats.partitions += 1;
-        for (from, to) in pairs {
-            *self.cut.entry((*from, *to)).or_default() += 1;
-            if self.dice.network.percent(self.network.reset_percent) {
-                self.reset(*from, *to);
-            }
-        }
-        self.schedule(length, Happening::Mend { pairs: pairs.to_vec() });
-    }
-
-    /// Lets the given directions work again. What was held up arrives.
-    pub(super) fn mend(&mut self, pairs: &[(usize, usize)]) {
-        for pair in pairs {
-            if let Some(cuts) = self.cut.get_mut(pair) {
-                *cuts = cuts.saturating_sub(1);
-            }
-        }
-        self.release_held();
-    }
-
-    /// Lets every direction work again.
-    pub fn mend_all(&mut self) {
-        self.cut.clear();
-        self.release_held();
-    }
-
-    fn release_held(&mut self) {
-        let held: Vec<(u64, usize)> =
-            self.connections.keys().flat_map(|connection| [(*connection, 0), (*connection, 1)]).collect();
-        for (connection, from) in held {
-            let after = self.latency();
-            self.schedule(after, Happening::Arrive { connection, from });
-        }
-    }
-
     /// Whether two replicas have a stream that both know of.
     pub fn connected(&self, a: usize, b: usize) -> bool {
         self.connections.values().any(|c| {
             let ends = (c.ends[0].replica, c.ends[1].replica);
             (ends == (a, b) || ends == (b, a)) && c.ends.iter().all(|end| end.state == EndState::Open)
         })
-    }
-}
-
-impl Flow {
-    /// Bytes that the operating system has taken.
-    fn writable(&self, buffer: u64) -> u64 {
-        self.sent - self.in_flight.saturating_sub(buffer).min(self.sent)
-    }
-
-    fn put_end(&mut self, at: u64, reason: String) {
-        self.last = at;
-        self.count += 1;
-        self.queue.insert((at, self.count), Item::End(reason));
     }
 }

@@ -119,12 +119,28 @@ pub struct DiskOptions {
 pub struct FaultOptions {
     /// Some are cut off from the others, both ways.
     pub splits: usize,
+    /// The same, but one of them sees both groups.
+    pub bridges: usize,
+    /// Everyone sees two others only.
+    pub rings: usize,
     /// One direction between two is cut.
     pub one_way: usize,
     /// A cut that comes and goes.
     pub flaps: usize,
     /// A connection is reset.
     pub resets: usize,
+    /// A connection is gone at one end, and the other is not told.
+    pub half_opens: usize,
+    /// A connection ends inside a frame.
+    pub cut_frames: usize,
+    /// The links of one are very slow for a while.
+    pub slow_peers: usize,
+    /// One takes no bytes for a while.
+    pub unread: usize,
+    /// One's process is stopped for a while.
+    pub stops: usize,
+    /// Something happens to one's clocks.
+    pub clocks: usize,
     /// A process dies and comes back.
     pub crashes: usize,
     /// Of a hundred crashes, how many cut the power: what was not synced is lost.
@@ -135,6 +151,12 @@ pub struct FaultOptions {
     pub while_applying: u64,
     /// A disk is full once.
     pub full_disks: usize,
+    /// A disk fails once.
+    pub broken_disks: usize,
+    /// A disk is very slow for a while.
+    pub slow_disks: usize,
+    /// A second process is started on a store that is open.
+    pub second_processes: usize,
 }
 
 /// What is deliberately broken. Each is caught by the checker named.
@@ -199,13 +221,18 @@ impl Options {
                 mid_request: dice.between(0, 60),
                 while_applying: dice.between(0, 40),
                 full_disks: usize::from(dice.percent(8)),
+                ..FaultOptions::default()
             },
             tamper: Tamper::Nothing,
         };
-        let planned = &mut options.faults;
-        if !lossy && planned.splits + planned.one_way + planned.flaps + planned.resets + planned.crashes == 0 {
+        options.faults.draw_rarer(&mut Dice::new(seed, Stream::Faults));
+        if dice.percent(8) {
+            // Long enough for a process to be stopped for ten minutes, and for dialing to slow down.
+            options.chaos = dice.between(300, 1_000) * SECONDS;
+        }
+        if !lossy && options.faults.count() == 0 {
             // A seed without any fault shows too little.
-            planned.splits = 1;
+            options.faults.splits = 1;
         }
         options
     }
@@ -230,6 +257,32 @@ impl Options {
             faults: FaultOptions { power_cuts: 100, ..FaultOptions::default() },
             tamper: Tamper::Nothing,
         }
+    }
+}
+
+impl FaultOptions {
+    /// The classes that are on in a minority of seeds.
+    fn draw_rarer(&mut self, dice: &mut Dice) {
+        let mut few = |percent: u64, max: u64| if dice.percent(percent) { dice.between(1, max) as usize } else { 0 };
+        self.bridges = few(20, 2);
+        self.rings = few(15, 2);
+        self.half_opens = few(25, 3);
+        self.cut_frames = few(25, 3);
+        self.slow_peers = few(20, 2);
+        self.unread = few(15, 2);
+        self.stops = few(25, 2);
+        self.clocks = few(30, 4);
+        self.broken_disks = few(8, 1);
+        self.slow_disks = few(15, 2);
+        self.second_processes = few(10, 2);
+    }
+
+    /// Planned faults in all.
+    pub fn count(&self) -> usize {
+        let network = self.splits + self.bridges + self.rings + self.one_way + self.flaps;
+        let connections = self.resets + self.half_opens + self.cut_frames + self.slow_peers + self.unread;
+        let processes = self.crashes + self.stops + self.clocks + self.second_processes;
+        network + connections + processes + self.full_disks + self.broken_disks + self.slow_disks
     }
 }
 
@@ -325,8 +378,7 @@ mod tests {
             let faults = &options.faults;
             let losses =
                 options.network.frames.drop + options.network.frames.duplicate + options.network.frames.reorder;
-            let planned = faults.splits + faults.one_way + faults.flaps + faults.resets + faults.crashes;
-            assert!(planned > 0 || losses > 0, "{options:?}");
+            assert!(faults.count() > 0 || losses > 0, "{options:?}");
             assert!(options.replicas >= options.late + 2, "{options:?}");
         }
     }

@@ -86,6 +86,9 @@ fn heal(world: &mut World) {
     world.trace.note(world.now, None, "heal");
     world.network = world.options.network.healed();
     world.mend_all();
+    world.frames_to_cut.clear();
+    world.recover_all();
+    world.steady_clocks();
     for replica in 0..world.replicas.len() {
         world.replicas[replica].doomed = None;
         world.replicas[replica].disk.heal();

@@ -6,9 +6,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::SECONDS;
-use super::dice::{Dice, Stream};
-use super::options::Options;
+use super::ailments::Ailment;
+use super::clock::ClockFault;
+use super::network::partition::Shape;
+
+mod draw;
 
 /// One planned step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +53,9 @@ pub enum Act {
     },
     /// Frames stop flowing from the first to the second of each pair.
     Cut {
+        /// What that looks like, for the counts.
+        #[serde(default)]
+        shape: Shape,
         /// Directed pairs.
         pairs: Vec<(usize, usize)>,
         /// How long.
@@ -58,8 +63,44 @@ pub enum Act {
     },
     /// Connections between two are reset.
     Reset(usize, usize),
+    /// Of the connections between two, one end is gone and the other is never told.
+    HalfOpen {
+        /// Whose end is gone.
+        gone: usize,
+        /// Who is not told.
+        other: usize,
+    },
+    /// A connection between two ends inside a frame.
+    CutFrame {
+        /// One of them.
+        a: usize,
+        /// The other.
+        b: usize,
+        /// So many frames go through before.
+        after: u64,
+    },
+    /// A machine or a process ails for a while.
+    Ail {
+        /// Whose.
+        replica: usize,
+        /// What from.
+        ailment: Ailment,
+        /// How long.
+        length: u64,
+    },
+    /// Something happens to the clocks of a replica.
+    Clock {
+        /// Whose.
+        replica: usize,
+        /// What.
+        fault: ClockFault,
+    },
     /// The next commit of a replica finds no room.
     FillDisk(usize),
+    /// A replica's disk fails, or can only be read, from some call on until the replica is started again.
+    BreakDisk(usize),
+    /// A second process is started on the store of a running one.
+    SecondProcess(usize),
 }
 
 /// How a process dies.
@@ -84,108 +125,6 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
-impl Plan {
-    /// Draws the plan that belongs to `options`.
-    pub fn draw(options: &Options) -> Self {
-        let mut dice = Dice::new(options.seed, Stream::Plan);
-        let mut plan = Self::default();
-        let end = options.chaos;
-        let replicas = options.replicas;
-        for joiner in replicas - options.late..replicas {
-            let at = dice.between(end / 10, end / 2);
-            plan.add(&mut dice, at, Act::Join(joiner));
-        }
-        for _ in 0..options.steps {
-            let replica = dice.index(replicas);
-            let act = match dice.below(100) {
-                0..70 => Act::Edit(replica),
-                70..80 => Act::NewDocument(replica),
-                80..85 => Act::Close(replica),
-                85..90 => Act::ReadPast(replica),
-                90..95 => Act::ReadFeed(replica),
-                _ => Act::WaitSynced(replica),
-            };
-            let at = dice.below(end);
-            plan.add(&mut dice, at, act);
-        }
-        plan.add_crashes(&mut dice, options);
-        plan.add_cuts(&mut dice, options);
-        for _ in 0..options.faults.resets {
-            let (from, to) = two(&mut dice, replicas);
-            let at = dice.below(end);
-            plan.add(&mut dice, at, Act::Reset(from, to));
-        }
-        for _ in 0..options.faults.full_disks {
-            let at = dice.below(end);
-            let act = Act::FillDisk(dice.index(replicas));
-            plan.add(&mut dice, at, act);
-        }
-        plan.steps.sort_by_key(|step| step.at);
-        plan
-    }
-
-    fn add(&mut self, dice: &mut Dice, at: u64, act: Act) {
-        self.steps.push(Step { at, act, salt: dice.any() });
-    }
-
-    fn add_crashes(&mut self, dice: &mut Dice, options: &Options) {
-        for _ in 0..options.faults.crashes {
-            let how = if dice.percent(options.faults.mid_request) {
-                Crash::MidRequest
-            } else if dice.percent(options.faults.while_applying) {
-                Crash::WhileApplying
-            } else if dice.percent(options.faults.power_cuts) {
-                Crash::PowerCut
-            } else {
-                Crash::Kill
-            };
-            let down = dice.heavy(SECONDS / 100, 3 * SECONDS, 200, 60 * SECONDS);
-            let at = dice.below(options.chaos);
-            let act = Act::Crash { replica: dice.index(options.replicas), how, down };
-            self.add(dice, at, act);
-        }
-    }
-
-    fn add_cuts(&mut self, dice: &mut Dice, options: &Options) {
-        let end = options.chaos;
-        let length = |dice: &mut Dice| dice.heavy(SECONDS / 20, 10 * SECONDS, 300, end.max(11 * SECONDS));
-        for _ in 0..options.faults.splits {
-            let side: Vec<bool> = (0..options.replicas).map(|_| dice.percent(50)).collect();
-            let mut pairs = Vec::new();
-            for from in 0..options.replicas {
-                for to in 0..options.replicas {
-                    if side[from] != side[to] {
-                        pairs.push((from, to));
-                    }
-                }
-            }
-            let (at, length) = (dice.below(end), length(dice));
-            self.add(dice, at, Act::Cut { pairs, length });
-        }
-        for _ in 0..options.faults.one_way {
-            let pairs = vec![two(dice, options.replicas)];
-            let (at, length) = (dice.below(end), length(dice));
-            self.add(dice, at, Act::Cut { pairs, length });
-        }
-        for _ in 0..options.faults.flaps {
-            let (a, b) = two(dice, options.replicas);
-            let mut at = dice.below(end);
-            for _ in 0..dice.between(3, 10) {
-                let length = dice.between(SECONDS / 20, 2 * SECONDS);
-                self.add(dice, at, Act::Cut { pairs: vec![(a, b), (b, a)], length });
-                at += length + dice.between(SECONDS / 20, 2 * SECONDS);
-            }
-        }
-    }
-}
-
-/// Two different replicas (there are at least two).
-fn two(dice: &mut Dice, replicas: usize) -> (usize, usize) {
-    let a = dice.index(replicas);
-    let b = (a + 1 + dice.index(replicas - 1)) % replicas;
-    (a, b)
-}
-
 impl Act {
     /// The replicas that it names.
     pub fn replicas(&self) -> Vec<usize> {
@@ -198,9 +137,13 @@ impl Act {
             | Self::WaitSynced(replica)
             | Self::Join(replica)
             | Self::Crash { replica, .. }
-            | Self::FillDisk(replica) => vec![*replica],
+            | Self::Ail { replica, .. }
+            | Self::Clock { replica, .. }
+            | Self::FillDisk(replica)
+            | Self::BreakDisk(replica)
+            | Self::SecondProcess(replica) => vec![*replica],
             Self::Cut { pairs, .. } => pairs.iter().flat_map(|(from, to)| [*from, *to]).collect(),
-            Self::Reset(a, b) => vec![*a, *b],
+            Self::Reset(a, b) | Self::CutFrame { a, b, .. } | Self::HalfOpen { gone: a, other: b } => vec![*a, *b],
         }
     }
 }
@@ -214,6 +157,7 @@ impl fmt::Display for Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::Options;
 
     #[test]
     fn a_plan_is_in_order_and_repeats_itself() {
@@ -223,6 +167,7 @@ mod tests {
             assert_eq!(plan, Plan::draw(&options));
             assert!(plan.steps.is_sorted_by_key(|step| step.at));
             assert!(plan.steps.len() >= options.steps);
+            assert!(plan.steps.iter().all(|step| step.at < options.chaos), "everything is over before the heal");
         }
     }
 }

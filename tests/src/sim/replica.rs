@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use anabranch_engine::gate::Slot;
 use anabranch_engine::id::DeviceId;
 use anabranch_engine::keys::SecretKey;
-use anabranch_engine::time::{Now, Timestamp};
 use anabranch_engine::{Command, CommandId, Config, Engine, Input};
 use anabranch_store::Store;
 use anabranch_store::backend::crashable::{Disk, Fault};
 
+use super::Kind;
+use super::ailments::Ailments;
+use super::clock::{Clock, WallClock, YEAR_S};
 use super::disk::{OpenStore, as_left_by_a_kill};
 use super::gossip::Gossip;
 use super::guard::SimGuard;
@@ -19,7 +21,6 @@ use super::options::{Tamper, Topology};
 use super::plan::Crash;
 use super::workload::Waiting;
 use super::world::{Happening, World};
-use super::{Kind, SECONDS};
 
 /// A device with its disk.
 pub struct Replica {
@@ -37,10 +38,12 @@ pub struct Replica {
     pub(super) doomed: Option<u64>,
     /// How long it is away if it dies while it applies something.
     pub(super) doomed_applying: u64,
+    /// What its machine and its process suffer from at present.
+    pub(super) ailments: Ailments,
+    pub(super) wall: WallClock,
     identity: [u8; 32],
     engine_seed: Option<[u8; 32]>,
     slot: Option<Slot>,
-    wall_skew_s: i64,
     starts: u64,
 }
 
@@ -68,27 +71,6 @@ pub struct Process {
     events: u64,
 }
 
-/// How a process's clocks follow the world's time.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Clock {
-    /// World time at the origin of the process's own clock.
-    origin: u64,
-    /// What the wall clock says at world time zero.
-    wall_s: i64,
-}
-
-impl Clock {
-    /// What the clocks say.
-    pub fn read(&self, world: u64) -> Now {
-        Now { mono: Timestamp(world - self.origin), wall_s: self.wall_s + (world / SECONDS) as i64 }
-    }
-
-    /// When it is that time.
-    pub fn world_time(&self, at: Timestamp) -> u64 {
-        self.origin.saturating_add(at.0)
-    }
-}
-
 impl Process {
     pub(super) fn note_event(&mut self) {
         self.events += 1;
@@ -105,10 +87,6 @@ impl Process {
     }
 }
 
-/// Wall clocks begin here: 2026-01-01.
-const WALL_START_S: i64 = 1_767_225_600;
-const YEAR_S: u64 = 365 * 86_400;
-
 impl World {
     /// Adds a replica with an empty disk, not yet started. Returns its index.
     pub fn add_replica(&mut self) -> usize {
@@ -116,7 +94,7 @@ impl World {
         let identity = self.dice.secrets.bytes();
         let listens = index == 0 || !self.dice.secrets.percent(self.options.unreachable);
         let skew =
-            if self.options.skewed_clocks { self.dice.secrets.below(2 * YEAR_S) as i64 - YEAR_S as i64 } else { 0 };
+            if self.options.skewed_clocks { self.dice.secrets.below(2 * YEAR_S as u64) as i64 - YEAR_S } else { 0 };
         let disk = Disk::new();
         disk.lie_about_sync(self.options.tamper == Tamper::LyingDisks);
         self.replicas.push(Replica {
@@ -127,10 +105,11 @@ impl World {
             disk_failed: false,
             doomed: None,
             doomed_applying: 0,
+            ailments: Ailments::default(),
+            wall: WallClock::new(skew),
             identity,
             engine_seed: None,
             slot: None,
-            wall_skew_s: skew,
             starts: 0,
         });
         index
@@ -140,7 +119,7 @@ impl World {
     pub fn start(&mut self, replica: usize) {
         self.processes_made += 1;
         let number = self.processes_made;
-        let origin = self.dice.secrets.below(self.now + 1);
+        let uptime = self.dice.secrets.below(self.now + 1);
         let fresh = self.dice.secrets.bytes();
         let reuse = self.options.tamper == Tamper::ReusedSeeds;
         let now = self.now;
@@ -150,7 +129,7 @@ impl World {
         there.doomed = None;
         there.starts += 1;
         let seed = if reuse { *there.engine_seed.get_or_insert(fresh) } else { fresh };
-        let clock = Clock { origin, wall_s: WALL_START_S + there.wall_skew_s };
+        let clock = Clock::new(now, uptime, there.wall);
         let opened = Store::open_with_backend(there.disk.backend())
             .map_err(|error| error.to_string())
             .and_then(|store| Ok((store.image().map_err(|failure| failure.to_string())?, store)));
@@ -225,7 +204,8 @@ impl World {
         if !matches!(command, Command::Forget(_)) {
             process.commands.insert(id, waiting);
         }
-        self.feed(replica, Input::Command(id, command));
+        let process = process.number;
+        self.happen(Happening::Command { replica, process, id, command });
         Some(id)
     }
 
@@ -235,9 +215,12 @@ impl World {
             return;
         }
         self.trace.note(self.now, Some(replica), &format!("dies: {how:?}"));
+        self.replicas[replica].ailments.stopped = None;
         if how == Crash::MidRequest {
             self.fail_mid_request(replica);
         }
+        self.count_requests(replica);
+        self.count(replica);
         let seed = self.dice.disk.any();
         self.abandon_connections(replica, matches!(how, Crash::PowerCut | Crash::MidRequest));
         let there = &mut self.replicas[replica];
@@ -260,8 +243,6 @@ impl World {
                 there.disk.crash(seed);
             }
         }
-        self.count(replica);
-        let there = &mut self.replicas[replica];
         // Dropped after the disk was cut off from it, so that nothing it does in closing counts.
         if let Some(process) = there.process.take() {
             there.slot = process.guard.slot();

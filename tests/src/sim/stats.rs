@@ -44,12 +44,46 @@ stats! {
     cuts_mid_request => "power cuts mid request",
     /// Kills while runs are merged.
     kills_applying => "kills while applying",
+    /// Deaths with a commit handed over that the disk had not begun.
+    deaths_before_execution => "deaths before a commit",
+    /// Deaths with a commit on disk that the process had not been told of.
+    deaths_before_answer => "deaths before its answer",
     /// Disks that were full.
     full_disks => "full disks",
-    /// Cuts of the network, one-way ones too.
-    partitions => "partitions",
+    /// Disks that failed.
+    broken_disks => "broken disks",
+    /// Disks that took seconds for a request.
+    slow_disks => "slow disks",
+    /// Processes stopped and continued.
+    stops => "stops",
+    /// Second processes on a store that was open.
+    second_processes => "second processes",
+    /// Wall clocks set.
+    wall_jumps => "wall clock jumps",
+    /// Clocks that ran at a wrong rate or stood still.
+    clock_drifts => "clock drifts",
+    /// Monotonic clocks that leapt ahead.
+    clock_leaps => "clock leaps",
+    /// The network was in two parts.
+    splits => "splits",
+    /// It was in two parts with one replica in both.
+    bridges => "bridges",
+    /// It was a ring.
+    rings => "rings",
+    /// One direction between two was cut.
+    one_way => "one-way cuts",
+    /// Two lost each other, one of several times.
+    flaps => "flaps",
     /// Connections reset.
     resets => "resets",
+    /// Connections gone at one end, the other one not told.
+    half_opens => "half-open connections",
+    /// Connections that ended inside a frame.
+    frames_cut => "frames cut",
+    /// Replicas with very slow links.
+    slow_peers => "slow peers",
+    /// Replicas that took no bytes.
+    unread => "peers that do not read",
     /// Frames lost one by one.
     frames_dropped => "frames dropped",
     /// Frames delivered twice.
@@ -92,8 +126,23 @@ impl Stats {
             + self.cuts_mid_request
             + self.kills_applying
             + self.full_disks
-            + self.partitions
+            + self.broken_disks
+            + self.slow_disks
+            + self.stops
+            + self.second_processes
+            + self.wall_jumps
+            + self.clock_drifts
+            + self.clock_leaps
+            + self.splits
+            + self.bridges
+            + self.rings
+            + self.one_way
+            + self.flaps
             + self.resets
+            + self.half_opens
+            + self.frames_cut
+            + self.slow_peers
+            + self.unread
             + self.frames_dropped
             + self.frames_duplicated
             + self.frames_reordered

@@ -8,6 +8,7 @@ use anabranch_engine::id::{DocumentId, SpaceId};
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::space::ticket::Ticket;
 use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Reply};
+use anabranch_store::backend::crashable::Fault;
 use serde_json::json;
 
 use super::checkers::{acknowledged, actors, authorised, history, sessions};
@@ -274,13 +275,25 @@ impl World {
                 }
             }
             Act::Crash { replica, how, down } => self.crash(*replica, *how, *down),
-            Act::Cut { pairs, length } => self.cut(pairs, *length),
+            Act::Cut { shape, pairs, length } => self.cut(*shape, pairs, *length),
             Act::Reset(a, b) => self.reset(*a, *b),
-            Act::FillDisk(replica) => self.fill_disk(*replica, dice.below(6)),
+            Act::HalfOpen { gone, other } => self.half_open(*gone, *other),
+            Act::CutFrame { a, b, after } => self.cut_a_frame(*a, *b, *after),
+            Act::Ail { replica, ailment, length } => self.ail(*replica, *ailment, *length),
+            Act::Clock { replica, fault } => self.disturb_clock(*replica, *fault),
+            Act::FillDisk(replica) => self.fail_disk(*replica, dice.below(6), Fault::Full),
+            Act::BreakDisk(replica) => {
+                let fault = *dice.pick(&[Fault::Io, Fault::Sync, Fault::ReadOnly]).expect("not empty");
+                self.fail_disk(*replica, dice.below(20), fault);
+            }
+            Act::SecondProcess(replica) => self.start_second(*replica),
         }
     }
 
     fn edit_somewhere(&mut self, replica: usize, dice: &mut Dice) {
+        if self.is_stopped(replica) {
+            return;
+        }
         let spaces = self.ledger.spaces_of(replica);
         let Some(process) = &self.replicas[replica].process else { return };
         let open: Vec<Place> = process.open_places().into_iter().collect();
@@ -298,6 +311,9 @@ impl World {
     }
 
     fn new_document(&mut self, replica: usize, dice: &mut Dice) {
+        if self.is_stopped(replica) {
+            return;
+        }
         let spaces = self.ledger.spaces_of(replica);
         let writable: Vec<SpaceId> = spaces.iter().filter(|(_, role)| role.can_write()).map(|(id, _)| *id).collect();
         let Some(space) = dice.pick(&writable).copied() else { return };
@@ -307,7 +323,7 @@ impl World {
     }
 
     fn some_open(&self, replica: usize, dice: &mut Dice) -> Option<Place> {
-        let process = self.replicas[replica].process.as_ref()?;
+        let process = self.replicas[replica].process.as_ref().filter(|_| !self.is_stopped(replica))?;
         let open: Vec<Place> = process.open_places().into_iter().collect();
         dice.pick(&open).copied()
     }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_engine::document::work::WorkDone;
 use anabranch_engine::id::DeviceId;
-use anabranch_engine::{CommandError, CommandId, Engine, Event as Told, Input, Output, Reply};
+use anabranch_engine::{Command, CommandError, CommandId, Engine, Event as Told, Input, Output, Reply};
 
+use super::ailments::Ailment;
 use super::checkers::{Registry, Watch, panics};
 use super::dice::{Dice, Stream};
 use super::ledger::Ledger;
@@ -46,6 +47,8 @@ pub struct World {
     pub(super) connections_made: u64,
     pub(super) processes_made: u64,
     pub(super) cut: BTreeMap<(usize, usize), u32>,
+    /// After how many more frames between two, the smaller first, one is cut.
+    pub(super) frames_to_cut: BTreeMap<(usize, usize), u64>,
     pub(super) network: NetworkOptions,
     pub(super) spaces: Vec<Space>,
     /// Answers that stories asked for.
@@ -97,6 +100,10 @@ pub(super) enum Happening {
     GiveUp { replica: usize, process: u64 },
     /// Frames flow again between these.
     Mend { pairs: Vec<(usize, usize)> },
+    /// Something ails a replica no more.
+    Recover { replica: usize, process: u64, ailment: Ailment },
+    /// An application asks for something.
+    Command { replica: usize, process: u64, id: CommandId, command: Command },
     /// An application gives up waiting.
     Forget { replica: usize, process: u64, command: CommandId },
     /// For a tampered world: a connection is reset, again and again.
@@ -129,6 +136,7 @@ impl World {
             connections_made: 0,
             processes_made: 0,
             cut: BTreeMap::new(),
+            frames_to_cut: BTreeMap::new(),
             network,
             spaces: Vec::new(),
             answers: BTreeMap::new(),
@@ -264,18 +272,24 @@ impl World {
                 return;
             }
         }
-        let now = self.now;
         let Some(process) = self.process(replica, number) else { return };
         let panics = process.guard.take_panics();
-        let deadline = process.engine.poll_timeout().map(|(at, why)| (process.clock.world_time(at).max(now), why));
-        if let Some((at, why)) = deadline
-            && process.wake.is_none_or(|(wake, _)| at < wake)
-        {
-            process.wake = Some((at, why));
-            self.schedule_at(at, Happening::Wake { replica, process: number });
-        }
+        self.schedule_wake(replica);
         if let Some(text) = panics.into_iter().next() {
             self.fail(Kind::Crash, panics::CHECKER, format!("#{replica}: automerge panicked: {text}"));
+        }
+    }
+
+    /// Sees to it that a process is woken at its engine's deadline, by its own clock.
+    pub(super) fn schedule_wake(&mut self, replica: usize) {
+        let now = self.now;
+        let Some(process) = self.replicas[replica].process.as_mut() else { return };
+        let number = process.number;
+        let Some((at, why)) = process.engine.poll_timeout() else { return };
+        let Some(at) = process.clock.world_time(at).map(|at| at.max(now)) else { return };
+        if process.wake.is_none_or(|(wake, _)| at < wake) {
+            process.wake = Some((at, why));
+            self.schedule_at(at, Happening::Wake { replica, process: number });
         }
     }
 
@@ -366,7 +380,8 @@ impl World {
         self.options.network.frames != super::options::Losses::default()
     }
 
-    fn happen(&mut self, happening: Happening) {
+    pub(super) fn happen(&mut self, happening: Happening) {
+        let Some(happening) = self.hold_back(happening) else { return };
         match happening {
             Happening::Planned(index) => {
                 if let Some(step) = self.plan.steps.get(index).cloned() {
@@ -376,7 +391,7 @@ impl World {
             Happening::Wake { replica, process } => {
                 let now = self.now;
                 let Some(running) = self.process(replica, process) else { return };
-                let Some((_, why)) = running.wake.take_if(|(wake, _)| *wake == now) else {
+                let Some((_, why)) = running.wake.take_if(|(wake, _)| *wake <= now) else {
                     return; // an earlier deadline came up meanwhile and has been served
                 };
                 self.trace.note(now, Some(replica), why);
@@ -412,9 +427,11 @@ impl World {
                 }
             }
             Happening::Mend { pairs } => self.mend(&pairs),
+            Happening::Recover { replica, process, ailment } => self.recover(replica, process, ailment),
+            Happening::Command { replica, process, id, command } => self.commanded(replica, process, id, command),
             Happening::Forget { replica, process, command } => {
                 if self.process(replica, process).is_some_and(|running| running.commands.remove(&command).is_some()) {
-                    self.command(replica, anabranch_engine::Command::Forget(command));
+                    self.command(replica, Command::Forget(command));
                 }
             }
             Happening::Restless => {
