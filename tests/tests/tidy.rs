@@ -146,7 +146,9 @@ fn mutants_are_for_the_simulator_alone() {
         let named = manifest.lines().filter(|line| line.contains("mutants") && !line.trim_start().starts_with('#'));
         let turned_on = manifest.lines().any(|line| line.starts_with("default ") || line.starts_with("default="));
         let allowed = ["mutants = []", "mutants = [\"anabranch-engine/mutants\"]"];
-        let allowed = |line: &str| may && (allowed.contains(&line) || line.ends_with("= \"mutants\"") || line.starts_with("required-features"));
+        let allowed = |line: &str| {
+            may && (allowed.contains(&line) || line.ends_with("= \"mutants\"") || line.starts_with("required-features"))
+        };
         offenders.extend(named.filter(|line| !allowed(line) || turned_on).map(|line| format!("{name}: {line}")));
     }
     assert_none("the engine's deliberate faults are off unless the simulator asks for them", &offenders);

@@ -143,8 +143,11 @@ impl World {
         }
         let has = |hash: &ChangeHash| process.engine.view(&space, &document, Some(&[*hash])).is_ok();
         let read = self.watch.sessions.reads(replica, process.number, place, &heads, has);
-        let shown = self.watch.causality.shows(replica, place, &view.history());
-        let followed = self.watch.followers.follow(replica, process.number, place, &view).map(|_| ());
+        let (mut shown, mut followed) = (Ok(()), Ok(()));
+        if is_followed(&place) {
+            shown = self.watch.causality.shows(replica, place, &view.history());
+            followed = self.watch.followers.follow(replica, process.number, place, &view).map(|_| ());
+        }
         for (checker, result) in
             [(sessions::CHECKER, read), (causality::CHECKER, shown), (convergence::CHECKER, followed)]
         {
@@ -185,13 +188,21 @@ impl World {
         for place in process.open_places() {
             let (space, document) = place;
             let Ok(view) = process.engine.view(&space, &document, None) else { continue };
-            let followed = self.watch.followers.follow(replica, process.number, place, &view);
-            let followed = followed.and_then(|followed| patches::equal(replica, place, followed, &view.json()));
             let changes = view.history();
+            let shown = self.watch.causality.shows(replica, place, &changes);
+            let mut followed = Ok(());
+            if is_followed(&place) {
+                let content = self.watch.followers.follow(replica, process.number, place, &view);
+                followed = content.and_then(|content| patches::equal(replica, place, content, &view.json()));
+            }
             let forked = changes.iter().try_for_each(|change| self.registry.seen(change));
-            let unsigned = changes.iter().find(|change| !stored.contains(&change.hash));
+            // What came a moment ago may not be on disk yet.
+            let unsigned = changes.iter().find(|change| process.store.is_idle() && !stored.contains(&change.hash));
             if let Err(text) = followed {
                 return self.fail(Kind::Safety, convergence::CHECKER, text);
+            }
+            if let Err(text) = shown {
+                return self.fail(Kind::Safety, causality::CHECKER, text);
             }
             if let Err(text) = forked {
                 return self.fail(Kind::Safety, actors::CHECKER, format!("#{replica} holds {text}"));
@@ -212,6 +223,12 @@ impl World {
             }
         }
     }
+}
+
+/// Of every fourth document all versions are looked at that an application sees, of the others the last: looking costs more
+/// than making them.
+fn is_followed(place: &Place) -> bool {
+    place.1.0[0].is_multiple_of(4)
 }
 
 fn split(key: &[u8]) -> Option<Place> {

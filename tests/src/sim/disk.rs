@@ -35,6 +35,11 @@ impl OpenStore {
         Self { store, requests: VecDeque::new(), last: 0 }
     }
 
+    /// Nothing waits for the disk.
+    pub(super) fn is_idle(&self) -> bool {
+        self.requests.is_empty()
+    }
+
     /// Every row.
     pub(super) fn rows(&self) -> Result<Vec<super::checkers::authorised::Row>, Failure> {
         let mut rows = self.store.image()?.rows;

@@ -8,6 +8,7 @@ use super::checkers::{convergence, deletions, liveness, silence};
 use super::ledger::Place;
 use super::options::Tamper;
 use super::plan::Crash;
+use super::replica::Process;
 use super::stats::Stats;
 use super::trace::Trace;
 use super::workload::{LOOK_EVERY, Then, Waiting};
@@ -255,9 +256,17 @@ fn leave(world: &mut World) {
         return;
     }
     world.trace.note(world.now, Some(replica), "leaves a space");
-    world.command_for(replica, Command::LeaveSpace { space }, Waiting::ToLeave(space));
-    let left =
-        world.run_while_not(LOOK_EVERY, 60 * SECONDS, |world| !world.ledger.spaces_of(replica).contains_key(&space));
+    // From now on its application counts on nothing of it.
+    world.ledger.left(replica, space);
+    world.watch.sessions.left(replica, space);
+    if let Some(process) = &mut world.replicas[replica].process {
+        process.open.retain(|place, _| place.0 != space);
+    }
+    world.command_for(replica, Command::LeaveSpace { space }, Waiting::ToLeave);
+    let left = world.run_while_not(LOOK_EVERY, 60 * SECONDS, |world| {
+        let waits = |process: &Process| process.commands.values().any(|waiting| matches!(waiting, Waiting::ToLeave));
+        !world.replicas[replica].process.as_ref().is_some_and(waits)
+    });
     if !left {
         return world.fail(Kind::Liveness, "answers", format!("#{replica} does not leave {space:.8} within 60 s"));
     }
@@ -272,11 +281,7 @@ impl World {
     /// Adds what a replica's engine has counted to the world's counts. Once for each process, at its end.
     pub(super) fn count(&mut self, replica: usize) {
         if let Some(process) = &self.replicas[replica].process {
-            let counters = process.engine.counters();
-            self.stats.runs_waited += counters.runs_waited;
-            self.stats.runs_refused += counters.runs_refused;
-            self.stats.stalls += counters.stalls;
-            self.stats.bytes_sent += counters.bytes_out;
+            self.stats.count(&process.engine.counters());
         }
     }
 }

@@ -78,7 +78,7 @@ pub enum Waiting {
     /// Rows of the feed after a seq.
     ForFeed(u64, usize),
     /// A space to be gone.
-    ToLeave(SpaceId),
+    ToLeave,
     /// The end.
     ForShutdown,
     /// A story wants the answer.
@@ -461,7 +461,7 @@ impl World {
             }
         };
         match (waiting, reply) {
-            (Waiting::ForNothing | Waiting::ForShutdown, Reply::Done) => {}
+            (Waiting::ForNothing | Waiting::ForShutdown | Waiting::ToLeave, Reply::Done) => {}
             (Waiting::ForSpace(index), Reply::SpaceReady(space)) => {
                 self.ledger.joined(replica, space, Role::Admin);
                 self.spaces[index].state = Founding::Founded(space);
@@ -488,13 +488,6 @@ impl World {
                         Then::ReadPast(salt) => history::read_past(self, replica, place, salt),
                         Then::Edit(_) | Then::First(_) => self.edit(replica, place, then),
                     }
-                }
-            }
-            (Waiting::ToLeave(space), Reply::Done) => {
-                self.ledger.left(replica, space);
-                self.watch.sessions.left(replica, space);
-                if let Some(process) = self.process(replica, number) {
-                    process.open.retain(|place, _| place.0 != space);
                 }
             }
             (Waiting::ForSync, Reply::Synced) => self.stats.synced += 1,

@@ -339,6 +339,7 @@ impl World {
                 if !expected {
                     self.fail(Kind::Safety, "store", format!("#{replica} stopped without a fault: {reason}"));
                 }
+                self.stats.stores_failed += 1;
                 let after = self.dice.workload.between(100_000, 5_000_000);
                 self.schedule(after, Happening::GiveUp { replica, process: number });
             }

@@ -471,6 +471,9 @@ impl Engine {
             return;
         }
         shared.attempt(ours, theirs, now);
+        if self.mutated.by(Mutant::NeverTriesAgain) {
+            shared.attempt_at = now + Duration::from_secs(1_000_000);
+        }
         if again {
             // The same difference as before: make sure that it is not news that got lost.
             let ask = session.next_ask(now);
@@ -530,9 +533,8 @@ impl Engine {
             let due: Vec<SpaceIndex> = (0..session.shared.len() as SpaceIndex)
                 .filter(|index| session.shared[*index as usize].tell_at.is_some_and(|at| now >= at))
                 .collect();
-            let tries = !self.mutated.by(Mutant::NeverTriesAgain);
             let attempts: Vec<SpaceIndex> = (0..session.shared.len() as SpaceIndex)
-                .filter(|index| tries && session.shared[*index as usize].retry_at().is_some_and(|at| now >= at))
+                .filter(|index| session.shared[*index as usize].retry_at().is_some_and(|at| now >= at))
                 .collect();
             let keep_alive = now - session.sent_at >= KEEP_ALIVE_INTERVAL;
             if keep_alive {
@@ -551,8 +553,7 @@ impl Engine {
             .values()
             .flat_map(|session| {
                 let shared = session.shared.iter().flat_map(|shared| {
-                    let retry = if self.mutated.by(Mutant::NeverTriesAgain) { None } else { shared.retry_at() };
-                    let retry = retry.map(|at| (at, "reconcile again"));
+                    let retry = shared.retry_at().map(|at| (at, "reconcile again"));
                     [shared.tell_at.map(|at| (at, "tell roots")), retry]
                 });
                 [

@@ -52,6 +52,16 @@ pub fn check(world: &World) -> Result<(), String> {
     let running = world.replicas.iter().flat_map(|replica| &replica.process);
     let sent = world.stats.bytes_sent + running.map(|process| process.engine.counters().bytes_out).sum::<u64>();
     let replicas = world.replicas.len() as u64;
+    eprintln!(
+        "AMP {} {} {} {} {} {} {}",
+        world.options.seed,
+        sent,
+        world.watch.made.bytes(),
+        replicas,
+        world.stats.sessions,
+        world.now / SECONDS,
+        world.stats.frames_dropped + world.stats.live_lost
+    );
     bounded(sent, world.watch.made.bytes(), replicas * (replicas - 1), world.stats.sessions, world.now / SECONDS)
 }
 
