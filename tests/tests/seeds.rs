@@ -53,12 +53,12 @@ fn caught(tamper: Tamper, checker: &str) -> Failure {
 
 #[test]
 fn a_replica_that_hears_nothing_is_noticed() {
-    assert_eq!(caught(Tamper::Deaf(1), "I1 convergence").kind, Kind::Liveness);
+    assert_eq!(caught(Tamper::Deaf(1), "I11 liveness").kind, Kind::Liveness);
 }
 
 #[test]
 fn disks_that_lie_about_syncing_are_noticed() {
-    assert_eq!(caught(Tamper::LyingDisks, "I2 no acknowledged write lost").kind, Kind::Safety);
+    assert_eq!(caught(Tamper::LyingDisks, "I7 durability").kind, Kind::Safety);
 }
 
 #[test]

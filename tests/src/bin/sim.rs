@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anabranch_tests::sim::campaign::{Campaign, run_caught_with};
 use anabranch_tests::sim::trace::Trace;
-use anabranch_tests::sim::{Failure, Plan};
+use anabranch_tests::sim::{Failure, Kind, Plan};
 use clap::Parser;
 
 /// Runs simulator seeds, each a small world of replicas under its own mix of faults, and checks what must hold.
@@ -32,6 +32,9 @@ struct Arguments {
     /// Threads.
     #[arg(long, default_value_t = 2, value_name = "N")]
     threads: usize,
+    /// Fail if something that is counted has never happened; campaigns of 5,000 seeds and more always do.
+    #[arg(long)]
+    sometimes: bool,
     /// Give up after this many failing seeds.
     #[arg(long, default_value_t = 10, value_name = "N")]
     failures: usize,
@@ -84,7 +87,12 @@ fn main() -> ExitCode {
         summary.seeds as f64 / seconds.max(0.001),
         stats,
     );
-    summary.worst().map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind as u8))
+    let never = summary.never(arguments.sometimes);
+    if !never.is_empty() {
+        println!("sim: in {} seeds never: {}", summary.seeds, never.join(", "));
+    }
+    let worst = summary.worst().into_iter().chain((!never.is_empty()).then_some(Kind::Liveness)).min();
+    worst.map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind as u8))
 }
 
 /// What went wrong, and all that is needed to see it again.

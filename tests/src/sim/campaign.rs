@@ -14,7 +14,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::checkers::{determinism, panics};
 use super::phases::{Report, run_with};
-use super::stats::Stats;
+use super::stats::{SOMETIMES_SEEDS, Stats};
 use super::trace::Trace;
 use super::{Failure, Kind, Options, Plan};
 
@@ -97,6 +97,11 @@ impl Campaign {
 }
 
 impl Summary {
+    /// What has never happened although it must have in a campaign this long; in a shorter one if `asked`.
+    pub fn never(&self, asked: bool) -> Vec<&'static str> {
+        if asked || self.seeds >= SOMETIMES_SEEDS { self.stats.never() } else { Vec::new() }
+    }
+
     /// The worst kind of failure: the exit code.
     pub fn worst(&self) -> Option<Kind> {
         self.failures.iter().map(|(_, failure)| failure.kind).min()
