@@ -6,6 +6,7 @@
 //! in which everyone has to agree within [`CONVERGE_WITHIN`] and fall silent.
 
 pub mod ailments;
+pub mod byzantine;
 pub mod campaign;
 pub mod checkers;
 pub mod clock;

@@ -24,7 +24,7 @@ use crate::storage::{
     self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
 };
 use crate::sync::dialer::Dialer;
-use crate::sync::session::Session;
+use crate::sync::session::{Session, Shared};
 use crate::sync::transfer::Job;
 use crate::time::{Now, Timestamp};
 
@@ -520,6 +520,10 @@ impl Engine {
     fn end_turn(&mut self) {
         self.settle_documents();
         self.commit();
+        for id in self.to_pump.clone() {
+            // Before roots are told: they say what the entries lead to.
+            self.pump_entries(id);
+        }
         self.tell_changed_members();
         for id in core::mem::take(&mut self.to_pump) {
             self.pump(id);
@@ -528,11 +532,7 @@ impl Engine {
         for id in core::mem::take(&mut self.to_flush) {
             self.flush(id);
             // What was held back by a full lane can go on.
-            if self
-                .sessions
-                .get(&id)
-                .is_some_and(|session| session.shared.iter().any(|shared| !shared.transfer.is_idle()))
-            {
+            if self.sessions.get(&id).is_some_and(|session| session.shared.iter().any(Shared::has_more)) {
                 self.pump(id);
                 self.flush(id);
             }

@@ -152,6 +152,9 @@ pub const SPACE_NAME_BYTES_MAX: usize = 128;
 pub const ENTRY_BYTES_MAX: usize = 4 * 1024;
 /// Entries of one membership log.
 pub const ENTRIES_PER_SPACE_MAX: usize = 100_000;
+/// Entries of one log that a device may sign and bring itself. A device that invites ten members a day needs a year for
+/// them; without it a single member could fill the log for all.
+pub const ENTRIES_PER_DEVICE_MAX: usize = 4_096;
 /// Members of one space.
 pub const MEMBERS_MAX: usize = 1_000;
 /// Earlier entries that one entry may name.

@@ -29,6 +29,7 @@ pub mod panics;
 pub mod patches;
 pub mod sessions;
 pub mod silence;
+pub mod untouched;
 pub mod versions;
 
 pub use actors::Registry;
@@ -91,6 +92,9 @@ impl World {
         self.watch.made.stored(rows);
         let mut held = Ok(());
         for (place, record) in &documents {
+            if self.is_forked(place) {
+                continue;
+            }
             held = held.and_then(|()| self.watch.causality.holds(replica, *place, &record.frontier));
             self.watch.sessions.committing(replica, *place, record.heads.clone());
         }
@@ -119,7 +123,7 @@ impl World {
 
     /// What can be asked at any moment of whoever runs.
     pub(super) fn check_step(&mut self) {
-        for replica in self.alive() {
+        for replica in self.honest() {
             let Some(process) = &self.replicas[replica].process else { continue };
             if let Err(text) = memory::bounded(&process.engine.held()) {
                 self.fail(Kind::Safety, memory::CHECKER, format!("#{replica} holds {text}"));
@@ -160,11 +164,13 @@ impl World {
     /// All agree, and all documents are open everywhere.
     pub(super) fn check_agreed(&mut self, observed: &[convergence::Observed]) {
         convergence::check(self, observed);
+        // What somebody hostile makes and says is not in the books.
+        let all_honest = self.attackers.is_empty();
         let results = [
-            (acknowledged::CHECKER, acknowledged::everywhere(self.ledger.saved(), observed)),
+            (acknowledged::CHECKER, acknowledged::everywhere(acknowledged::promised(self), observed)),
             (counters::CHECKER, counters::exact(&self.ledger, observed)),
             (deletions::CHECKER, deletions::keys(&self.ledger, &self.watch.causality, observed)),
-            (amplification::CHECKER, amplification::check(self)),
+            (amplification::CHECKER, if all_honest { amplification::check(self) } else { Ok(()) }),
         ];
         for (checker, result) in results {
             if let Err(text) = result {
@@ -172,7 +178,7 @@ impl World {
             }
         }
         history::everywhere(self);
-        for replica in self.alive() {
+        for replica in self.honest() {
             self.check_documents(replica);
         }
     }
@@ -185,7 +191,9 @@ impl World {
             Ok(stored) => stored,
             Err(text) => return self.fail(Kind::Safety, authorised::CHECKER, format!("#{replica}: {text}")),
         };
-        for place in process.open_places() {
+        let mut places = process.open_places();
+        places.retain(|place| !self.is_forked(place));
+        for place in places {
             let (space, document) = place;
             let Ok(view) = process.engine.view(&space, &document, None) else { continue };
             let changes = view.history();
@@ -214,14 +222,22 @@ impl World {
         }
     }
 
-    /// Nobody has written for a while, and all are in sync.
+    /// Nobody has written for a while, and all are in sync: which they never are with somebody hostile.
     pub(super) fn check_at_rest(&mut self) {
+        if !self.attackers.is_empty() {
+            return;
+        }
         for replica in self.alive() {
             let Some(process) = &self.replicas[replica].process else { continue };
             if let Err(text) = memory::at_rest(&process.engine.held()) {
                 self.fail(Kind::Safety, memory::CHECKER, format!("#{replica}: {text}"));
             }
         }
+    }
+
+    /// Who runs and is not hostile.
+    fn honest(&self) -> Vec<usize> {
+        self.alive().into_iter().filter(|replica| self.is_honest(*replica)).collect()
     }
 }
 

@@ -112,14 +112,14 @@ impl Ledger {
         self.saved.get(&replica).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// All that was ever said to be saved.
-    pub fn saved(&self) -> impl Iterator<Item = &Edited> {
-        self.saved.values().flatten()
+    /// All that was ever said to be saved, with who said it.
+    pub fn saved(&self) -> impl Iterator<Item = (usize, &Edited)> {
+        self.saved.iter().flat_map(|(replica, saved)| saved.iter().map(|edited| (*replica, edited)))
     }
 
     /// Documents in which something was said to be saved.
     pub fn places(&self) -> BTreeSet<Place> {
-        self.saved().map(|edited| edited.place).collect()
+        self.saved().map(|(_, edited)| edited.place).collect()
     }
 
     /// The edit that became this change.

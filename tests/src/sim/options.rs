@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::byzantine::ByzantineOptions;
 use super::dice::{Dice, Stream};
 use super::{MILLIS, SECONDS};
 
@@ -41,6 +42,8 @@ pub struct Options {
     pub disk: DiskOptions,
     /// Planned faults.
     pub faults: FaultOptions,
+    /// Who is hostile, if somebody is.
+    pub byzantine: Option<ByzantineOptions>,
     /// What is deliberately broken, to see that it is noticed.
     pub tamper: Tamper,
 }
@@ -223,6 +226,7 @@ impl Options {
                 full_disks: usize::from(dice.percent(8)),
                 ..FaultOptions::default()
             },
+            byzantine: None,
             tamper: Tamper::Nothing,
         };
         options.faults.draw_rarer(&mut Dice::new(seed, Stream::Faults));
@@ -234,7 +238,16 @@ impl Options {
             // A seed without any fault shows too little.
             options.faults.splits = 1;
         }
+        options.draw_byzantine();
         options
+    }
+
+    /// Draws who is hostile. There is a space then that they are not in.
+    fn draw_byzantine(&mut self) {
+        self.byzantine = ByzantineOptions::draw(self);
+        if self.byzantine.is_some() {
+            self.spaces = self.spaces.max(2);
+        }
     }
 
     /// No faults, a quick network, nothing planned: the world of a story.
@@ -255,6 +268,7 @@ impl Options {
             network: NetworkOptions::fair(),
             disk: DiskOptions::default(),
             faults: FaultOptions { power_cuts: 100, ..FaultOptions::default() },
+            byzantine: None,
             tamper: Tamper::Nothing,
         }
     }

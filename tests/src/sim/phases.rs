@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anabranch_engine::{Command, id::SpaceId};
 
-use super::checkers::{convergence, deletions, liveness, silence};
+use super::checkers::{amplification, convergence, deletions, liveness, silence, untouched};
 use super::ledger::Place;
 use super::options::Tamper;
 use super::plan::Crash;
@@ -90,6 +90,7 @@ fn heal(world: &mut World) {
     world.frames_to_cut.clear();
     world.recover_all();
     world.steady_clocks();
+    world.mute_attackers();
     for replica in 0..world.replicas.len() {
         world.replicas[replica].doomed = None;
         world.replicas[replica].disk.heal();
@@ -163,7 +164,8 @@ fn everyone_knows(world: &mut World) -> bool {
     let mut asked = BTreeSet::new();
     for replica in world.alive() {
         for space in world.ledger.spaces_of(replica).into_keys() {
-            if world.ledger.members_of(&space).len() > 1 {
+            // Nobody can be in sync with somebody hostile.
+            if world.ledger.members_of(&space).len() > 1 && !world.is_attacked(&space) {
                 let command = Command::WaitSynced { space, peer: None };
                 asked.extend(world.command_for(replica, command, Waiting::ForSync).map(|id| (replica, id)));
             }
@@ -192,10 +194,20 @@ fn everyone_knows(world: &mut World) -> bool {
 fn fall_silent(world: &mut World) -> bool {
     world.run_for(30 * SECONDS);
     let before = silence::said(world);
+    world.overheard = Some(untouched::Talk::new());
     world.run_for(SILENCE);
-    let keep_alives = silence::keep_alives(world.replicas.len(), SILENCE);
-    if let Err(text) = silence::silent(&before, &silence::said(world), keep_alives) {
+    let talk = world.overheard.take().unwrap_or_default();
+    let silent = if world.attackers.keys().all(|replica| world.is_trustworthy(*replica)) {
+        let keep_alives = silence::keep_alives(world.replicas.len(), SILENCE);
+        silence::silent(&before, &silence::said(world), keep_alives)
+    } else {
+        untouched::silent(&talk, |space| world.is_attacked(space))
+    };
+    if let Err(text) = silent {
         world.fail(Kind::Liveness, silence::CHECKER, format!("in {} s without edits {text}", SILENCE / SECONDS));
+    }
+    if let Err(text) = untouched::amplification(world) {
+        world.fail(Kind::Safety, amplification::CHECKER, text);
     }
     world.check_at_rest();
     for replica in world.alive() {
@@ -240,9 +252,15 @@ fn reopen(world: &mut World, before: &[convergence::Observed]) {
         return;
     }
     match convergence::observe(world) {
-        Ok(after) if after == before => {}
-        Ok(_) => {
-            world.fail(Kind::Safety, "reopening", "a replica is not what it was before it was shut down".to_owned());
+        Ok(mut after) => {
+            // Who is hostile may have added something meanwhile.
+            let mut before = before.to_vec();
+            before.retain(|seen| !world.is_attacked(&seen.space));
+            after.retain(|seen| !world.is_attacked(&seen.space));
+            if after != before {
+                let text = "a replica is not what it was before it was shut down".to_owned();
+                world.fail(Kind::Safety, "reopening", text);
+            }
         }
         Err(text) => world.fail(Kind::Safety, "reopening", text),
     }
@@ -252,7 +270,7 @@ fn reopen(world: &mut World, before: &[convergence::Observed]) {
 fn leave(world: &mut World) {
     let replica = world.replicas.len() - 1;
     let Some(space) = world.ledger.spaces_of(replica).into_keys().next_back() else { return };
-    if world.failure.is_some() {
+    if world.failure.is_some() || !world.attackers.is_empty() {
         return;
     }
     world.trace.note(world.now, Some(replica), "leaves a space");

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::ailments::Ailment;
+use super::byzantine::Attack;
 use super::clock::ClockFault;
 use super::network::partition::Shape;
 
@@ -101,6 +102,13 @@ pub enum Act {
     BreakDisk(usize),
     /// A second process is started on the store of a running one.
     SecondProcess(usize),
+    /// A hostile participant does something, if it is in all of its spaces by then.
+    Strike {
+        /// Who.
+        replica: usize,
+        /// What.
+        attack: Attack,
+    },
 }
 
 /// How a process dies.
@@ -139,6 +147,7 @@ impl Act {
             | Self::Crash { replica, .. }
             | Self::Ail { replica, .. }
             | Self::Clock { replica, .. }
+            | Self::Strike { replica, .. }
             | Self::FillDisk(replica)
             | Self::BreakDisk(replica)
             | Self::SecondProcess(replica) => vec![*replica],

@@ -8,6 +8,8 @@ use anabranch_engine::id::DeviceId;
 use anabranch_engine::{Command, CommandError, CommandId, Engine, Event as Told, Input, Output, Reply};
 
 use super::ailments::Ailment;
+use super::byzantine::Attacker;
+use super::checkers::untouched::Talk;
 use super::checkers::{Registry, Watch, panics};
 use super::dice::{Dice, Stream};
 use super::ledger::Ledger;
@@ -53,6 +55,10 @@ pub struct World {
     pub(super) spaces: Vec<Space>,
     /// Answers that stories asked for.
     pub(super) answers: BTreeMap<(usize, CommandId), Result<Reply, CommandError>>,
+    /// Who is hostile.
+    pub attackers: BTreeMap<usize, Attacker>,
+    /// What honest replicas say to each other, while somebody listens.
+    pub(super) overheard: Option<Talk>,
     /// A story in which joiners are refused on purpose.
     pub expects_refusals: bool,
     /// Which deliberate fault all engines have, if any.
@@ -140,6 +146,8 @@ impl World {
             network,
             spaces: Vec::new(),
             answers: BTreeMap::new(),
+            attackers: BTreeMap::new(),
+            overheard: None,
             expects_refusals: false,
             #[cfg(feature = "mutants")]
             mutant: None,
@@ -148,6 +156,10 @@ impl World {
         };
         for _ in 0..world.options.replicas {
             world.add_replica();
+        }
+        if let Some(byzantine) = world.options.byzantine.clone() {
+            world.stats.hostile += 1;
+            world.turn(byzantine);
         }
         world
     }
@@ -297,7 +309,7 @@ impl World {
         match output {
             Output::Reply(command, reply) => self.answered(replica, command, reply),
             Output::Event(event) => self.told(replica, number, event),
-            Output::Send { session, bytes } => self.send(replica, session, bytes),
+            Output::Send { session, bytes } => self.pass_on(replica, session, bytes),
             Output::Close { session, reason } => self.close(replica, session, reason),
             Output::Dial { address, peer } => self.dial(replica, number, address, peer),
             Output::Admit { peer } => self.admit(replica, peer),
@@ -349,7 +361,11 @@ impl World {
                     self.fail(Kind::Safety, "membership", text);
                 }
             }
-            Told::RunRefused { document, peer, by_us, reason, .. } => {
+            Told::RunRefused { space, document, peer, by_us, reason } => {
+                // Who makes two histories makes honest members refuse each other's.
+                if self.is_hostile_between(replica, &peer) || self.is_forked(&(space, document)) {
+                    return;
+                }
                 let text = format!("#{replica} and {peer:.8} over {document:.8}, by us: {by_us}: {reason}");
                 self.fail(Kind::Safety, "honest runs", format!("a run was refused: {text}"));
             }
@@ -358,7 +374,7 @@ impl World {
             }
             Told::PeerMisbehaved { peer, reason } => {
                 // Where single frames are lost, honest peers cannot help sounding confused.
-                if !self.loses_frames() {
+                if !self.loses_frames() && !self.is_hostile_between(replica, &peer) {
                     self.fail(Kind::Safety, "honest peers", format!("#{replica} blames {peer:.8}: {reason}"));
                 }
             }
@@ -374,6 +390,11 @@ impl World {
         if let Some(process) = self.process(replica, number) {
             process.note_event();
         }
+    }
+
+    /// Whether one of the two is hostile.
+    fn is_hostile_between(&self, replica: usize, peer: &DeviceId) -> bool {
+        !self.is_honest(replica) || !self.is_honest_device(peer)
     }
 
     /// Whether single frames of a stream may have been lost, so that what follows them may look malformed.

@@ -12,12 +12,15 @@ use crate::sim::world::World;
 /// The checker's name.
 pub const CHECKER: &str = "I9 bounded amplification";
 
-/// How often a byte of a run may go over a link, in one of its directions, and be lost or not needed.
-const TIMES: u64 = 6;
+// Measured over 200 seeds: at most 0.44 of what these allow, 0.1 on average; where everything is sent with each difference of
+// roots, up to 2.8.
+
+/// How often a byte of what was made may go over a link, in each of its directions, and be lost or not needed.
+const TIMES: u64 = 2;
 /// A session: its greeting, who is a member and where, what of which document both have.
-const SESSION_BYTES: u64 = 60_000;
+const SESSION_BYTES: u64 = 3_000;
 /// A second of a link's life: keep-alives, roots after changes.
-const SECOND_BYTES: u64 = 200;
+const SECOND_BYTES: u64 = 20;
 
 /// Runs and entries that were made, each once however many replicas store it.
 #[derive(Debug, Clone, Default)]
@@ -52,16 +55,6 @@ pub fn check(world: &World) -> Result<(), String> {
     let running = world.replicas.iter().flat_map(|replica| &replica.process);
     let sent = world.stats.bytes_sent + running.map(|process| process.engine.counters().bytes_out).sum::<u64>();
     let replicas = world.replicas.len() as u64;
-    eprintln!(
-        "AMP {} {} {} {} {} {} {}",
-        world.options.seed,
-        sent,
-        world.watch.made.bytes(),
-        replicas,
-        world.stats.sessions,
-        world.now / SECONDS,
-        world.stats.frames_dropped + world.stats.live_lost
-    );
     bounded(sent, world.watch.made.bytes(), replicas * (replicas - 1), world.stats.sessions, world.now / SECONDS)
 }
 
@@ -82,8 +75,8 @@ mod tests {
 
     #[test]
     fn more_than_was_made_explains_is_seen() {
-        assert_eq!(bounded(100_000, 1_000, 2, 5, 60), Ok(()));
-        assert!(bounded(10_000_000, 1_000, 2, 5, 60).unwrap_err().contains("where 1000 were made"));
+        assert_eq!(bounded(20_000, 1_000, 2, 5, 60), Ok(()));
+        assert!(bounded(50_000, 1_000, 2, 5, 60).unwrap_err().contains("where 1000 were made"));
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub fn settled(world: &mut World) -> Result<(), String> {
         return Err(goal);
     }
     let mut spaces: BTreeMap<SpaceId, Vec<Observed>> = BTreeMap::new();
-    for replica in 0..world.replicas.len() {
+    for replica in (0..world.replicas.len()).filter(|replica| world.is_trustworthy(*replica)).collect::<Vec<_>>() {
         let member_of = world.ledger.spaces_of(replica);
         let Some(engine) = world.engine(replica) else { return Err(format!("#{replica} does not run")) };
         if let Some(reason) = engine.stopped() {
@@ -91,10 +91,12 @@ pub fn settled(world: &mut World) -> Result<(), String> {
             spaces.entry(status.space).or_default().push(observed);
         }
     }
-    // What replicas themselves go by: whether they are right is asked when all is open.
-    let is_alike = |a: &Observed, b: &Observed| a.root == b.root && a.members == b.members;
-    let apart = spaces.values().find(|observed| !observed.windows(2).all(|pair| is_alike(&pair[0], &pair[1])));
-    apart.map_or(Ok(()), |observed| equal(observed))
+    // What replicas themselves go by, where there are no forks: whether they are right is asked when all is open.
+    let is_alike = |pair: &[Observed]| pair[0].root == pair[1].root && pair[0].members == pair[1].members;
+    spaces.into_iter().try_for_each(|(space, observed)| {
+        let alike = !world.has_forks(&space) && observed.windows(2).all(is_alike);
+        if alike { Ok(()) } else { equal(&comparable(world, observed)) }
+    })
 }
 
 /// Every space as each of its members has it, read from open documents.
@@ -103,7 +105,7 @@ pub fn settled(world: &mut World) -> Result<(), String> {
 /// A document that is not open.
 pub fn observe(world: &mut World) -> Result<Vec<Observed>, String> {
     let mut all = Vec::new();
-    for replica in 0..world.replicas.len() {
+    for replica in (0..world.replicas.len()).filter(|replica| world.is_trustworthy(*replica)).collect::<Vec<_>>() {
         let member_of = world.ledger.spaces_of(replica);
         let Some(engine) = world.engine(replica) else { return Err(format!("#{replica} does not run")) };
         for status in engine.spaces() {
@@ -127,7 +129,20 @@ pub fn observe(world: &mut World) -> Result<Vec<Observed>, String> {
             all.push(Observed { replica, space, root: status.root, documents, members });
         }
     }
-    Ok(all)
+    Ok(comparable(world, all))
+}
+
+/// Leaves out what cannot be equal: documents in which somebody hostile made two histories of one actor, and the roots of
+/// spaces with such documents.
+fn comparable(world: &World, mut observed: Vec<Observed>) -> Vec<Observed> {
+    for seen in &mut observed {
+        let space = seen.space;
+        seen.documents.retain(|document, _| !world.is_forked(&(space, *document)));
+        if world.has_forks(&space) {
+            seen.root = [0; 32];
+        }
+    }
+    observed
 }
 
 /// Compares a space as seen by several.

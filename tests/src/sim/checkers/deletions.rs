@@ -24,10 +24,14 @@ pub const CHECKER: &str = "I6 deleted stays deleted";
 pub fn keys(ledger: &Ledger, causality: &Causality, observed: &[Observed]) -> Result<(), String> {
     for view in observed {
         for (document, seen) in &view.documents {
+            let place = (view.space, *document);
+            if seen.changes.iter().any(|change| ledger.edit(place, *change).is_none()) {
+                continue; // somebody hostile has been here, and what it did is not in the books
+            }
             let mut set: BTreeMap<&str, Vec<ChangeHash>> = BTreeMap::new();
             let mut before_removal: BTreeMap<&str, BTreeSet<ChangeHash>> = BTreeMap::new();
             for change in &seen.changes {
-                let Some(edited) = ledger.edit((view.space, *document), *change) else { continue };
+                let Some(edited) = ledger.edit(place, *change) else { continue };
                 for (key, wrote) in &edited.wrote {
                     match wrote {
                         Wrote::Set => set.entry(key).or_default().push(*change),
