@@ -78,5 +78,6 @@ pub use engine::output::{CommandError, Event, Output, Reply, Verdict};
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
 
+pub use engine::counters::Counters;
 pub use engine::held::Held;
-pub use engine::{Config, Counters, DocumentError, Engine, PeerStatus, SpaceStatus};
+pub use engine::{Config, DocumentError, Engine, PeerStatus, SpaceStatus};

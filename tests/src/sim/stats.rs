@@ -129,6 +129,8 @@ stats! {
     refused_too_large => "refused: too large",
     /// Of these, not fitting into the history.
     refused_misfit => "refused: misfit",
+    /// Of these, with operations that no honest replica can have made.
+    refused_impossible => "refused: impossible",
     /// Of these, with another change under a number that is taken.
     refused_fork => "refused: fork",
     /// Runs that waited for others.
@@ -219,6 +221,7 @@ const RARE: &[&str] = &[
     "refused: malformed",
     "refused: too large",
     "refused: misfit",
+    "refused: impossible",
     "refused: fork",
     "waiting runs evicted",
     "joins refused",
@@ -239,6 +242,7 @@ impl Stats {
         self.refused_malformed += counters.refused_malformed;
         self.refused_too_large += counters.refused_too_large;
         self.refused_misfit += counters.refused_misfit;
+        self.refused_impossible += counters.refused_impossible;
         self.refused_fork += counters.refused_fork;
         self.runs_waited += counters.runs_waited;
         self.orphans_evicted += counters.orphans_evicted;
