@@ -78,8 +78,12 @@ fn actors_that_are_continued_are_noticed() {
 
 #[test]
 fn chance_from_outside_the_seed_is_noticed() {
-    let options = Options { tamper: Tamper::Undetermined, ..Options::small(1) };
-    let failure = determinism::check(&run_caught(options.clone()), &run_caught(options)).unwrap();
+    // What comes from outside repeats itself by chance now and then.
+    let twice = |seed| {
+        let options = Options { tamper: Tamper::Undetermined, ..Options::small(seed) };
+        determinism::check(&run_caught(options.clone()), &run_caught(options))
+    };
+    let failure = (1..20).find_map(twice).unwrap();
     assert_eq!((failure.kind, failure.checker), (Kind::Safety, "I12 determinism"));
 }
 
