@@ -17,12 +17,15 @@ pub mod guard;
 pub mod ledger;
 #[cfg(feature = "mutants")]
 pub mod mutants;
+pub mod narrate;
 pub mod network;
 pub mod options;
 pub mod phases;
 pub mod plan;
+pub mod recording;
 pub mod regression;
 pub mod replica;
+pub mod shrink;
 pub mod stats;
 pub mod story;
 pub mod trace;

@@ -66,6 +66,7 @@ pub mod id;
 pub mod keys;
 pub mod limits;
 mod mutants;
+pub mod recording;
 pub mod run;
 pub mod space;
 pub mod storage;

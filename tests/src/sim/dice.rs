@@ -24,6 +24,8 @@ pub enum Stream {
     Faults = 7,
     /// Who is hostile and how.
     Byzantine = 8,
+    /// How large a large seed is.
+    Size = 9,
 }
 
 /// A source of seeded choices.

@@ -250,6 +250,18 @@ impl Options {
         }
     }
 
+    /// The options of a large seed: 6 to 16 replicas, about 500 steps.
+    pub fn large(seed: u64) -> Self {
+        let mut options = Self::small(seed);
+        let mut dice = Dice::new(seed, Stream::Size);
+        options.steps = dice.between(400, 600) as usize;
+        options.replicas = dice.between(6, 16) as usize;
+        options.late = dice.between(0, options.replicas as u64 / 3) as usize;
+        options.chaos = dice.between(60, 300) * SECONDS;
+        options.draw_byzantine();
+        options
+    }
+
     /// No faults, a quick network, nothing planned: the world of a story.
     pub fn calm(seed: u64) -> Self {
         Self {

@@ -7,13 +7,14 @@ use anabranch_engine::document::Edit;
 use anabranch_engine::id::{DocumentId, SpaceId};
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::space::ticket::Ticket;
-use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Reply};
+use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Engine, Reply};
 use anabranch_store::backend::crashable::Fault;
 use serde_json::json;
 
 use super::checkers::{acknowledged, actors, authorised, history, sessions};
 use super::dice::Dice;
 use super::ledger::{Edited, Place, Wrote};
+use super::narrate;
 use super::network::address_of;
 use super::options::Tamper;
 use super::plan::{Act, Crash};
@@ -402,6 +403,10 @@ impl World {
         };
         let (now, number) = (process.clock.read(at), process.number);
         let engine = &mut process.engine;
+        let tells = self.trace.tells();
+        let as_json =
+            |engine: &Engine| engine.view(&space, &document, None).map(|view| view.json()).unwrap_or_default();
+        let told_before = if tells { as_json(engine) } else { json!(null) };
         let before = engine.view(&space, &document, None).ok().map(|view| view.heads());
         let result = engine.edit(now, &space, &document, f);
         let mut made = None;
@@ -433,6 +438,10 @@ impl World {
                 let twice = self.options.tamper == Tamper::Miscounted;
                 let increment = if twice { 2 * did.increment } else { did.increment };
                 self.trace.note(at, Some(replica), &format!("edited {document:.8}: {:.8}", made.hash));
+                if tells && let Some(engine) = self.engine(replica) {
+                    let told_now = as_json(engine);
+                    self.tell_edit(replica, &document, &made.hash, &told_before, &told_now);
+                }
                 let edited = Edited { place, change: made.hash, increment, content, wrote: did.wrote.clone() };
                 self.ledger.edited(replica, *commit, edited);
                 if let Err(text) = self.registry.produced(replica, number, place, &made) {
@@ -481,6 +490,7 @@ impl World {
             (Waiting::ForNothing | Waiting::ForShutdown | Waiting::ToLeave, Reply::Done) => {}
             (Waiting::ForSpace(index), Reply::SpaceReady(space)) => {
                 self.ledger.joined(replica, space, Role::Admin);
+                self.tell(|| format!("{} has founded space {space:.8}", narrate::name(replica)));
                 self.spaces[index].state = Founding::Founded(space);
                 self.pursue_goals();
             }
@@ -492,6 +502,7 @@ impl World {
                 self.stats.joins += 1;
                 let role = self.spaces[index].goals[goal].role;
                 self.ledger.joined(replica, space, role);
+                self.tell(|| format!("{} is in space {space:.8} as {}", narrate::name(replica), role.with_article()));
                 self.spaces[index].goals[goal].state = Joining::Joined;
                 self.pursue_goals();
             }

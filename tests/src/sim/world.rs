@@ -20,7 +20,7 @@ use super::replica::{Process, Replica};
 use super::stats::Stats;
 use super::trace::Trace;
 use super::workload::Space;
-use super::{Failure, Kind, plan};
+use super::{Failure, Kind, narrate, plan};
 
 /// Everything in one seed.
 pub struct World {
@@ -338,6 +338,7 @@ impl World {
     }
 
     fn told(&mut self, replica: usize, number: u64, event: Told) {
+        self.tell_event(replica, &event);
         match event {
             Told::Committed(commit) => {
                 self.stats.acknowledged += self.ledger.committed(replica, commit);
@@ -469,6 +470,9 @@ impl World {
 
     fn perform(&mut self, step: &Step) {
         self.trace.note(self.now, None, &format!("{:?}", step.act));
+        if let Some(words) = narrate::act(&step.act) {
+            self.tell(|| words);
+        }
         if matches!(self.options.tamper, Tamper::Panics) && self.now > self.options.chaos / 2 {
             panic!("a tampered world panics");
         }
