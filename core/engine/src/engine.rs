@@ -19,7 +19,6 @@ use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, UNSIGNED_BYTES_MAX};
 use crate::mutants::{Mutant, Mutated};
 use crate::run::Run;
 use crate::space::membership::Member;
-use crate::space::roles::Role;
 use crate::space::{Acl, Record, Space};
 use crate::storage::{
     self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
@@ -42,6 +41,7 @@ mod load;
 mod members;
 pub mod output;
 mod sessions;
+pub mod status;
 
 use commands::Wait;
 use commits::Commits;
@@ -163,40 +163,6 @@ pub enum DocumentError {
     /// The version asked for is not in the document.
     #[error("change {0} is not in this document")]
     UnknownHeads(ChangeHash),
-}
-
-/// One space, as the replica sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpaceStatus {
-    /// Its id.
-    pub space: SpaceId,
-    /// Its name; `None` while joining.
-    pub name: Option<String>,
-    /// Our role; `None` while joining.
-    pub role: Option<Role>,
-    /// Documents held.
-    pub documents: usize,
-    /// Digest of all of them: equal on two replicas that hold the same.
-    pub root: [u8; 32],
-    /// Why it is read-only although our role is not, if so.
-    pub read_only: Option<String>,
-    /// Each connected member: in sync as of the last comparison?
-    pub peers: Vec<(DeviceId, bool)>,
-}
-
-/// One peer, as the replica sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerStatus {
-    /// The peer.
-    pub peer: DeviceId,
-    /// There is an authenticated session.
-    pub connected: bool,
-    /// Where it is or was.
-    pub addresses: Vec<String>,
-    /// The spaces shared in this session.
-    pub spaces: Vec<SpaceId>,
-    /// Why there is no session, if it was tried.
-    pub last_failure: Option<String>,
 }
 
 impl Engine {
@@ -705,56 +671,9 @@ impl Engine {
         self.spaces.get(space).map(|space| space.records.keys().copied().collect()).unwrap_or_default()
     }
 
-    /// Every space.
-    pub fn spaces(&mut self) -> Vec<SpaceStatus> {
-        let device = self.device;
-        let read_only: Vec<_> = self.spaces.values().map(|space| self.read_only(space)).collect();
-        let sessions = &self.sessions;
-        self.spaces
-            .iter_mut()
-            .zip(read_only)
-            .map(|((id, space), read_only)| SpaceStatus {
-                space: *id,
-                name: space.membership.name().map(String::from),
-                role: if space.joining().is_some() { None } else { space.membership.role(&device) },
-                documents: space.records.len(),
-                root: space.documents.root(),
-                read_only,
-                peers: sessions
-                    .values()
-                    .filter(|session| session.is_open())
-                    .filter_map(|session| {
-                        let shared = session.shared.iter().find(|shared| shared.space == *id)?;
-                        Some((session.peer, shared.in_sync))
-                    })
-                    .collect(),
-            })
-            .collect()
-    }
-
     /// Members of a space, by device.
     pub fn members(&self, space: &SpaceId) -> Vec<Member> {
         self.spaces.get(space).map(|space| space.membership.members()).unwrap_or_default()
-    }
-
-    /// Every known peer, by device.
-    pub fn peers(&self) -> Vec<PeerStatus> {
-        let mut peers = self.dialer.peers();
-        peers.extend(self.sessions.values().filter(|session| session.is_open()).map(|session| session.peer));
-        peers.remove(&self.device);
-        peers
-            .into_iter()
-            .map(|peer| {
-                let open = self.sessions.values().find(|session| session.peer == peer && session.is_open());
-                PeerStatus {
-                    peer,
-                    connected: open.is_some(),
-                    addresses: self.dialer.addresses(&peer),
-                    spaces: open.map(|s| s.shared.iter().map(|shared| shared.space).collect()).unwrap_or_default(),
-                    last_failure: if open.is_some() { None } else { self.dialer.last_failure(&peer) },
-                }
-            })
-            .collect()
     }
 
     /// Addresses given by the application at which nobody has answered yet, and why.

@@ -81,4 +81,5 @@ pub use mutants::Mutant;
 
 pub use engine::counters::Counters;
 pub use engine::held::Held;
-pub use engine::{Config, DocumentError, Engine, PeerStatus, SpaceStatus};
+pub use engine::status::{PeerStatus, SpaceStatus};
+pub use engine::{Config, DocumentError, Engine};
