@@ -21,6 +21,17 @@ pub struct Edited {
     pub increment: i64,
     /// Hash of the whole content as of this change.
     pub content: [u8; 32],
+    /// What it did to keys of the document, as far as they are looked at one by one.
+    pub wrote: BTreeMap<String, Wrote>,
+}
+
+/// What an edit did to a key in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrote {
+    /// It has a value.
+    Set,
+    /// It is gone.
+    Removed,
 }
 
 /// The ledger of a world.
@@ -81,6 +92,12 @@ impl Ledger {
         self.epochs.insert(replica, epoch);
     }
 
+    /// A replica has left a space: nothing of it is expected there any more.
+    pub fn left(&mut self, replica: usize, space: SpaceId) {
+        self.joined.entry(replica).or_default().remove(&space);
+        self.saved.entry(replica).or_default().retain(|edited| edited.place.0 != space);
+    }
+
     /// The greatest boot epoch that is on a replica's disk.
     pub fn epoch(&self, replica: usize) -> Option<u64> {
         self.epochs.get(&replica).copied()
@@ -133,7 +150,7 @@ mod tests {
 
     fn edited(n: u8) -> Edited {
         let place = (SpaceId([1; 32]), DocumentId([2; 16]));
-        Edited { place, change: ChangeHash([n; 32]), increment: 0, content: [0; 32] }
+        Edited { place, change: ChangeHash([n; 32]), increment: 0, content: [0; 32], wrote: BTreeMap::new() }
     }
 
     #[test]

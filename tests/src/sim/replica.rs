@@ -148,10 +148,15 @@ impl World {
         let guard = SimGuard::default();
         let config = Config { guard: std::sync::Arc::new(guard.clone()), slot: there.slot.take() };
         let key = there.key();
-        let engine = match Engine::new(config, key, seed, clock.read(now), image) {
+        #[cfg_attr(not(feature = "mutants"), expect(unused_mut, reason = "only a mutant is changed"))]
+        let mut engine = match Engine::new(config, key, seed, clock.read(now), image) {
             Ok(engine) => engine,
             Err(error) => return self.fail(Kind::Safety, "store", format!("#{replica} does not start: {error}")),
         };
+        #[cfg(feature = "mutants")]
+        if let Some(mutant) = self.mutant {
+            engine.mutate(mutant);
+        }
         there.process = Some(Process {
             number,
             engine,
@@ -168,6 +173,7 @@ impl World {
         });
         let (listens, starts) = (there.listens, there.starts);
         self.trace.note(now, Some(replica), "starts");
+        self.check_start(replica);
         self.tell(|| format!("{} starts{}", narrate::name(replica), if starts == 1 { "" } else { " again" }));
         self.drain(replica);
         super::checkers::acknowledged::after_start(self, replica);
@@ -252,6 +258,7 @@ impl World {
             there.slot = process.guard.slot();
         }
         self.ledger.died(replica);
+        self.watch.died(replica);
         self.schedule(down, Happening::Restart { replica });
     }
 
@@ -270,6 +277,7 @@ impl World {
         self.abandon_connections(replica, false);
         self.replicas[replica].process = None;
         self.ledger.died(replica);
+        self.watch.died(replica);
         self.trace.note(self.now, Some(replica), "stopped");
         self.tell(|| format!("{} is shut down", narrate::name(replica)));
     }

@@ -13,7 +13,7 @@ use super::ledger::Place;
 use super::network::address_of;
 use super::plan::Crash;
 use super::trace::Trace;
-use super::workload::{LOOK_EVERY, Waiting, new_place};
+use super::workload::{Did, LOOK_EVERY, Waiting, new_place};
 use super::{CONVERGE_WITHIN, Options, SECONDS, SILENCE, World};
 
 /// A world and who is in it. Everything that goes wrong in it ends the test.
@@ -154,7 +154,7 @@ impl Story {
         f: impl FnOnce(&mut Edit<'_>) -> Result<(), DocumentError>,
     ) -> Result<(), DocumentError> {
         self.open(who, place);
-        let result = self.world.edit_with(who.0, place, |edit| f(edit).map(|()| 0));
+        let result = self.world.edit_with(who.0, place, |edit| f(edit).map(|()| Did::default()));
         self.check();
         result
     }
@@ -260,7 +260,8 @@ impl Story {
         let before = silence::said(&self.world);
         self.world.run_for(SILENCE);
         self.check();
-        silence::silent(&before, &silence::said(&self.world)).expect("silence");
+        let keep_alives = silence::keep_alives(self.world.replicas.len(), SILENCE);
+        silence::silent(&before, &silence::said(&self.world), keep_alives).expect("silence");
     }
 
     fn go_on(&mut self) {

@@ -9,8 +9,8 @@ use anabranch_engine::{Command, CommandError, CommandId, Engine, Event as Told, 
 
 use super::ailments::Ailment;
 use super::byzantine::Attacker;
-use super::checkers::Registry;
 use super::checkers::untouched::Talk;
+use super::checkers::{Registry, Watch, panics};
 use super::dice::{Dice, Stream};
 use super::ledger::Ledger;
 use super::network::Connection;
@@ -20,7 +20,7 @@ use super::replica::{Process, Replica};
 use super::stats::Stats;
 use super::trace::Trace;
 use super::workload::Space;
-use super::{EVENTS_MAX, Failure, Kind, OUTPUTS_PER_TURN_MAX, narrate, phases, plan};
+use super::{Failure, Kind, narrate, plan};
 
 /// Everything in one seed.
 pub struct World {
@@ -34,6 +34,8 @@ pub struct World {
     pub ledger: Ledger,
     /// Every change that was ever produced.
     pub registry: Registry,
+    /// What the checkers keep in mind.
+    pub watch: Watch,
     /// The record of this world.
     pub trace: Trace,
     /// Counts.
@@ -59,6 +61,9 @@ pub struct World {
     pub(super) overheard: Option<Talk>,
     /// A story in which joiners are refused on purpose.
     pub expects_refusals: bool,
+    /// Which deliberate fault all engines have, if any.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<anabranch_engine::Mutant>,
     pub(super) dice: AllDice,
 }
 
@@ -126,6 +131,7 @@ impl World {
             replicas: Vec::new(),
             ledger: Ledger::default(),
             registry: Registry::default(),
+            watch: Watch::default(),
             trace,
             stats: Stats::default(),
             failure: None,
@@ -143,6 +149,8 @@ impl World {
             attackers: BTreeMap::new(),
             overheard: None,
             expects_refusals: false,
+            #[cfg(feature = "mutants")]
+            mutant: None,
             dice,
             options,
         };
@@ -176,17 +184,12 @@ impl World {
             let happening = entry.remove();
             self.now = at;
             self.stats.events += 1;
-            if self.stats.events > EVENTS_MAX {
-                self.fail(
-                    Kind::Liveness,
-                    "events",
-                    format!("more than {EVENTS_MAX} events: something goes on for ever"),
-                );
-                return;
+            if let Err(text) = panics::seed_ends(self.stats.events) {
+                return self.fail(Kind::Liveness, panics::ENDLESS, text);
             }
             self.happen(happening);
             if self.stats.events.is_multiple_of(64) {
-                phases::check_running(self);
+                self.check_step();
             }
         }
         self.now = self.now.max(end);
@@ -274,8 +277,8 @@ impl World {
             let Some(output) = output else { break };
             self.trace.output(self.now, replica, &output);
             self.execute(replica, number, output);
-            if count >= OUTPUTS_PER_TURN_MAX {
-                self.fail(Kind::Liveness, "events", format!("#{replica} has no end of outputs in one turn"));
+            if let Err(text) = panics::turn_ends(replica, count) {
+                self.fail(Kind::Liveness, panics::ENDLESS, text);
             }
             if self.failure.is_some() {
                 return;
@@ -285,7 +288,7 @@ impl World {
         let panics = process.guard.take_panics();
         self.schedule_wake(replica);
         if let Some(text) = panics.into_iter().next() {
-            self.fail(Kind::Crash, "I13 no panic", format!("#{replica}: automerge panicked: {text}"));
+            self.fail(Kind::Crash, panics::CHECKER, format!("#{replica}: automerge panicked: {text}"));
         }
     }
 
@@ -349,6 +352,7 @@ impl World {
                 if !expected {
                     self.fail(Kind::Safety, "store", format!("#{replica} stopped without a fault: {reason}"));
                 }
+                self.stats.stores_failed += 1;
                 let after = self.dice.workload.between(100_000, 5_000_000);
                 self.schedule(after, Happening::GiveUp { replica, process: number });
             }

@@ -1,9 +1,14 @@
 //! I10 silence: replicas that agree, and to which nothing is written, send nothing but keep-alives.
 
+use anabranch_engine::limits::KEEP_ALIVE_INTERVAL;
+
 use crate::sim::world::World;
 
-/// What everyone has said so far that was not a keep-alive: per replica its process, messages and hints.
-pub type Said = Vec<(u64, u64, u64)>;
+/// The checker's name.
+pub const CHECKER: &str = "I10 silence";
+
+/// What everyone has said so far: per replica its process, messages that are not keep-alives, hints, and frames of any kind.
+pub type Said = Vec<(u64, u64, u64, u64)>;
 
 /// Counts.
 pub fn said(world: &World) -> Said {
@@ -11,21 +16,33 @@ pub fn said(world: &World) -> Said {
         .replicas
         .iter()
         .map(|replica| match &replica.process {
-            Some(process) => (process.number, process.engine.counters().data_messages_out, process.gossip.published),
-            None => (0, 0, 0),
+            Some(process) => {
+                let counters = process.engine.counters();
+                (process.number, counters.data_messages_out, process.gossip.published, counters.frames_out)
+            }
+            None => (0, 0, 0, 0),
         })
         .collect()
 }
 
-/// Compares two counts.
+/// Keep-alives that one replica sends to each of the others in a time: one at every interval, and one at an end of it.
+pub fn keep_alives(replicas: usize, time: u64) -> u64 {
+    (replicas as u64 - 1) * (time / KEEP_ALIVE_INTERVAL.0 + 1)
+}
+
+/// Compares two counts, with so many keep-alives between them at most, of each replica.
 ///
 /// # Errors
 /// Who said what.
-pub fn silent(before: &Said, after: &Said) -> Result<(), String> {
+pub fn silent(before: &Said, after: &Said, keep_alives: u64) -> Result<(), String> {
     for (replica, (before, after)) in before.iter().zip(after).enumerate() {
-        if before != after {
+        if (before.0, before.1, before.2) != (after.0, after.1, after.2) {
             let (messages, hints) = (after.1.saturating_sub(before.1), after.2.saturating_sub(before.2));
             return Err(format!("#{replica} sent {messages} messages that are not keep-alives and {hints} hints"));
+        }
+        let frames = after.3 - before.3;
+        if frames > keep_alives {
+            return Err(format!("#{replica} sent {frames} frames, where {keep_alives} keep-alives were enough"));
         }
     }
     Ok(())
@@ -36,10 +53,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_frame_or_one_hint_breaks_the_silence() {
-        let before = vec![(1, 10, 2), (2, 20, 2)];
-        assert_eq!(silent(&before, &before.clone()), Ok(()));
-        assert!(silent(&before, &vec![(1, 10, 2), (2, 21, 2)]).unwrap_err().contains("#1 sent 1 messages"));
-        assert!(silent(&before, &vec![(1, 10, 3), (2, 20, 2)]).unwrap_err().contains("and 1 hints"));
+    fn one_message_or_one_hint_breaks_the_silence_and_so_do_too_many_keep_alives() {
+        let before = vec![(1, 10, 2, 30), (2, 20, 2, 30)];
+        let silent = |after: Said| silent(&before, &after, 8);
+        assert_eq!(silent(before.clone()), Ok(()));
+        assert_eq!(silent(vec![(1, 10, 2, 38), (2, 20, 2, 30)]), Ok(()));
+        assert!(silent(vec![(1, 10, 2, 30), (2, 21, 2, 30)]).unwrap_err().contains("#1 sent 1 messages"));
+        assert!(silent(vec![(1, 10, 3, 30), (2, 20, 2, 30)]).unwrap_err().contains("and 1 hints"));
+        assert!(silent(vec![(1, 10, 2, 30), (2, 20, 2, 39)]).unwrap_err().contains("9 frames"));
     }
 }
