@@ -4,10 +4,9 @@
 use anabranch_engine::document::import::steps;
 use anabranch_engine::document::{Author, Document, Edit, EditError, Json, Path};
 use anabranch_engine::gate::payload_tip;
-use anabranch_engine::id::{AclHash, ActorId, DeviceId};
-use anabranch_engine::run::{Run, RunHeader};
+use anabranch_engine::id::{ActorId, DeviceId};
 
-use super::gate::{DOCUMENT, SPACE, settle};
+use super::gate::{DOCUMENT, SPACE, run_of, settle};
 use super::input::Input;
 
 /// Operations made of one input at most.
@@ -96,8 +95,7 @@ fn author() -> Author {
 }
 
 fn perform(document: &mut Document, operations: &[Operation]) {
-    let before = (document.heads(), document.view().json());
-    let result = document.edit(author(), |edit| {
+    attempt(document, |edit| {
         for operation in operations {
             match operation.apply(edit) {
                 Err(error) if operation.choices & 64 != 0 => return Err(error),
@@ -105,9 +103,14 @@ fn perform(document: &mut Document, operations: &[Operation]) {
                 Ok(()) | Err(_) => {}
             }
         }
-        Ok::<_, EditError>(())
+        Ok(())
     });
-    match result {
+}
+
+/// Makes an edit, which is done or refused whole.
+pub fn attempt(document: &mut Document, f: impl FnOnce(&mut Edit<'_>) -> Result<(), EditError>) {
+    let before = (document.heads(), document.view().json());
+    match document.edit(author(), f) {
         Ok(_) => {}
         Err(error @ (EditError::Internal(_) | EditError::Refused(_))) => panic!("{error}"),
         Err(error) => {
@@ -137,18 +140,7 @@ pub fn tell(document: &mut Document, other: &mut Document) {
             (tip.actor, tip.first_seq, tip.last_seq, tip.tip),
             (run.actor, run.first_seq, run.last_seq, run.tip)
         );
-        let header = RunHeader {
-            space: SPACE,
-            document: DOCUMENT,
-            acl: AclHash([3; 32]),
-            device: author().device,
-            actor: run.actor,
-            first_seq: run.first_seq,
-            last_seq: run.last_seq,
-            tip: run.tip,
-            signature: [0; 64],
-        };
-        other.receive(Run { header, payload: run.payload });
+        other.receive(run_of(author().device, run.payload).expect("its payload was just read"));
         runs += 1;
     }
     let settled = settle(other);

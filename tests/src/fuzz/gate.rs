@@ -249,7 +249,7 @@ pub fn change(before: &[ChangeHash], set: u32, rest: &[u8]) -> (ChangeHash, Vec<
 
 /// The run of a payload, as the gate lets it through. Signatures are left out: they take most of the time, and whoever makes
 /// hostile changes can sign them.
-fn run_of(device: DeviceId, payload: Vec<u8>) -> Option<Run> {
+pub fn run_of(device: DeviceId, payload: Vec<u8>) -> Option<Run> {
     let tip = payload_tip(&payload).ok()?;
     let header = RunHeader {
         space: SPACE,

@@ -3,13 +3,12 @@
 //! has come again, the document is what its authors made, flood or no flood.
 
 use anabranch_engine::document::{Document, View};
-use anabranch_engine::gate::payload_tip;
-use anabranch_engine::id::{AclHash, ChangeHash, DeviceId};
+use anabranch_engine::id::{ChangeHash, DeviceId};
 use anabranch_engine::limits::{ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX};
-use anabranch_engine::run::{Run, RunHeader};
+use anabranch_engine::run::Run;
 use serde_json::json;
 
-use super::gate::{DOCUMENT, SPACE, bodies, change, settle};
+use super::gate::{DOCUMENT, SPACE, bodies, change, run_of, settle};
 use super::input::Input;
 use super::writer::Writer;
 
@@ -114,19 +113,7 @@ fn flood(device: u8, from: u16) -> impl Iterator<Item = Run> {
         let mut missing = [0xee; 32];
         missing[..2].copy_from_slice(&number.to_be_bytes());
         let (_, payload) = change(&[ChangeHash(missing)], 1, &body[1..]);
-        let tip = payload_tip(&payload).expect("only its dependency is another");
-        let header = RunHeader {
-            space: SPACE,
-            document: DOCUMENT,
-            acl: AclHash([3; 32]),
-            device: DeviceId([100 + device; 32]),
-            actor: tip.actor,
-            first_seq: tip.first_seq,
-            last_seq: tip.last_seq,
-            tip: tip.tip,
-            signature: [0; 64],
-        };
-        Run { header, payload }
+        run_of(DeviceId([100 + device; 32]), payload).expect("only its dependency is another")
     })
 }
 

@@ -1,10 +1,10 @@
 //! A device that edits, for bodies and seeds that need real runs.
 
 use anabranch_engine::document::{Author, Document, Edit, EditError};
-use anabranch_engine::id::{AclHash, ActorId, DeviceId};
-use anabranch_engine::run::{Run, RunHeader};
+use anabranch_engine::id::{ActorId, DeviceId};
+use anabranch_engine::run::Run;
 
-use super::gate::{DOCUMENT, SPACE, settle};
+use super::gate::{DOCUMENT, SPACE, run_of, settle};
 
 /// A device that edits.
 pub struct Writer {
@@ -28,22 +28,10 @@ impl Writer {
 
     /// What was edited since it was last asked.
     pub fn runs(&mut self) -> Vec<Run> {
-        let mut runs = Vec::new();
-        while let Some(run) = self.document.take_unsigned() {
-            let header = RunHeader {
-                space: SPACE,
-                document: DOCUMENT,
-                acl: AclHash([3; 32]),
-                device: DeviceId([self.number; 32]),
-                actor: run.actor,
-                first_seq: run.first_seq,
-                last_seq: run.last_seq,
-                tip: run.tip,
-                signature: [0; 64],
-            };
-            runs.push(Run { header, payload: run.payload });
-        }
-        runs
+        let device = DeviceId([self.number; 32]);
+        core::iter::from_fn(|| self.document.take_unsigned())
+            .map(|run| run_of(device, run.payload).expect("what we make passes the gate"))
+            .collect()
     }
 
     /// Takes in runs that are good ones.
