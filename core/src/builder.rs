@@ -7,7 +7,9 @@ use anabranch_engine::keys::SecretKey;
 use anabranch_engine::storage::{Failure, Image};
 use anabranch_engine::{Config, Engine, Input};
 use anabranch_net::{NetConfig, NetError, NetLimits, Network};
-use anabranch_store::Store;
+#[cfg(not(target_arch = "wasm32"))]
+use anabranch_store::Opened;
+use anabranch_store::{Salvaged, Store};
 use async_channel::{Receiver, Sender};
 use futures::{FutureExt as _, select};
 use tracing::{info, warn};
@@ -40,6 +42,7 @@ pub struct Builder {
     announce: Option<Vec<String>>,
     dial: Vec<String>,
     #[cfg(not(target_arch = "wasm32"))]
+    refuse_damaged_store: bool,
     record: Option<(std::path::PathBuf, u64)>,
 }
 
@@ -50,6 +53,14 @@ impl Builder {
     #[must_use]
     pub fn directory(self, path: impl Into<std::path::PathBuf>) -> Self {
         Self { directory: Some(path.into()), ..self }
+    }
+
+    /// Does not open where the store is damaged. Without this, a damaged store is moved aside and kept (`store.redb.damaged-1`),
+    /// a new one is made of what is readable of it, and [`Peer::salvaged`] says so.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[must_use]
+    pub fn refuse_damaged_store(self) -> Self {
+        Self { refuse_damaged_store: true, ..self }
     }
 
     /// Keeps the replica in memory, under a fresh key. This is the default.
@@ -137,6 +148,7 @@ struct Ground {
     image: Image,
     guard: Arc<dyn Guard>,
     slots: Vec<Slot>,
+    salvaged: Option<Salvaged>,
 }
 
 /// Where a store is, for errors.
@@ -150,22 +162,23 @@ impl Ground {
         let place = Place { directory: "memory".to_owned(), file: "it".to_owned() };
         let store = Store::open_in_memory()?;
         let image = store.image().map_err(|failure| place.problem(failure))?;
-        Ok(Self { place, seed: random_seed()?, store, image, guard: Arc::new(slot::CatchOnly), slots: Vec::new() })
+        let (guard, slots) = (Arc::new(slot::CatchOnly), Vec::new());
+        Ok(Self { place, seed: random_seed()?, store, image, guard, slots, salvaged: None })
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    fn in_directory(path: &std::path::Path) -> Result<Self, OpenError> {
+    fn in_directory(path: &std::path::Path, refuse_damaged_store: bool) -> Result<Self, OpenError> {
         let file = path.join(STORE_FILE);
         let place = Place { directory: path.display().to_string(), file: file.display().to_string() };
         identity::prepare_directory(path)?;
         // A store belongs to the key that it was made with.
         let seed = identity::load_or_create(path, !file.exists())?;
-        let store = Store::open(path)?;
-        let image = store.image().map_err(|failure| place.problem(failure))?;
+        let opened = if refuse_damaged_store { Store::open_with_copy(path) } else { Store::open_or_salvage(path) };
+        let Opened { store, image, salvaged } = opened?;
         // After the store, whose lock keeps other processes away from this file.
         let (guard, slots) = slot::SlotFile::open(&path.join(slot::FILE_NAME))
             .map_err(|error| OpenError::Directory { path: path.to_owned(), reason: error.to_string() })?;
-        Ok(Self { place, seed, store, image, guard: Arc::new(guard), slots })
+        Ok(Self { place, seed, store, image, guard: Arc::new(guard), slots, salvaged })
     }
 }
 
@@ -208,7 +221,7 @@ struct Begun {
 /// Brings up engine, network and helper threads. Called where the network is to run.
 fn begin(ground: Ground, builder: &Builder, finished: (Sender<()>, Receiver<()>)) -> Result<Begun, OpenError> {
     let listen = &builder.listen;
-    let Ground { place, seed, store, image, guard, slots } = ground;
+    let Ground { place, seed, store, image, guard, slots, salvaged } = ground;
     let (running, finished) = finished;
     let key = SecretKey::from_seed(&seed);
     let device = key.device();
@@ -238,8 +251,10 @@ fn begin(ground: Ground, builder: &Builder, finished: (Sender<()>, Receiver<()>)
     let network = Network::new(NetConfig { identity: &seed, listen: listen.to_vec(), limits: NetLimits::default() })
         .map_err(network_problem)?;
     let (orders, receiver) = async_channel::bounded(ORDERS_QUEUED_MAX);
-    let begin =
-        |hands| Arc::new(Replica::new(engine, hands, device, anabranch_net::peer_id_text(&device), clock, finished));
+    let begin = |hands| {
+        let peer_id = anabranch_net::peer_id_text(&device);
+        Arc::new(Replica::new(engine, hands, device, peer_id, clock, finished, salvaged))
+    };
 
     #[cfg(target_arch = "wasm32")]
     let replica = {
@@ -298,7 +313,7 @@ async fn start(builder: Builder) -> Result<Owner, OpenError> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| OpenError::System(error.to_string()))?;
             let ground = match &builder.directory {
-                Some(directory) => Ground::in_directory(directory)?,
+                Some(directory) => Ground::in_directory(directory, builder.refuse_damaged_store)?,
                 None => Ground::in_memory()?,
             };
             let inside = runtime.enter();

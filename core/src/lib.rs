@@ -59,6 +59,7 @@ pub use anabranch_engine::space::roles::{ParseRoleError, Role};
 pub use anabranch_engine::space::ticket::{Ticket, TicketError};
 pub use anabranch_engine::{CommandError, Counters, DocumentError, Event, PeerStatus, SpaceStatus, limits};
 pub use anabranch_net::{device_of, peer_id_text};
+pub use anabranch_store::Salvaged;
 
 pub use builder::Builder;
 pub use document::{Changed, Changes, Document};

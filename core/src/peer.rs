@@ -8,8 +8,8 @@ use anabranch_engine::{Command, Reply};
 use crate::recorder::Recorded;
 use crate::replica::Owner;
 use crate::{
-    Builder, CommandError, Counters, DeviceId, Events, FeedRow, PeerStatus, Space, SpaceId, SpaceStatus, StorageId,
-    Ticket,
+    Builder, CommandError, Counters, DeviceId, Events, FeedRow, PeerStatus, Salvaged, Space, SpaceId, SpaceStatus,
+    StorageId, Ticket,
 };
 
 /// One running replica. Cheap to clone. It ends with [`Peer::shutdown`], or in the background when the last handle to it,
@@ -46,6 +46,11 @@ impl Peer {
     /// Our store, and how often a process has started on it.
     pub fn storage(&self) -> (StorageId, u64) {
         self.replica().storage()
+    }
+
+    /// What was done about the store when it was opened, if it was damaged. Its text is for people.
+    pub fn salvaged(&self) -> Option<&Salvaged> {
+        self.replica().salvaged()
     }
 
     /// Every space that we take part in or want to join; none when the replica is shut down.

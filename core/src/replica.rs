@@ -19,6 +19,7 @@ use anabranch_engine::storage::{CommitId, Request};
 use anabranch_engine::time::{Now, Timestamp};
 use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Event, Input, Output, Reply};
 use anabranch_net::NetCommand;
+use anabranch_store::Salvaged;
 use async_channel::{Receiver, Sender, TrySendError};
 use futures::channel::oneshot;
 use parking_lot::{Mutex, MutexGuard};
@@ -61,6 +62,7 @@ pub(crate) struct Replica {
     /// The last turn left something for which the network's queue had no room.
     network_full: AtomicBool,
     finished: Receiver<()>,
+    salvaged: Option<Salvaged>,
 }
 
 /// Where outputs go.
@@ -126,6 +128,7 @@ impl Replica {
         peer_id: String,
         clock: Clock,
         finished: Receiver<()>,
+        salvaged: Option<Salvaged>,
     ) -> Self {
         let storage = engine.storage();
         let state = State {
@@ -152,7 +155,12 @@ impl Replica {
             asleep_until: AtomicU64::new(NEVER),
             network_full: AtomicBool::new(false),
             finished,
+            salvaged,
         }
+    }
+
+    pub(crate) fn salvaged(&self) -> Option<&Salvaged> {
+        self.salvaged.as_ref()
     }
 
     pub(crate) fn device(&self) -> DeviceId {
@@ -572,7 +580,8 @@ impl State {
             | Event::RunRefused { .. }
             | Event::StrangerRefused { .. }
             | Event::PeerMisbehaved { .. }
-            | Event::DocumentDamaged { .. } => {}
+            | Event::DocumentDamaged { .. }
+            | Event::DocumentMended { .. } => {}
         }
         self.events.send(event);
     }

@@ -59,6 +59,9 @@ mod native {
                 let reply = store.execute(request);
                 // The turn happens here: who waits for `saved` is woken, and the next commit formed, without another hop.
                 replica.handle(Input::Stored(reply));
+                if requests.is_empty() {
+                    store.write_copy();
+                }
             }
         })
     }

@@ -2,7 +2,7 @@
 //! targets in `tests/fuzz` call them with what they make up, `corpora.rs` with what was kept, on every test run.
 //!
 //! This module stands alone: the fuzz crate takes it in by its path, so that no target is built with the network. It names
-//! the engine and small crates, and nothing of its neighbours.
+//! the engine, the store and small crates, and nothing of its neighbours.
 
 pub mod document;
 pub mod engine;
@@ -13,6 +13,7 @@ pub mod membership;
 pub mod orphans;
 pub mod recording;
 pub mod request;
+pub mod salvage;
 pub mod seeds;
 pub mod session;
 pub mod stored;
@@ -38,6 +39,7 @@ pub const TARGETS: &[(&str, Body, usize)] = &[
     ("request", request::request, 200),
     ("edit", document::edit, 200),
     ("image", engine::image, 100),
+    ("salvage", salvage::salvage, 100),
     ("session", session::session, 40),
     ("recording", recording::recording, 200),
 ];

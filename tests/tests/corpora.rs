@@ -115,6 +115,7 @@ replays! {
     requests: "request",
     edits: "edit",
     images: "image",
+    salvaged_files: "salvage",
     sessions: "session",
     recordings: "recording",
 }

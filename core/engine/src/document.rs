@@ -22,6 +22,7 @@ pub(crate) mod history;
 pub mod import;
 mod inbox;
 mod json;
+pub mod mend;
 mod merge;
 pub mod patch;
 pub mod path;

@@ -40,6 +40,7 @@ mod hints;
 pub mod input;
 mod load;
 mod members;
+mod mending;
 pub mod output;
 mod sessions;
 pub mod status;
@@ -95,8 +96,10 @@ pub struct Engine {
     deaths: BTreeMap<ChangeHash, u8>,
     /// Documents among whose runs such a one is, and the tips in question.
     suspects: BTreeMap<DocumentKey, Vec<ChangeHash>>,
-    /// Documents that cannot be read from the store, and why.
+    /// Documents of which nothing can be read from the store, and why.
     broken: BTreeMap<DocumentKey, String>,
+    /// Documents that are to be built anew from what is readable of their runs.
+    to_mend: BTreeSet<DocumentKey>,
     /// Documents in memory that have no record yet.
     unrecorded: BTreeSet<DocumentKey>,
     /// Spaces that we left, as long as rows of them are being removed, and who wants to join them again.
@@ -214,6 +217,7 @@ impl Engine {
             deaths,
             suspects: BTreeMap::new(),
             broken: BTreeMap::new(),
+            to_mend: BTreeSet::new(),
             unrecorded: BTreeSet::new(),
             purging: BTreeMap::new(),
             scans: BTreeMap::new(),
@@ -252,11 +256,13 @@ impl Engine {
                 }
             }
         }
+        engine.dial_for_lost_members();
         for space in engine.spaces.keys().copied().collect::<Vec<_>>() {
             engine.subscribe(&space);
             let invite = engine.spaces.get(&space).and_then(|space| space.access.invite.clone());
             engine.dial_ticket(&invite.map(|invite| invite.addresses).unwrap_or_default());
         }
+        engine.mend_what_was_salvaged();
         for space in loaded.remnants {
             engine.purge(space);
         }
@@ -445,6 +451,7 @@ impl Engine {
     /// Draws the consequences of what came in, each kind once for the whole turn.
     fn end_turn(&mut self) {
         self.settle_documents();
+        self.mend_due();
         self.commit();
         for id in self.to_pump.clone() {
             // Before roots are told: they say what the entries lead to.
@@ -577,8 +584,10 @@ impl Engine {
         let Some(scan) = self.scans.remove(&id) else { return };
         let scanned = match (result, &scan) {
             (Ok(scanned), _) => scanned,
-            (Err(storage::Failure::Damaged(error)), Scan::Open(key, _) | Scan::Transfer { key, .. }) => {
-                return self.break_document(*key, &error);
+            (Err(storage::Failure::Damaged(error)), Scan::Open(key, _)) => return self.mend_document(*key, &error),
+            (Err(storage::Failure::Damaged(error)), Scan::Transfer { session, key, .. }) => {
+                self.transfer_ended(*session, key);
+                return self.mend_document(*key, &error);
             }
             (Err(failure), _) => return self.stop(failure.to_string()),
         };

@@ -2,8 +2,9 @@
 
 use alloc::collections::BTreeMap;
 
+use crate::gate;
 use crate::id::ActorId;
-use crate::run::RunHeader;
+use crate::run::{Run, RunHeader};
 
 /// What is held of one actor.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,6 +15,14 @@ pub struct Proof {
     pub first_lamport: u64,
     /// Greatest operation counter of its last change.
     pub lamport: u64,
+}
+
+impl Proof {
+    /// What holding this run says; `None` if its payload is no chain of changes.
+    pub fn of(run: &Run) -> Option<Self> {
+        let tip = gate::payload_tip(&run.payload).ok()?;
+        Some(Self { header: run.header.clone(), first_lamport: tip.first_lamport, lamport: tip.lamport })
+    }
 }
 
 /// What is held of each actor.

@@ -297,6 +297,9 @@ pub fn hash_output(hasher: &mut blake3::Hasher, output: &Output) {
         Output::Store(Request::Scan { id, table, from, to, bytes_max }) => {
             put(&[b"scan", &id.0.to_be_bytes(), &[*table as u8], from, to, &(*bytes_max as u64).to_be_bytes()]);
         }
+        Output::Store(Request::Salvage { id, table, from, to, bytes_max }) => {
+            put(&[b"salvage", &id.0.to_be_bytes(), &[*table as u8], from, to, &(*bytes_max as u64).to_be_bytes()]);
+        }
         Output::Work(work) => put(&[b"work", &work.space.0, &work.document.0]),
     }
 }

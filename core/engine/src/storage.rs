@@ -98,6 +98,19 @@ pub enum Request {
         /// Stop after the row that reaches this many bytes of keys and values.
         bytes_max: usize,
     },
+    /// Read rows as a scan does, but leave out those that are damaged, and name them. Answered as a scan.
+    Salvage {
+        /// Named in the reply.
+        id: ScanId,
+        /// Where.
+        table: Table,
+        /// First key.
+        from: Vec<u8>,
+        /// First key that is not wanted.
+        to: Vec<u8>,
+        /// Stop after the row that reaches this many bytes of keys and values.
+        bytes_max: usize,
+    },
 }
 
 /// What a store answers, one reply to each request, in order.
@@ -126,6 +139,9 @@ pub struct Scanned {
     pub rows: Vec<(Vec<u8>, Vec<u8>)>,
     /// There is more: scan again from just after the last key.
     pub more: bool,
+    /// Keys of rows that were left out because they are damaged, as far as they can be read. Only of
+    /// [`Request::Salvage`].
+    pub damaged: Vec<Vec<u8>>,
 }
 
 /// Why a store could not do what was asked.

@@ -269,6 +269,30 @@ impl Model {
         }
     }
 
+    /// Does what is asked, as a store that never fails.
+    pub fn execute(&mut self, request: Request) -> Reply {
+        match request {
+            Request::Commit { id, rows } => {
+                self.apply(&rows);
+                Reply::Committed { id, result: Ok(()) }
+            }
+            Request::Scan { id, table, from, to, bytes_max } | Request::Salvage { id, table, from, to, bytes_max } => {
+                let within = |key: &[u8]| key >= from.as_slice() && (to.is_empty() || key < to.as_slice());
+                let mut scanned = Scanned::default();
+                let mut bytes = 0;
+                for (key, value) in self.rows(table).into_iter().filter(|(key, _)| within(key)) {
+                    if !scanned.rows.is_empty() && bytes >= bytes_max {
+                        scanned.more = true;
+                        break;
+                    }
+                    bytes += key.len() + value.len();
+                    scanned.rows.push((key, value));
+                }
+                Reply::Scanned { id, result: Ok(scanned) }
+            }
+        }
+    }
+
     /// The rows of one table.
     pub fn rows(&self, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
         let rows = self.0.iter().filter(|((of, _), _)| *of == table);

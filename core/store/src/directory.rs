@@ -2,28 +2,33 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::path::Path;
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
 
 use redb::Database;
 use tracing::warn;
 
-use crate::error::{OpenError, Refused, opening};
-use crate::format;
+use crate::error::{OpenError, Refused, Trouble, opening};
+use crate::keepsake;
+use crate::salvage::{self, Salvaged, Wreck};
+use crate::{builder, format};
 
 const STORE: &str = "store.redb";
 const UNFINISHED: &str = "store.redb.new";
 const LOCK: &str = "store.lock";
+/// Damaged stores kept beside a store. They are never deleted, so a disk that damages one after the other is stopped here.
+const DAMAGED_KEPT_MAX: u32 = 8;
 
 /// Held while the store is open; the operating system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "an open file holds its lock")] File);
 
-/// Opens the store in `directory`, making what is missing; also gives the name of its file.
-pub(crate) fn open(directory: &Path) -> Result<(Database, Lock, String), OpenError> {
+/// Opens the store in `directory`, making what is missing.
+pub(crate) fn open(directory: &Path) -> Result<(Database, Lock), OpenError> {
     let place = directory.display().to_string();
     let file = directory.join(STORE);
     let name = file.display().to_string();
-    let (database, lock) = opening(&place, &name, || {
+    opening(&place, &name, || {
         make(directory)?;
         // redb locks its file too, but while a store is being made there is no file of that name yet.
         let lock = lock(&directory.join(LOCK))?;
@@ -31,10 +36,77 @@ pub(crate) fn open(directory: &Path) -> Result<(Database, Lock, String), OpenErr
         if !file.try_exists()? {
             create(directory, &file)?;
         }
-        let database = format::check(crate::builder().open(&file)?)?;
+        let database = format::check(builder().open(&file)?)?;
         Ok((database, lock))
+    })
+}
+
+/// The name of the store's file in `directory`.
+pub(crate) fn file(directory: &Path) -> String {
+    directory.join(STORE).display().to_string()
+}
+
+/// Makes a new store of what is readable of the damaged one in `directory`, and keeps that one under another name. At
+/// every moment there is a file of the store's name, the old one or the whole new one.
+pub(crate) fn salvage(directory: &Path, damage: OpenError) -> Result<(Database, Lock, Salvaged), OpenError> {
+    let place = directory.display().to_string();
+    let file = directory.join(STORE);
+    let name = file.display().to_string();
+    let is_foreign = matches!(damage, OpenError::Foreign { .. });
+    let opened = opening(&place, &name, || {
+        let lock = lock(&directory.join(LOCK))?;
+        let made = make_anew(directory, &file, is_foreign);
+        if !matches!(made, Ok(Some(_))) {
+            let _ = remove_if_there(&directory.join(UNFINISHED));
+        }
+        let Some((salvaged, kept)) = made? else { return Ok(None) };
+        Ok(Some((format::check(builder().open(&file)?)?, lock, salvaged, kept)))
     })?;
-    Ok((database, lock, name))
+    // A file in which there is nothing of ours may be somebody's.
+    let Some((database, lock, salvaged, kept)) = opened else { return Err(damage) };
+    let kept = kept.display().to_string();
+    Ok((database, lock, Salvaged { place, damage: damage.detail(), kept, ..salvaged }))
+}
+
+/// Makes the new store and puts it in the place of the old one. Nothing, if `something` must be found and is not.
+fn make_anew(directory: &Path, file: &Path, something: bool) -> Result<Option<(Salvaged, PathBuf)>, Refused> {
+    let unfinished = directory.join(UNFINISHED);
+    remove_if_there(&unfinished)?;
+    // Where redb panics, its own drop might panic again, and that aborts.
+    let database = ManuallyDrop::new(format::check(builder().create_file(private().open(&unfinished)?)?)?);
+    let wreck = Wreck { file: File::open(file)?, kept: keepsake::read(directory) };
+    let salvaged = salvage::salvage(wreck, &database);
+    drop(ManuallyDrop::into_inner(database));
+    let salvaged = salvaged?;
+    if something && !salvaged.is_something() {
+        return Ok(None);
+    }
+    File::open(&unfinished)?.sync_all()?;
+    let kept = keep_aside(directory, file)?;
+    fs::rename(&unfinished, file)?;
+    sync_directory(directory)?;
+    Ok(Some((salvaged, kept)))
+}
+
+/// Gives the damaged file a second name that nothing has yet.
+fn keep_aside(directory: &Path, file: &Path) -> Result<PathBuf, Refused> {
+    for number in 1..=DAMAGED_KEPT_MAX {
+        let aside = directory.join(format!("{STORE}.damaged-{number}"));
+        match fs::hard_link(file, &aside) {
+            Ok(()) => {
+                sync_directory(directory)?;
+                return Ok(aside);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let text = format!(
+        "{DAMAGED_KEPT_MAX} damaged stores are kept in {} already, limit {DAMAGED_KEPT_MAX}: the disk is probably failing; \
+         move them elsewhere",
+        directory.display()
+    );
+    Err(Refused::Trouble(Trouble::from(io::Error::other(text))))
 }
 
 /// Makes the directory with its parents, for its owner alone.
@@ -71,7 +143,7 @@ fn lock(path: &Path) -> Result<Lock, Refused> {
 fn create(directory: &Path, file: &Path) -> Result<(), Refused> {
     let unfinished = directory.join(UNFINISHED);
     let made = (|| {
-        drop(format::check(crate::builder().create_file(private().open(&unfinished)?)?)?);
+        drop(format::check(builder().create_file(private().open(&unfinished)?)?)?);
         File::open(&unfinished)?.sync_all()?;
         fs::rename(&unfinished, file)?;
         sync_directory(directory)?;
@@ -85,7 +157,7 @@ fn create(directory: &Path, file: &Path) -> Result<(), Refused> {
 }
 
 /// How our files are opened: made where they are missing, for their owner alone.
-fn private() -> OpenOptions {
+pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true);
     #[cfg(unix)]
@@ -101,6 +173,6 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 /// Makes new names in a directory survive a power cut. Other systems do that by themselves, or offer no way.
-fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }

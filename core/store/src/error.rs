@@ -35,7 +35,7 @@ pub enum OpenError {
         detail: String,
     },
     /// The file cannot be read as a store any more.
-    #[error("the store at {place} is damaged ({detail}); {}", what_to_do(file))]
+    #[error("the store at {place} is damaged ({detail}); {SALVAGE}")]
     Damaged {
         /// The directory.
         place: String,
@@ -62,8 +62,12 @@ pub enum OpenError {
     },
 }
 
-/// What helps against a damaged store, until there is a tool that salvages what is readable.
-pub(crate) fn what_to_do(file: &str) -> String {
+/// What helps against a damaged store.
+const SALVAGE: &str =
+    "when it is opened with salvaging allowed, what is readable is saved, and the rest comes from the peers";
+
+/// What helps against a file in which nothing of a store is found.
+fn what_to_do(file: &str) -> String {
     format!(
         "the peers of this replica hold the data: move {file} aside, start again and join the spaces again; the replica \
          fills again from its peers"
@@ -152,14 +156,28 @@ impl Trouble {
         }
     }
 
-    /// The failure that callers get, for a store at `place` that is the file `file`, if it is one.
-    pub(crate) fn failure(&self, place: &str, file: Option<&str>) -> Failure {
+    /// The failure that callers get, for a store at `place` that is a file, or is none.
+    pub(crate) fn failure(&self, place: &str, is_file: bool) -> Failure {
         let text = format!("{place}: {}", self.detail());
-        match (self.kind(), file) {
+        match (self.kind(), is_file) {
             (Kind::Full, _) => Failure::Full(text),
-            (Kind::Damaged, Some(file)) => Failure::Damaged(format!("{text}; {}", what_to_do(file))),
-            (Kind::Damaged, None) => Failure::Damaged(text),
+            (Kind::Damaged, true) => Failure::Damaged(format!("{text}; {SALVAGE}")),
+            (Kind::Damaged, false) => Failure::Damaged(text),
             (Kind::Io, _) => Failure::Io(text),
+        }
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+impl OpenError {
+    /// What was found, without what to do.
+    pub(crate) fn detail(&self) -> String {
+        match self {
+            Self::Foreign { detail, .. }
+            | Self::Damaged { detail, .. }
+            | Self::Full { detail, .. }
+            | Self::Io { detail, .. } => detail.clone(),
+            Self::InUse { .. } | Self::Format { .. } => self.to_string(),
         }
     }
 }
@@ -232,8 +250,8 @@ mod tests {
 
     #[test]
     fn failures_say_where_and_what() {
-        let failure = Trouble::from(io::Error::from_raw_os_error(28)).failure("/data/a", None);
+        let failure = Trouble::from(io::Error::from_raw_os_error(28)).failure("/data/a", false);
         assert_eq!(failure.to_string(), "the disk is full: /data/a: No space left on device (os error 28)");
-        assert!(matches!(Trouble::from(io::Error::from_raw_os_error(5)).failure("/data/a", None), Failure::Io(_)));
+        assert!(matches!(Trouble::from(io::Error::from_raw_os_error(5)).failure("/data/a", false), Failure::Io(_)));
     }
 }

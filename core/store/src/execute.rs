@@ -98,6 +98,42 @@ pub(crate) fn scan(
     Ok(scanned)
 }
 
+/// The readable rows with `from <= key < to` in key order; an empty `to` is no bound. Damaged ones are passed over and
+/// named where their key is within the range: a key that is damaged itself may say anything, so the walk ends only with
+/// one that was found right.
+pub(crate) fn salvage(
+    database: &Database,
+    table: Table,
+    from: &[u8],
+    to: &[u8],
+    bytes_max: usize,
+) -> Result<Scanned, Trouble> {
+    let mut scanned = Scanned::default();
+    let open = database.begin_read()?.open_table(definition(table))?;
+    let mut bytes = 0;
+    for row in open.range::<&[u8]>(from..)? {
+        let row = row?;
+        let is_right = tables::verify(table, &row).is_ok();
+        let key = row.0.value();
+        let is_inside = key >= from && (to.is_empty() || key < to);
+        match (is_right, is_inside) {
+            (true, false) => break,
+            (true, true) => {
+                if !scanned.rows.is_empty() && bytes >= bytes_max {
+                    scanned.more = true;
+                    break;
+                }
+                let (key, value) = tables::owned(&row);
+                bytes += key.len() + value.len();
+                scanned.rows.push((key, value));
+            }
+            (false, true) => scanned.damaged.push(key.to_vec()),
+            (false, false) => {}
+        }
+    }
+    Ok(scanned)
+}
+
 /// Every row that a replica starts from.
 pub(crate) fn image(database: &Database) -> Result<Image, Trouble> {
     let reading = database.begin_read()?;

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! DIRECTORY/store.lock       held while the store is open
+//! DIRECTORY/spaces           a copy of the rows that no peer can give back
 //! DIRECTORY/store.redb       one redb file, commits are 1-phase and fsynced
 //!   table format-1           "format"  -> checksum ‖ "anabranch store" ‖ version
 //!   table meta-1 .. peers-1  key       -> checksum ‖ value
@@ -24,6 +25,9 @@ mod directory;
 mod error;
 mod execute;
 mod format;
+#[cfg(not(target_family = "wasm"))]
+mod keepsake;
+mod salvage;
 mod tables;
 
 use std::mem;
@@ -39,6 +43,7 @@ use tracing::{info, warn};
 pub use crate::error::OpenError;
 use crate::error::{Trouble, opening, panic_text};
 pub use crate::format::VERSION;
+pub use crate::salvage::Salvaged;
 
 /// Memory that redb may use for pages. The operating system caches the file as well; this only saves calls.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -53,8 +58,11 @@ pub struct Store {
     failed: OnceLock<Failure>,
     panicked: AtomicBool,
     place: String,
-    /// Where there is one to move aside.
-    file: Option<String>,
+    /// It is a file in a directory.
+    is_file: bool,
+    /// The copy of its spaces beside it.
+    #[cfg(not(target_family = "wasm"))]
+    keepsake: Option<std::sync::Mutex<keepsake::Keepsake>>,
     // Behind the database, so that it is let go last.
     #[cfg(not(target_family = "wasm"))]
     _lock: Option<directory::Lock>,
@@ -68,12 +76,85 @@ impl Store {
     #[cfg(not(target_family = "wasm"))]
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        let (database, lock, file) = directory::open(path)?;
+        let (database, lock) = directory::open(path)?;
+        Ok(Self::in_directory(path, database, lock))
+    }
+
+    #[cfg(not(target_family = "wasm"))]
+    fn in_directory(path: &std::path::Path, database: Database, lock: directory::Lock) -> Self {
         let mut store = Self::on(path.display().to_string(), database);
-        store.file = Some(file);
+        store.is_file = true;
         store._lock = Some(lock);
         info!(place = %store.place, "store opened");
-        Ok(store)
+        store
+    }
+
+    /// Opens the store in a directory as [`Store::open_with_copy`] does. A store that is damaged is moved aside under another name and kept, and a new one is made
+    /// of what is readable of it. Nothing else that keeps a store from opening is touched: one that is in use, not permitted,
+    /// of a newer format, or on a disk that is full or does not answer, and a file in which nothing of a store is found.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn open_or_salvage(path: impl AsRef<std::path::Path>) -> Result<Opened, OpenError> {
+        let path = path.as_ref();
+        let damage = match Self::open_with_copy(path) {
+            Ok(opened) => return Ok(opened),
+            Err(error @ (OpenError::Damaged { .. } | OpenError::Foreign { .. })) => error,
+            Err(error) => return Err(error),
+        };
+        let (database, lock, salvaged) = directory::salvage(path, damage)?;
+        warn!(%salvaged, "the store was salvaged");
+        let (store, image) = Self::in_directory(path, database, lock).keeping(path)?;
+        Ok(Opened { store, image, salvaged: Some(salvaged) })
+    }
+
+    /// Opens the store in a directory as [`Store::open`] does, reads its image, and keeps a copy of what no peer can give
+    /// back beside it from now on. A damaged store is refused.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn open_with_copy(path: impl AsRef<std::path::Path>) -> Result<Opened, OpenError> {
+        let path = path.as_ref();
+        let (store, image) = Self::open(path)?.keeping(path)?;
+        Ok(Opened { store, image, salvaged: None })
+    }
+
+    /// Reads the image, and begins to keep the copy.
+    #[cfg(not(target_family = "wasm"))]
+    fn keeping(mut self, path: &std::path::Path) -> Result<(Self, Image), OpenError> {
+        let database = self.database.as_ref().expect("taken only when this is dropped");
+        match opening(&self.place, &directory::file(path), || Ok(execute::image(database)?)) {
+            Ok(image) => {
+                self.keepsake = Some(std::sync::Mutex::new(keepsake::Keepsake::of(path, &image)));
+                Ok((self, image))
+            }
+            Err(error) => {
+                // Closing what is damaged may panic as well as reading it.
+                self.panicked.store(matches!(error, OpenError::Damaged { .. }), Ordering::Release);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a store on an empty disk of the caller's from what is readable of a damaged one.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn salvage_with_backend(
+        damaged: impl std::io::Read + std::io::Seek,
+        backend: impl StorageBackend,
+    ) -> Result<(Self, Salvaged), OpenError> {
+        let place = "the given disk";
+        let (database, salvaged) = opening(place, place, || {
+            // Where redb panics, its own drop might panic again, and that aborts.
+            let database = mem::ManuallyDrop::new(format::check(builder().create_with_backend(backend)?)?);
+            let wreck = salvage::Wreck { file: damaged, kept: salvage::Kept::default() };
+            let salvaged = salvage::salvage(wreck, &database);
+            Ok((mem::ManuallyDrop::into_inner(database), salvaged?))
+        })?;
+        Ok((Self::on(place.to_owned(), database), salvaged))
     }
 
     /// A store that is gone when it is dropped.
@@ -105,7 +186,9 @@ impl Store {
             failed: OnceLock::new(),
             panicked: AtomicBool::new(false),
             place,
-            file: None,
+            is_file: false,
+            #[cfg(not(target_family = "wasm"))]
+            keepsake: None,
             #[cfg(not(target_family = "wasm"))]
             _lock: None,
         }
@@ -126,12 +209,30 @@ impl Store {
     pub fn execute(&self, request: Request) -> Reply {
         match request {
             Request::Commit { id, rows } => {
-                Reply::Committed { id, result: self.guarded(|database| execute::commit(database, &rows)) }
+                let result = self.guarded(|database| execute::commit(database, &rows));
+                #[cfg(not(target_family = "wasm"))]
+                if let (Ok(()), Some(keepsake)) = (&result, &self.keepsake) {
+                    keepsake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).committed(&rows);
+                }
+                Reply::Committed { id, result }
             }
             Request::Scan { id, table, from, to, bytes_max } => {
                 let scan = |database: &Database| execute::scan(database, table, &from, &to, bytes_max);
                 Reply::Scanned { id, result: self.guarded(scan) }
             }
+            Request::Salvage { id, table, from, to, bytes_max } => {
+                let salvage = |database: &Database| execute::salvage(database, table, &from, &to, bytes_max);
+                Reply::Scanned { id, result: self.guarded(salvage) }
+            }
+        }
+    }
+
+    /// Brings the copy of the spaces beside the store up to date, where it has one that is not. To be called when nothing else
+    /// waits to be done: it takes as long as a commit. Closing does it as well.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn write_copy(&self) {
+        if let Some(keepsake) = &self.keepsake {
+            keepsake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).write();
         }
     }
 
@@ -158,7 +259,7 @@ impl Store {
                 Trouble::Panicked(panic_text(panic.as_ref()))
             }
         };
-        let failure = trouble.failure(&self.place, self.file.as_deref());
+        let failure = trouble.failure(&self.place, self.is_file);
         if !matches!(trouble, Trouble::Row(_)) {
             warn!(place = %self.place, %failure, "the store stopped");
             // Where two threads fail at once, the first reason stays.
@@ -170,6 +271,8 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        #[cfg(not(target_family = "wasm"))]
+        self.write_copy();
         let Some(database) = self.database.take() else { return };
         if self.panicked.load(Ordering::Acquire) {
             // After a panic redb's own drop may panic again, while unwinding, and that aborts. The file stays open.
@@ -178,6 +281,18 @@ impl Drop for Store {
             warn!(place = %self.place, "closing the store panicked; what was committed is safe");
         }
     }
+}
+
+/// A store in a directory, open.
+#[cfg(not(target_family = "wasm"))]
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// Its image.
+    pub image: Image,
+    /// What was done if it was damaged.
+    pub salvaged: Option<Salvaged>,
 }
 
 /// What every database of ours is opened with. Commits are 1-phase, redb's default: on disks that lie about syncing it

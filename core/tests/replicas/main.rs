@@ -4,4 +4,5 @@
 mod alone;
 mod common;
 mod killed;
+mod salvaged;
 mod together;

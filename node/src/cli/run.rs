@@ -26,6 +26,9 @@ pub(crate) struct Run {
     /// Dial this address now and whenever there is no session with it; may be repeated
     #[arg(long, env = "ANABRANCH_DIAL", value_name = "MULTIADDR", value_delimiter = ',')]
     dial: Vec<String>,
+    /// Do not start on a damaged store, instead of moving it aside and making a new one of what is readable
+    #[arg(long)]
+    no_salvage: bool,
     /// Write everything that this node's engine is given to a new file, for `sim replay FILE`. It holds the content of
     /// documents and the keys of their spaces (but not this device's key): keep it to yourself
     #[arg(long, value_name = "FILE")]
@@ -49,6 +52,8 @@ struct Ready {
     listening: Vec<String>,
     /// The replica was made by this start.
     created: bool,
+    /// What was done about the store, if it was damaged.
+    salvaged: Option<String>,
     pid: u32,
 }
 
@@ -72,6 +77,9 @@ impl Run {
 
         let created = !directory.is_initialised();
         let mut builder = Peer::builder().directory(directory.path());
+        if self.no_salvage {
+            builder = builder.refuse_damaged_store();
+        }
         for address in self.listen {
             builder = builder.listen(address);
         }
@@ -101,6 +109,7 @@ impl Run {
             socket: directory.socket().display().to_string(),
             listening: peer.listening(),
             created,
+            salvaged: peer.salvaged().map(ToString::to_string),
             pid: std::process::id(),
         };
         show.one(&ready, human)?;
@@ -124,6 +133,9 @@ fn human(ready: &Ready) -> String {
     let mut text = String::new();
     if ready.created {
         text.push_str("made a new replica\n");
+    }
+    if let Some(salvaged) = &ready.salvaged {
+        text.push_str(&format!("warning: {salvaged}\n"));
     }
     text.push_str(&format!("running in {} as device {}\n", ready.directory, ready.device));
     match &ready.listening[..] {
@@ -169,6 +181,9 @@ fn log(event: Event) {
         }
         Event::DocumentDamaged { space, document, reason } => {
             error!(%space, %document, reason, "a document is damaged");
+        }
+        Event::DocumentMended { space, document, runs, waiting } => {
+            warn!(%space, %document, runs, waiting, "a document was built anew from what is readable; peers bring the rest");
         }
         Event::StrangerRefused { peer } => warn!(%peer, "a stranger was refused: no space is shared with it"),
         Event::PeerMisbehaved { peer, reason } => warn!(%peer, reason, "peer misbehaved"),

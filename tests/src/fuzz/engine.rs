@@ -38,7 +38,7 @@ impl Rows {
                 }
                 Reply::Committed { id, result: Ok(()) }
             }
-            Request::Scan { id, table, from, to, bytes_max } => {
+            Request::Scan { id, table, from, to, bytes_max } | Request::Salvage { id, table, from, to, bytes_max } => {
                 let mut scanned = Scanned::default();
                 let mut bytes = 0;
                 let rest = self.0.range((table, from)..).take_while(|((at, _), _)| *at == table);
@@ -64,7 +64,8 @@ impl Rows {
         out.0
     }
 
-    fn from_bytes(data: &[u8]) -> Self {
+    /// What [`Rows::to_bytes`] wrote, or anything.
+    pub fn from_bytes(data: &[u8]) -> Self {
         let mut input = Input::new(data);
         let mut rows = BTreeMap::new();
         while !input.is_empty() {

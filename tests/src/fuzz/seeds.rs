@@ -197,6 +197,7 @@ fn recordings() -> Vec<(&'static str, String, Vec<u8>)> {
             rows: vec![Pair { key: vec![1].into(), value: vec![2].into() }],
             more: true,
             failure: None,
+            damaged: Vec::new(),
         },
         Call::Committed { id: 5, failure: Some(Failed::Full("no room".into())) },
         Call::Worked { space, document, birth: 6 },
@@ -316,7 +317,10 @@ fn memberships() -> Vec<(&'static str, String, Vec<u8>)> {
 /// What a real session is made of: its frames, their messages, a store's rows.
 fn sessions() -> Vec<(&'static str, String, Vec<u8>)> {
     let fixture = fixture();
-    let mut seeds = vec![("image", "alice".to_owned(), fixture.rows().to_bytes())];
+    let mut seeds = vec![
+        ("image", "alice".to_owned(), fixture.rows().to_bytes()),
+        ("salvage", "alice".to_owned(), super::salvage::to_bytes(fixture.rows())),
+    ];
     for (i, hint) in fixture.hints.iter().take(2).enumerate() {
         seeds.push(("hint", format!("{i}"), hint.clone()));
     }

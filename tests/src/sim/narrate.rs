@@ -210,6 +210,11 @@ impl World {
             Event::DocumentDamaged { document, reason, .. } => {
                 self.tell(|| format!("{who} cannot read document {document:.8}: {reason}"));
             }
+            Event::DocumentMended { document, runs, waiting, .. } => {
+                self.tell(|| {
+                    format!("{who} builds document {document:.8} anew from {runs} runs; {waiting} wait for others")
+                });
+            }
             Event::PeerMisbehaved { peer: other, reason } => {
                 self.tell(|| format!("{who} blames {}: {reason}", peer(other)));
             }

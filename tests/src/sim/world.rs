@@ -386,6 +386,7 @@ impl World {
             | Told::PeerConnected { .. }
             | Told::Listening { .. }
             | Told::InSync { .. }
+            | Told::DocumentMended { .. }
             | Told::StrangerRefused { .. } => {}
         }
         if let Some(process) = self.process(replica, number) {

@@ -130,9 +130,9 @@ fn a_damaged_store_is_told_and_not_served() {
     // Cut short, and overwritten at its beginning.
     let file = std::fs::OpenOptions::new().write(true).open(&store).unwrap();
     file.write_all_at(&[0xAA; 4096], 0).unwrap();
-    run(&directory, &["run"], "").fails(1, "damaged");
+    run(&directory, &["run", "--no-salvage"], "").fails(1, "damaged");
     std::fs::File::create(&store).unwrap().write_all(&healthy[..5000]).unwrap();
-    run(&directory, &["run"], "").fails(1, "damaged");
+    run(&directory, &["run", "--no-salvage"], "").fails(1, "damaged");
 
     // The others never noticed; and what was healthy opens again.
     founder.run(&["doc", "set", "plan", "/after", "true"]).ok();
@@ -143,6 +143,42 @@ fn a_damaged_store_is_told_and_not_served() {
     let writer = Node::start(&directory, &[]);
     assert_eq!(writer.json(&["status"])["spaces"][0]["space"], json!(space));
     assert_eq!(writer.run(&["doc", "get", "plan", "/text", "--raw"]).ok().text(), content);
+}
+
+#[test]
+fn a_damaged_store_is_moved_aside_salvaged_and_filled_again() {
+    let trio = Trio::start();
+    let shared = new_document(&trio.founder, "plan", &json!({ "from": "the founder" }));
+    trio.agree(&shared);
+    let directory = trio.writer.directory().to_path_buf();
+    let Trio { founder, writer, reader: _reader, to_writer, to_reader: _reader_wire, space, home: _home } = trio;
+    // Edits that no peer has.
+    drop(to_writer);
+    let own = new_document(&writer, "alone", &json!({ "from": "the writer" }));
+    assert_eq!(writer.stop("TERM"), Some(0));
+    // Its beginning is gone, which is the only page that says where all others are.
+    let store = directory.join("store.redb");
+    let file = std::fs::OpenOptions::new().write(true).open(&store).unwrap();
+    file.write_all_at(&[0xAA; 4096], 0).unwrap();
+    let damaged = std::fs::read(&store).unwrap();
+    founder.run(&["doc", "set", "plan", "/after", "true"]).ok();
+
+    let link = Link::to(founder.port());
+    let writer = Node::start(&directory, &["--dial", &founder.address_through(link.port())]);
+    let aside = directory.join("store.redb.damaged-1");
+    writer.wait_for_log("the store was salvaged");
+    writer.wait_for_log(&format!("it is kept as {}", aside.display()));
+    assert_eq!(std::fs::read(&aside).unwrap(), damaged, "the damaged file is kept as it was");
+    assert_eq!(writer.json(&["status"])["spaces"][0]["space"], json!(space));
+    wait_until("its own edits are there", || {
+        writer
+            .socket()
+            .get(&own, "/from")
+            .and_then(|(_, value)| if value == json!("the writer") { Ok(()) } else { Err(value.to_string()) })
+    });
+    wait_until("the rest has come back", || writer.socket().get(&shared, "/after").map(|_| ()));
+    wait_until("its edits reach the founder", || founder.socket().get(&own, "/from").map(|_| ()));
+    writer.run(&["doc", "set", "alone", "/again", "true"]).ok();
 }
 
 /// Damage is told where it is met: at the start, or by the command that needs what is damaged.

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
+use crate::document::mend::{MendWork, Mended};
 use crate::document::{Document, MergeWork, Merged, OpenWork};
 use crate::gate::Guard;
 use crate::id::{DocumentId, SpaceId};
@@ -25,6 +26,8 @@ pub struct Work {
 pub enum WorkKind {
     /// Build a document from its stored runs.
     Open(OpenWork),
+    /// Build a document from what is readable of its stored runs.
+    Mend(MendWork),
     /// Merge a batch into a clone.
     Merge(Box<MergeWork>),
 }
@@ -48,6 +51,8 @@ pub struct WorkDone {
 pub enum WorkResult {
     /// The document, or why it cannot be built.
     Opened(Result<Box<Document>, String>),
+    /// The document as far as it is readable.
+    Mended(Box<Mended>),
     /// The merged clone.
     Merged(Merged),
 }
@@ -58,6 +63,7 @@ impl Work {
         let Self { space, document, birth, kind } = self;
         let result = match kind {
             WorkKind::Open(work) => WorkResult::Opened(work.run(guard).map(Box::new)),
+            WorkKind::Mend(work) => WorkResult::Mended(Box::new(work.run(guard))),
             WorkKind::Merge(work) => WorkResult::Merged(work.run(guard)),
         };
         WorkDone { space, document, birth, result }

@@ -197,6 +197,14 @@ impl Engine {
         })
     }
 
+    /// What a peer lacks of a document cannot be read.
+    pub(super) fn transfer_ended(&mut self, id: SessionId, key: &DocumentKey) {
+        if let Some((_, shared)) = self.sessions.get_mut(&id).and_then(|session| session.shared_in(&key.0)) {
+            shared.transfer.scan_done(None);
+        }
+        self.to_pump.insert(id);
+    }
+
     /// A page of what a peer lacks was read.
     pub(super) fn scanned_transfer(&mut self, id: SessionId, key: DocumentKey, job: Job, scanned: &Scanned) {
         let device = self.device;
@@ -212,7 +220,7 @@ impl Engine {
                 Ok(run) => shared.transfer.stage(wire_run(&device, &run)),
                 Err(error) => {
                     shared.transfer.scan_done(None);
-                    return self.break_document(key, &error.to_string());
+                    return self.mend_document(key, &error.to_string());
                 }
             }
         }

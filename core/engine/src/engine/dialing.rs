@@ -2,6 +2,7 @@
 //! halves of a space find each other again.
 
 use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use tracing::debug;
@@ -45,6 +46,16 @@ impl Engine {
         let dial = self.dialer.deadline(|peer| wanted.contains(peer), |peer| busy.contains(peer));
         let scout = (!crowded.is_empty()).then_some(self.dialing.scout_at);
         self.dialing.next_at = [dial, scout].into_iter().flatten().min();
+    }
+
+    /// Who has lost the members of a space, and so whom to dial, tries everybody that was ever met.
+    pub(super) fn dial_for_lost_members(&mut self) {
+        let has_no_ticket =
+            |space: &Space| space.access.invite.as_ref().is_some_and(|ticket| ticket.addresses.is_empty());
+        if self.spaces.values().any(has_no_ticket) {
+            let known: Vec<String> = self.remembered.values().flatten().cloned().collect();
+            self.dial_ticket(&known);
+        }
     }
 
     pub(super) fn dial_deadline(&self) -> Option<(Timestamp, &'static str)> {

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use tracing::{debug, warn};
 
+use crate::document::mend::MendWork;
 use crate::document::work::{Work, WorkDone, WorkKind, WorkResult};
 use crate::document::{Document, Edit, OpenWork, Settle, Settled};
 use crate::engine::input::{CommandId, SessionId};
@@ -54,19 +55,28 @@ pub(super) struct Resident {
 pub(super) enum State {
     /// Its runs are being read, or it is being built from them. What arrives meanwhile waits.
     Opening {
-        /// Runs read so far.
-        stored: Vec<Run>,
+        /// Runs read so far, with the keys of their rows.
+        stored: Vec<(Vec<u8>, Run)>,
         /// Runs that arrived.
         inbox: Vec<Run>,
         /// Their bytes.
         inbox_bytes: usize,
+        /// It is built from what is readable: the keys of rows that are not.
+        mend: Option<Vec<Vec<u8>>>,
     },
     /// In memory.
     Live(Box<Document>),
 }
 
+impl State {
+    /// A document of which nothing was read yet. `mend` is for one that cannot be read whole.
+    pub(super) fn opening(mend: bool) -> Self {
+        Self::Opening { stored: Vec::new(), inbox: Vec::new(), inbox_bytes: 0, mend: mend.then(Vec::new) }
+    }
+}
+
 impl Resident {
-    fn new(state: State, birth: u64) -> Self {
+    pub(super) fn new(state: State, birth: u64) -> Self {
         Self {
             state,
             holds: 0,
@@ -92,6 +102,28 @@ impl Resident {
             State::Live(document) => Some(document),
             State::Opening { .. } => None,
         }
+    }
+
+    /// It is being built from what is readable.
+    pub(super) fn is_mending(&self) -> bool {
+        matches!(self.state, State::Opening { mend: Some(_), .. })
+    }
+
+    /// Begins anew, with what is readable. What arrived stays.
+    pub(super) fn mend(&mut self, birth: u64) {
+        self.birth = birth;
+        match &mut self.state {
+            State::Opening { stored, mend, .. } => {
+                stored.clear();
+                *mend = Some(Vec::new());
+            }
+            State::Live(_) => self.state = State::opening(true),
+        }
+    }
+
+    /// Notes what was found to be part of it.
+    pub(super) fn accept(&mut self, held: Vec<Proof>) {
+        self.accepted.extend(held);
     }
 
     /// What was merged since the last call.
@@ -128,10 +160,18 @@ impl Engine {
     fn resident(&mut self, key: DocumentKey) -> &mut Resident {
         self.turn += 1;
         if !self.residents.contains_key(&key) {
-            let known = self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1));
-            let state = if known {
-                self.scan_runs(key, self.turn, document_key(&key.0, &key.1));
-                State::Opening { stored: Vec::new(), inbox: Vec::new(), inbox_bytes: 0 }
+            let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
+            let state = if let Some(record) = record {
+                // A record without heads was made by a salvage: its runs tell.
+                let mend = record.signed.heads.is_empty();
+                let from = document_key(&key.0, &key.1);
+                if mend {
+                    self.to_mend.remove(&key);
+                    self.salvage_runs(key, self.turn, from);
+                } else {
+                    self.scan_runs(key, self.turn, from);
+                }
+                State::opening(mend)
             } else {
                 let mut document = Document::empty(key.0, key.1);
                 document.suspect(self.suspects.get(&key).map(Vec::as_slice).unwrap_or_default());
@@ -174,11 +214,6 @@ impl Engine {
         }
     }
 
-    /// What is stored of a document cannot be read. Others go on.
-    pub(super) fn break_document(&mut self, key: DocumentKey, error: &str) {
-        self.close_damaged(key, alloc::format!("the store is damaged: document {}: {error}", key.1));
-    }
-
     /// A document is dropped as it is, and not opened again by this process.
     pub(super) fn close_damaged(&mut self, key: DocumentKey, reason: String) {
         warn!(space = %key.0, reason);
@@ -193,32 +228,36 @@ impl Engine {
 
     /// A page of a document's runs was read.
     pub(super) fn scanned_open(&mut self, key: DocumentKey, birth: u64, scanned: Scanned) {
-        let mut read = Vec::with_capacity(scanned.rows.len());
-        for (row, value) in &scanned.rows {
-            let run = match parse_run_key(row) {
-                Some(at) => Run::decode_stored(at.space, at.document, at.actor, at.last_seq, value)
+        let suspects = self.suspects.get(&key).cloned().unwrap_or_default();
+        let resident = self.residents.get_mut(&key).filter(|resident| resident.birth == birth);
+        let Some(Resident { state: State::Opening { stored, mend, .. }, .. }) = resident else { return };
+        let last = scanned.rows.last().filter(|_| scanned.more).map(|(last, _)| [last.as_slice(), &[0]].concat());
+        for (row, value) in scanned.rows {
+            let run = match parse_run_key(&row) {
+                Some(at) => Run::decode_stored(at.space, at.document, at.actor, at.last_seq, &value)
                     .map_err(|error| error.to_string()),
                 None => Err(String::from("a key that is none")),
             };
-            match run {
-                Ok(run) => read.push(run),
-                Err(error) => return self.break_document(key, &error),
+            match (run, &mut *mend) {
+                (Ok(run), _) => stored.push((row, run)),
+                (Err(_), Some(damaged)) => damaged.push(row),
+                (Err(error), None) => return self.mend_document(key, &error),
             }
         }
-        let suspects = self.suspects.get(&key).cloned().unwrap_or_default();
-        let resident = self.residents.get_mut(&key).filter(|resident| resident.birth == birth);
-        let Some(Resident { state: State::Opening { stored, .. }, .. }) = resident else { return };
-        stored.append(&mut read);
-        if scanned.more
-            && let Some((last, _)) = scanned.rows.last()
-        {
-            let from = [last.as_slice(), &[0]].concat();
-            return self.scan_runs(key, birth, from);
+        if let Some(damaged) = mend {
+            damaged.extend(scanned.damaged);
+        }
+        if let Some(from) = last {
+            return if mend.is_some() { self.salvage_runs(key, birth, from) } else { self.scan_runs(key, birth, from) };
         }
         let runs = core::mem::take(stored);
-        let poisoned = runs.iter().map(|run| run.header.tip).filter(|tip| self.poisoned.contains(tip)).collect();
-        let work = OpenWork { space: key.0, id: key.1, runs, suspects, poisoned };
-        let kind = WorkKind::Open(work);
+        let poisoned = runs.iter().map(|(_, run)| run.header.tip).filter(|tip| self.poisoned.contains(tip)).collect();
+        let kind = if mend.is_some() {
+            WorkKind::Mend(MendWork { space: key.0, id: key.1, runs, suspects, poisoned })
+        } else {
+            let runs = runs.into_iter().map(|(_, run)| run).collect();
+            WorkKind::Open(OpenWork { space: key.0, id: key.1, runs, suspects, poisoned })
+        };
         self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, birth, kind })));
     }
 
@@ -230,7 +269,8 @@ impl Engine {
             return debug!(document = %key.1, "work came back for a document that is gone");
         };
         match done.result {
-            WorkResult::Opened(Err(error)) => self.break_document(key, &error),
+            WorkResult::Opened(Err(error)) => self.mend_document(key, &error),
+            WorkResult::Mended(mended) => self.mended(key, *mended),
             WorkResult::Opened(Ok(mut document)) => {
                 let State::Opening { inbox, .. } = &mut resident.state else {
                     return warn!(document = %key.1, "opened twice");
@@ -241,7 +281,7 @@ impl Engine {
                 {
                     if document.left_out().is_empty() {
                         // A damaged page can hide rows without any checksum failing.
-                        return self.break_document(key, "some of its runs are missing");
+                        return self.mend_document(key, "some of its runs are missing");
                     }
                     document.stand_on(&record.signed.heads);
                 }
@@ -367,7 +407,7 @@ impl Engine {
     }
 
     /// A run is not tried again, in this process and in later ones. Beyond the limit it is found out anew each time.
-    fn poison(&mut self, tip: ChangeHash) {
+    pub(super) fn poison(&mut self, tip: ChangeHash) {
         if self.poisoned.len() + self.deaths.len() < POISONED_MAX && self.poisoned.insert(tip) {
             self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), Vec::new());
         }

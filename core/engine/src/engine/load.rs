@@ -9,7 +9,7 @@ use crate::document::record::DocumentRecord;
 use crate::feed::FeedRow;
 use crate::id::{DeviceId, DocumentId, EntryHash, SpaceId, StorageId};
 use crate::space::membership::Membership;
-use crate::space::{Access, Acl, Record, Space};
+use crate::space::{Access, Acl, Invitation, Record, Space};
 use crate::storage::{Image, META_BOOT_EPOCH, META_FEED_SEQ, META_STORAGE_ID, Table};
 
 /// What an image says.
@@ -95,6 +95,11 @@ pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
         let entries = logs.remove(&space).unwrap_or_default();
         let membership = Membership::load(space, entries.iter().map(Vec::as_slice))
             .map_err(|error| format!("membership log of space {space}: {error}"))?;
+        let mut access = access;
+        if access.invite.is_none() && membership.role(&device).is_none() {
+            // What is lost of the log is asked of the members, as by one who joins; no invite is needed, they know us.
+            access.invite = Some(Invitation { seed: [0; 32].into(), addresses: Vec::new() });
+        }
         loaded.spaces.insert(space, Space::new(device, access, membership));
     }
     loaded.remnants = logs.into_keys().collect();

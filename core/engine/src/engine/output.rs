@@ -122,7 +122,7 @@ pub enum CommandError {
         /// Its words.
         reason: String,
     },
-    /// What is stored of the document cannot be read. Others can.
+    /// Nothing that is stored of the document can be read. Others can.
     #[error("{0}")]
     Damaged(String),
     /// The store failed: the replica takes no more edits. Reopen it.
@@ -205,7 +205,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// What is stored of a document cannot be read. It is neither opened nor sent; others are.
+    /// Not everything that is stored of a document can be read. It is built anew from what can, which
+    /// [`Event::DocumentMended`] tells; the rest comes from the peers that have it.
     DocumentDamaged {
         /// The space.
         space: SpaceId,
@@ -213,6 +214,17 @@ pub enum Event {
         document: DocumentId,
         /// What is wrong.
         reason: String,
+    },
+    /// A document was built anew from what is readable of it.
+    DocumentMended {
+        /// The space.
+        space: SpaceId,
+        /// The document.
+        document: DocumentId,
+        /// Runs that are in it.
+        runs: usize,
+        /// Runs that wait for others, which are gone here: a peer may bring them.
+        waiting: usize,
     },
     /// A stranger connected: nothing shared. It was sent away.
     StrangerRefused {

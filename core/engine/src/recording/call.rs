@@ -110,6 +110,9 @@ pub enum Call {
         more: bool,
         #[n(3)]
         failure: Option<Failed>,
+        #[n(4)]
+        #[cbor(default)]
+        damaged: Vec<ByteVec>,
     },
     /// [`Input::Worked`]: the work that was handed out for this document, its `birth` being this, is done.
     #[n(11)]
@@ -298,6 +301,7 @@ impl From<&Input> for Call {
                     id: id.0,
                     rows: scanned.map(|scanned| scanned.rows.iter().map(pair).collect()).unwrap_or_default(),
                     more: scanned.is_some_and(|scanned| scanned.more),
+                    damaged: scanned.iter().flat_map(|scanned| &scanned.damaged).cloned().map(ByteVec::from).collect(),
                     failure: result.as_ref().err().map(Failed::from),
                 }
             }
@@ -333,9 +337,10 @@ impl Call {
                 let result = failure.map_or(Ok(()), |failed| Err(failed.into()));
                 Input::Stored(Reply::Committed { id: CommitId(id), result })
             }
-            Self::Scanned { id, rows, more, failure } => {
+            Self::Scanned { id, rows, more, failure, damaged } => {
                 let rows = rows.into_iter().map(|pair| (pair.key.into(), pair.value.into())).collect();
-                let result = failure.map_or(Ok(Scanned { rows, more }), |failed| Err(failed.into()));
+                let damaged = damaged.into_iter().map(Vec::from).collect();
+                let result = failure.map_or(Ok(Scanned { rows, more, damaged }), |failed| Err(failed.into()));
                 Input::Stored(Reply::Scanned { id: ScanId(id), result })
             }
             Self::Edited { space, document, change } => Input::LocalChange { space, document, bytes: change.into() },
@@ -437,7 +442,7 @@ mod tests {
             Input::Stored(Reply::Scanned { id: ScanId(13), result: Err(Failure::Damaged("j".into())) }),
             Input::Stored(Reply::Scanned {
                 id: ScanId(13),
-                result: Ok(Scanned { rows: vec![(vec![4], vec![5])], more: true }),
+                result: Ok(Scanned { rows: vec![(vec![4], vec![5])], more: true, damaged: vec![vec![6]] }),
             }),
             Input::LocalChange { space, document, bytes: vec![6] },
         ];

@@ -1,0 +1,83 @@
+//! A document built from what can be read of its runs, after damage: every run that fits is in it, every other one waits.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::document::Document;
+use crate::document::history::History;
+use crate::document::merge::{Merger, Trust};
+use crate::frontier::Proof;
+use crate::gate::envelope::Candidate;
+use crate::gate::{Guard, Refusal};
+use crate::id::{ChangeHash, DocumentId, SpaceId};
+use crate::run::Run;
+
+/// Build a document from what can be read of its runs, after damage: run this on any thread.
+#[derive(Debug)]
+pub struct MendWork {
+    /// The space.
+    pub space: SpaceId,
+    /// The document.
+    pub id: DocumentId,
+    /// Every run that could be read, with the key of its row.
+    pub runs: Vec<(Vec<u8>, Run)>,
+    /// As in [`crate::document::OpenWork::suspects`].
+    pub suspects: Vec<ChangeHash>,
+    /// As in [`crate::document::OpenWork::poisoned`].
+    pub poisoned: Vec<ChangeHash>,
+}
+
+/// A document that was built from what could be read.
+#[derive(Debug)]
+pub struct Mended {
+    /// The document. Runs that need others which are gone wait in it until a peer brings these.
+    pub document: Document,
+    /// What is in it, run by run.
+    pub held: Vec<Proof>,
+    /// Keys of rows that do not fit into any document.
+    pub useless: Vec<Vec<u8>>,
+    /// Runs that wait.
+    pub waiting: usize,
+}
+
+impl MendWork {
+    /// Builds it. Every run that fits is applied, every other one waits or is named as useless.
+    pub fn run(self, guard: &dyn Guard) -> Mended {
+        let Self { space, id, runs, suspects, poisoned } = self;
+        let mut document = Document::empty(space, id);
+        document.suspect(&suspects);
+        document.suspects.guilty.extend(poisoned);
+        let mut useless = Vec::new();
+        let mut keys = BTreeMap::new();
+        let mut candidates = Vec::with_capacity(runs.len());
+        for (key, run) in runs {
+            let place = (run.header.actor, run.header.last_seq);
+            match Candidate::new(run) {
+                Ok(candidate) => {
+                    keys.insert(place, key);
+                    candidates.push(candidate);
+                }
+                Err(_) => useless.push(key),
+            }
+        }
+        let mut merger = Merger::new(space, id, Trust::Store, &document.suspects, guard, document.index.take());
+        let history = merger.merge(History::default(), candidates);
+        let (index, mut outcome) = (merger.index, merger.outcome);
+        for (header, refusal) in &outcome.refused {
+            if *refusal == Refusal::Poisoned {
+                document.left_out.push(header.tip);
+            } else {
+                useless.extend(keys.remove(&(header.actor, header.last_seq)));
+            }
+        }
+        let held = outcome.accepted.iter().filter_map(|candidate| Proof::of(&candidate.run)).collect();
+        let waiting = outcome.waiting.len();
+        document.suspects.guilty.extend(&document.left_out);
+        document.clear_suspicion(&outcome);
+        document.inbox.keep_waiting(core::mem::take(&mut outcome.waiting));
+        document.adopt(history);
+        document.index = index;
+        document.signed_heads = document.history.heads().into_iter().collect();
+        Mended { document, held, useless, waiting }
+    }
+}

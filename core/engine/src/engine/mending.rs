@@ -1,0 +1,142 @@
+//! Documents of which the store cannot give back everything: built anew from what is readable, and the rest comes from the
+//! peers, because the record then says what is really held.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use tracing::{info, warn};
+
+use crate::document::mend::Mended;
+use crate::engine::documents::{DocumentKey, Resident, State};
+use crate::engine::output::{Event, Reply};
+use crate::engine::{Engine, Scan};
+use crate::limits::{MENDING_MAX, SCAN_BYTES};
+use crate::space::Record;
+use crate::storage::{Request, ScanId, Table, document_key, prefix_end};
+
+impl Engine {
+    /// What is stored of a document cannot be read whole. Says so, and begins to mend it: at once, or, if it is in memory,
+    /// when all of it that is not damaged is on disk.
+    pub(super) fn mend_document(&mut self, key: DocumentKey, error: &str) {
+        if self.is_mending(&key) {
+            return self.break_document(key, error);
+        }
+        if self.to_mend.contains(&key) {
+            return;
+        }
+        let reason = alloc::format!("the store is damaged: document {}: {error}", key.1);
+        warn!(space = %key.0, reason);
+        self.event(Event::DocumentDamaged { space: key.0, document: key.1, reason });
+        self.to_mend.insert(key);
+        if self.residents.get(&key).is_some_and(|resident| resident.live().is_none()) {
+            self.begin_mending(key);
+        }
+    }
+
+    /// Nothing readable can be made of a document. Others go on.
+    fn break_document(&mut self, key: DocumentKey, error: &str) {
+        self.close_damaged(key, alloc::format!("the store is damaged: document {}: {error}", key.1));
+    }
+
+    /// Notes the documents of which a salvage saved what it could: their records have no heads.
+    pub(super) fn mend_what_was_salvaged(&mut self) {
+        for (id, space) in &self.spaces {
+            let marked = space.records.iter().filter(|(_, record)| record.signed.heads.is_empty());
+            self.to_mend.extend(marked.map(|(document, _)| (*id, *document)));
+        }
+    }
+
+    fn is_mending(&self, key: &DocumentKey) -> bool {
+        self.residents.get(key).is_some_and(Resident::is_mending)
+    }
+
+    /// Begins with as many of the documents to be mended as may be under way at a time.
+    pub(super) fn mend_due(&mut self) {
+        if self.to_mend.is_empty() || self.stopped.is_some() {
+            return;
+        }
+        let under_way = self.residents.values().filter(|resident| resident.is_mending()).count();
+        let due: Vec<DocumentKey> = self
+            .to_mend
+            .iter()
+            .filter(|key| self.residents.get(*key).is_none_or(|resident| self.is_at_rest(key, resident)))
+            .take(MENDING_MAX.saturating_sub(under_way))
+            .copied()
+            .collect();
+        for key in due {
+            self.begin_mending(key);
+        }
+    }
+
+    /// All of a document in memory that is worth keeping is on disk.
+    fn is_at_rest(&self, key: &DocumentKey, resident: &Resident) -> bool {
+        self.commits.is_idle()
+            && !self.dirty.contains(key)
+            && !self.touched.contains(key)
+            && resident.live().is_some_and(|document| {
+                !document.is_busy() && document.unsigned_bytes() == 0 && document.inbox_bytes() == 0
+            })
+    }
+
+    fn begin_mending(&mut self, key: DocumentKey) {
+        self.to_mend.remove(&key);
+        if !self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1)) {
+            return;
+        }
+        self.turn += 1;
+        let birth = self.turn;
+        match self.residents.get_mut(&key) {
+            Some(resident) => resident.mend(birth),
+            None => _ = self.residents.insert(key, Resident::new(State::opening(true), birth)),
+        }
+        self.salvage_runs(key, birth, document_key(&key.0, &key.1));
+    }
+
+    /// Asks for a page of what is readable of a document's runs.
+    pub(super) fn salvage_runs(&mut self, key: DocumentKey, birth: u64, from: Vec<u8>) {
+        self.last_scan += 1;
+        let id = ScanId(self.last_scan);
+        self.scans.insert(id, Scan::Open(key, birth));
+        let to = prefix_end(&document_key(&key.0, &key.1));
+        let request = Request::Salvage { id, table: Table::Runs, from, to, bytes_max: SCAN_BYTES };
+        self.out(crate::Output::Store(request));
+    }
+
+    /// A document was built from what is readable: what it holds goes into a record that says no more than that.
+    pub(super) fn mended(&mut self, key: DocumentKey, mended: Mended) {
+        let Mended { document, held, useless, waiting } = mended;
+        let Some(resident) = self.residents.get_mut(&key) else { return };
+        let State::Opening { inbox, mend: Some(damaged), .. } = &mut resident.state else {
+            return warn!(document = %key.1, "mended twice");
+        };
+        for row in damaged.drain(..).chain(useless) {
+            self.commits.remove(Table::Runs, row);
+        }
+        let left_out = document.left_out().to_vec();
+        let mut document = Box::new(document);
+        for run in inbox.drain(..) {
+            document.receive(run);
+        }
+        resident.state = State::Live(document);
+        let runs = held.len();
+        resident.accept(held);
+        let commands = resident.take_waiting();
+        resident.holds += commands.len();
+        if let Some(space) = self.spaces.get_mut(&key.0) {
+            let feed_seq = space.records.get(&key.1).map_or(0, |record| record.feed_seq);
+            space.set_record(key.1, Record { feed_seq, ..Record::default() });
+        }
+        for tip in left_out {
+            warn!(document = %key.1, %tip, "a stored run breaks the merge and is left out");
+            self.poison(tip);
+        }
+        self.dirty.insert(key);
+        self.touched.insert(key);
+        info!(space = %key.0, document = %key.1, runs, waiting, "document mended");
+        for command in commands {
+            self.reply(command, Ok(Reply::DocumentOpen));
+        }
+        self.event(Event::DocumentMended { space: key.0, document: key.1, runs, waiting });
+        self.event(Event::DocumentChanged { space: key.0, document: key.1, remote: true });
+    }
+}
