@@ -155,6 +155,9 @@ fn log(event: Event) {
         Event::DocumentDamaged { space, document, reason } => {
             error!(%space, %document, reason, "a document is damaged");
         }
+        Event::IdentityCloned { device } => {
+            warn!(%device, "two processes act as this device at once: it was copied; give one of them a directory of its own");
+        }
         Event::StrangerRefused { peer } => warn!(%peer, "a stranger was refused: no space is shared with it"),
         Event::PeerMisbehaved { peer, reason } => warn!(%peer, reason, "peer misbehaved"),
         Event::Stopped { reason } => {

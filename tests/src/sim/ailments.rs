@@ -147,6 +147,9 @@ impl World {
             | Happening::Knock { .. }
             | Happening::Restart { .. }
             | Happening::Mend { .. }
+            | Happening::ComeBack { .. }
+            | Happening::Pursue
+            | Happening::Retire { .. }
             | Happening::Recover { .. }
             | Happening::Restless => None,
         }

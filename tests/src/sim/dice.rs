@@ -22,6 +22,8 @@ pub enum Stream {
     Workload = 6,
     /// Which of the rarer faults a seed has.
     Faults = 7,
+    /// What a large world has more of.
+    Large = 8,
 }
 
 /// A source of seeded choices.

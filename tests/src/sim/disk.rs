@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use anabranch_engine::Input;
-use anabranch_engine::storage::{Reply, Request};
+use anabranch_engine::storage::{Reply, Request, Row};
 use anabranch_store::backend::crashable::{Disk, Fault};
 use anabranch_store::{OpenError, Store};
 
@@ -26,7 +26,11 @@ enum Submitted {
     /// The disk has not begun.
     Waiting(Request),
     /// It is done, the process has not been told.
-    Done(Reply),
+    Done {
+        reply: Reply,
+        /// What a commit wrote.
+        rows: Vec<Row>,
+    },
 }
 
 impl OpenStore {
@@ -51,7 +55,12 @@ impl OpenStore {
 impl Submitted {
     fn execute(&mut self, store: &Store) {
         if let Self::Waiting(request) = self {
-            *self = Self::Done(store.execute(request.clone()));
+            let reply = store.execute(request.clone());
+            let rows = match request {
+                Request::Commit { rows, .. } => std::mem::take(rows),
+                Request::Scan { .. } => Vec::new(),
+            };
+            *self = Self::Done { reply, rows };
         }
     }
 }
@@ -93,7 +102,10 @@ impl World {
         let store = &mut running.store;
         let Some(mut request) = store.requests.pop_front() else { return };
         request.execute(&store.store);
-        let Submitted::Done(reply) = request else { return };
+        let Submitted::Done { reply, rows } = request else { return };
+        if matches!(reply, Reply::Committed { result: Ok(()), .. }) {
+            self.ledger.stored(replica, &rows);
+        }
         let failure = match &reply {
             Reply::Committed { result, .. } => result.as_ref().err(),
             Reply::Scanned { result, .. } => result.as_ref().err(),
@@ -142,8 +154,9 @@ impl World {
         let requests = &process.store.requests;
         self.stats.deaths_before_execution +=
             u64::from(requests.iter().any(|request| matches!(request, Submitted::Waiting(Request::Commit { .. }))));
-        self.stats.deaths_before_answer +=
-            u64::from(requests.iter().any(|request| matches!(request, Submitted::Done(Reply::Committed { .. }))));
+        self.stats.deaths_before_answer += u64::from(
+            requests.iter().any(|request| matches!(request, Submitted::Done { reply: Reply::Committed { .. }, .. })),
+        );
     }
 }
 

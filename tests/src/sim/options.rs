@@ -13,6 +13,8 @@ use super::{MILLIS, SECONDS};
 pub struct Options {
     /// The seed.
     pub seed: u64,
+    /// Which kind of world this is, for its bounds.
+    pub size: Size,
     /// Planned steps of applications.
     pub steps: usize,
     /// Replicas. The first one listens and founds the first space.
@@ -43,6 +45,17 @@ pub struct Options {
     pub faults: FaultOptions,
     /// What is deliberately broken, to see that it is noticed.
     pub tamper: Tamper,
+}
+
+/// How large a world is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Size {
+    /// At most 5 replicas and 60 steps.
+    #[default]
+    Small,
+    /// At most 16 replicas and 500 steps.
+    Large,
 }
 
 /// Who dials whom.
@@ -157,6 +170,12 @@ pub struct FaultOptions {
     pub slow_disks: usize,
     /// A second process is started on a store that is open.
     pub second_processes: usize,
+    /// A member leaves a space and comes back.
+    pub leaves: usize,
+    /// A replica goes on from a backup.
+    pub rollbacks: usize,
+    /// A running machine is copied, and both go on.
+    pub clones: usize,
 }
 
 /// What is deliberately broken. Each is caught by the checker named.
@@ -196,6 +215,7 @@ impl Options {
         let few = |dice: &mut Dice, on: bool, max: u64| if on { dice.between(0, max) as usize } else { 0 };
         let mut options = Self {
             seed,
+            size: Size::Small,
             steps: dice.between(10, 60) as usize,
             replicas,
             late,
@@ -237,10 +257,45 @@ impl Options {
         options
     }
 
+    /// The options of a large seed: 6 to 16 replicas, 300 to 500 steps, several spaces, and more of everything.
+    pub fn large(seed: u64) -> Self {
+        let mut options = Self::small(seed);
+        let mut dice = Dice::new(seed, Stream::Large);
+        options.size = Size::Large;
+        options.replicas = dice.between(6, 16) as usize;
+        options.late = dice.between(0, options.replicas as u64 / 3) as usize;
+        options.steps = dice.between(300, 500) as usize;
+        options.spaces = dice.between(2, 5) as usize;
+        options.chaos = options.chaos.max(dice.between(60, 180) * SECONDS);
+        let faults = &mut options.faults;
+        for count in [
+            &mut faults.splits,
+            &mut faults.bridges,
+            &mut faults.rings,
+            &mut faults.one_way,
+            &mut faults.resets,
+            &mut faults.half_opens,
+            &mut faults.cut_frames,
+            &mut faults.slow_peers,
+            &mut faults.unread,
+            &mut faults.stops,
+            &mut faults.clocks,
+            &mut faults.crashes,
+            &mut faults.slow_disks,
+        ] {
+            *count *= 2;
+        }
+        faults.leaves += if dice.percent(50) { dice.between(1, 6) as usize } else { 0 };
+        faults.rollbacks += if dice.percent(20) { dice.between(1, 3) as usize } else { 0 };
+        faults.clones += if dice.percent(20) { dice.between(1, 2) as usize } else { 0 };
+        options
+    }
+
     /// No faults, a quick network, nothing planned: the world of a story.
     pub fn calm(seed: u64) -> Self {
         Self {
             seed,
+            size: Size::Small,
             steps: 0,
             replicas: 0,
             late: 0,
@@ -275,6 +330,9 @@ impl FaultOptions {
         self.broken_disks = few(8, 1);
         self.slow_disks = few(15, 2);
         self.second_processes = few(10, 2);
+        self.leaves = few(15, 2);
+        self.rollbacks = few(15, 2);
+        self.clones = few(12, 1);
     }
 
     /// Planned faults in all.
@@ -282,6 +340,7 @@ impl FaultOptions {
         let network = self.splits + self.bridges + self.rings + self.one_way + self.flaps;
         let connections = self.resets + self.half_opens + self.cut_frames + self.slow_peers + self.unread;
         let processes = self.crashes + self.stops + self.clocks + self.second_processes;
+        let processes = processes + self.leaves + self.rollbacks + self.clones;
         network + connections + processes + self.full_disks + self.broken_disks + self.slow_disks
     }
 }
@@ -369,6 +428,15 @@ mod tests {
     fn a_seed_draws_the_same_options_each_time() {
         assert_eq!(Options::small(5), Options::small(5));
         assert_ne!(Options::small(5), Options::small(6));
+    }
+
+    #[test]
+    fn a_fifth_of_large_seeds_has_copies_or_goes_back() {
+        let odd = (0..500).filter(|seed| {
+            let faults = Options::large(*seed).faults;
+            faults.clones + faults.rollbacks > 0
+        });
+        assert!(odd.count() > 150);
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub fn run_with(options: Options, plan: Plan, trace: Trace) -> Report {
     for replica in 0..world.replicas.len() {
         world.count(replica);
     }
+    world.stats.excused = world.ledger.excused();
     Report {
         seed,
         failure: world.failure.clone(),
@@ -83,6 +84,7 @@ fn heal(world: &mut World) {
     world.frames_to_cut.clear();
     world.recover_all();
     world.steady_clocks();
+    world.retire_all();
     for replica in 0..world.replicas.len() {
         world.replicas[replica].doomed = None;
         world.replicas[replica].disk.heal();

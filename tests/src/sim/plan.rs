@@ -42,6 +42,24 @@ pub enum Act {
     WaitSynced(usize),
     /// One who was not there at the start is invited and joins.
     Join(usize),
+    /// A member leaves one of its spaces and comes back later.
+    Leave(usize),
+    /// A backup of a replica's disk is made.
+    Backup(usize),
+    /// A replica goes on from the last backup of its disk.
+    Restore {
+        /// Which.
+        replica: usize,
+        /// How long until it runs.
+        down: u64,
+    },
+    /// A machine is copied while it runs, identity and all, and both run from then on.
+    Clone {
+        /// Which.
+        replica: usize,
+        /// After how long one of the two is gone for good, if ever.
+        ends: Option<u64>,
+    },
     /// A process dies.
     Crash {
         /// Whose.
@@ -136,6 +154,10 @@ impl Act {
             | Self::ReadFeed(replica)
             | Self::WaitSynced(replica)
             | Self::Join(replica)
+            | Self::Leave(replica)
+            | Self::Backup(replica)
+            | Self::Restore { replica, .. }
+            | Self::Clone { replica, .. }
             | Self::Crash { replica, .. }
             | Self::Ail { replica, .. }
             | Self::Clock { replica, .. }

@@ -11,6 +11,7 @@ use anabranch_store::backend::crashable::{Disk, Fault};
 
 use super::Kind;
 use super::ailments::Ailments;
+use super::backup::Backup;
 use super::clock::{Clock, WallClock, YEAR_S};
 use super::disk::{OpenStore, as_left_by_a_kill};
 use super::gossip::Gossip;
@@ -41,6 +42,10 @@ pub struct Replica {
     /// What its machine and its process suffer from at present.
     pub(super) ailments: Ailments,
     pub(super) wall: WallClock,
+    /// What there is to go back to.
+    pub(super) backup: Option<Backup>,
+    /// It is gone for good.
+    pub retired: bool,
     identity: [u8; 32],
     engine_seed: Option<[u8; 32]>,
     slot: Option<Slot>,
@@ -107,6 +112,8 @@ impl World {
             doomed_applying: 0,
             ailments: Ailments::default(),
             wall: WallClock::new(skew),
+            backup: None,
+            retired: false,
             identity,
             engine_seed: None,
             slot: None,
@@ -115,8 +122,42 @@ impl World {
         index
     }
 
-    /// Starts a replica's process on what its disk has.
+    /// Adds a replica with the identity of another one and a disk of its own, not yet started. Returns its index.
+    pub(super) fn add_copy(&mut self, of: usize, disk: Disk) -> usize {
+        let original = &self.replicas[of];
+        self.replicas.push(Replica {
+            device: original.device,
+            disk,
+            process: None,
+            listens: original.listens,
+            disk_failed: false,
+            doomed: None,
+            doomed_applying: 0,
+            ailments: Ailments::default(),
+            wall: original.wall,
+            backup: None,
+            retired: false,
+            identity: original.identity,
+            engine_seed: original.engine_seed,
+            slot: None,
+            starts: 0,
+        });
+        self.replicas.len() - 1
+    }
+
+    /// Gives a replica that does not run another disk.
+    pub(super) fn replace_disk(&mut self, replica: usize, image: Vec<u8>) {
+        let there = &mut self.replicas[replica];
+        there.disk = Disk::from_image(image);
+        there.disk.lie_about_sync(self.options.tamper == Tamper::LyingDisks);
+        there.slot = None;
+    }
+
+    /// Starts a replica's process on what its disk has. One that is gone for good does not start.
     pub fn start(&mut self, replica: usize) {
+        if self.replicas[replica].retired {
+            return;
+        }
         self.processes_made += 1;
         let number = self.processes_made;
         let uptime = self.dice.secrets.below(self.now + 1);
@@ -183,6 +224,10 @@ impl World {
             Topology::Ring => vec![(replica + count - 1) % count],
             Topology::Full => (0..count).collect(),
         };
+        // A copy of a machine cannot be found at the addresses that its peers remember, so it has to find them.
+        let copied = self.twins.iter().any(|twins| twins.pair.contains(&replica));
+        let founders = (0..count).filter(|other| copied && self.is_founder(*other));
+        let others: BTreeSet<usize> = others.into_iter().chain(founders).collect();
         others.into_iter().filter(|other| *other != replica && self.replicas[*other].listens).collect()
     }
 
@@ -204,7 +249,7 @@ impl World {
     }
 
     /// Ends a replica's process, and starts it again after a while.
-    pub(super) fn crash(&mut self, replica: usize, how: Crash, down: u64) {
+    pub fn crash(&mut self, replica: usize, how: Crash, down: u64) {
         if self.running(replica).is_none() {
             return;
         }

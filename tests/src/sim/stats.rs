@@ -58,6 +58,18 @@ stats! {
     stops => "stops",
     /// Second processes on a store that was open.
     second_processes => "second processes",
+    /// Replicas that went on from a backup.
+    rollbacks => "rollbacks",
+    /// Machines copied, identity and all.
+    clones => "clones",
+    /// Copied machines of which one was gone for good.
+    clones_ended => "clones ended",
+    /// Replicas that said that two processes act as one device.
+    copies_noticed => "copies noticed",
+    /// Acknowledged edits lost with the only store that had them.
+    excused => "acknowledged edits lost with their only store",
+    /// Members that left a space.
+    leaves => "leaves",
     /// Wall clocks set.
     wall_jumps => "wall clock jumps",
     /// Clocks that ran at a wrong rate or stood still.
@@ -128,6 +140,8 @@ impl Stats {
             + self.slow_disks
             + self.stops
             + self.second_processes
+            + self.rollbacks
+            + self.clones
             + self.wall_jumps
             + self.clock_drifts
             + self.clock_leaps

@@ -9,16 +9,17 @@ use anabranch_engine::{Command, CommandError, CommandId, Engine, Event as Told, 
 
 use super::ailments::Ailment;
 use super::checkers::Registry;
+use super::clone::Twins;
 use super::dice::{Dice, Stream};
 use super::ledger::Ledger;
 use super::network::Connection;
-use super::options::{NetworkOptions, Options, Tamper};
+use super::options::{NetworkOptions, Options, Size, Tamper};
 use super::plan::{Plan, Step};
 use super::replica::{Process, Replica};
 use super::stats::Stats;
 use super::trace::Trace;
 use super::workload::Space;
-use super::{EVENTS_MAX, Failure, Kind, OUTPUTS_PER_TURN_MAX, phases, plan};
+use super::{EVENTS_MAX, EVENTS_MAX_LARGE, Failure, Kind, OUTPUTS_PER_TURN_MAX, phases, plan};
 
 /// Everything in one seed.
 pub struct World {
@@ -49,6 +50,8 @@ pub struct World {
     pub(super) frames_to_cut: BTreeMap<(usize, usize), u64>,
     pub(super) network: NetworkOptions,
     pub(super) spaces: Vec<Space>,
+    /// Machines that share an identity.
+    pub(super) twins: Vec<Twins>,
     /// Answers that stories asked for.
     pub(super) answers: BTreeMap<(usize, CommandId), Result<Reply, CommandError>>,
     /// A story in which joiners are refused on purpose.
@@ -95,6 +98,12 @@ pub(super) enum Happening {
     GiveUp { replica: usize, process: u64 },
     /// Frames flow again between these.
     Mend { pairs: Vec<(usize, usize)> },
+    /// One who left a space wants to be in it again.
+    ComeBack { space: usize, goal: usize },
+    /// Applications ask again for what they want.
+    Pursue,
+    /// One of two that share an identity is gone for good.
+    Retire { pair: usize },
     /// Something ails a replica no more.
     Recover { replica: usize, process: u64, ailment: Ailment },
     /// An application asks for something.
@@ -133,6 +142,7 @@ impl World {
             frames_to_cut: BTreeMap::new(),
             network,
             spaces: Vec::new(),
+            twins: Vec::new(),
             answers: BTreeMap::new(),
             expects_refusals: false,
             dice,
@@ -164,13 +174,9 @@ impl World {
             let happening = entry.remove();
             self.now = at;
             self.stats.events += 1;
-            if self.stats.events > EVENTS_MAX {
-                self.fail(
-                    Kind::Liveness,
-                    "events",
-                    format!("more than {EVENTS_MAX} events: something goes on for ever"),
-                );
-                return;
+            if self.stats.events > self.events_max() {
+                let text = format!("more than {} events: something goes on for ever", self.events_max());
+                return self.fail(Kind::Liveness, "events", text);
             }
             self.happen(happening);
             if self.stats.events.is_multiple_of(64) {
@@ -179,6 +185,13 @@ impl World {
         }
         self.now = self.now.max(end);
         self.stats.virtual_us = self.now;
+    }
+
+    fn events_max(&self) -> u64 {
+        match self.options.size {
+            Size::Small => EVENTS_MAX,
+            Size::Large => EVENTS_MAX_LARGE,
+        }
     }
 
     /// Lets everything happen for a while.
@@ -237,6 +250,11 @@ impl World {
     /// Replicas that run.
     pub fn alive(&self) -> Vec<usize> {
         (0..self.replicas.len()).filter(|replica| self.replicas[*replica].process.is_some()).collect()
+    }
+
+    /// Replicas that run or are to run again.
+    pub fn lasting(&self) -> Vec<usize> {
+        (0..self.replicas.len()).filter(|replica| !self.replicas[*replica].retired).collect()
     }
 
     /// Gives a replica's engine an input and executes what it wants done.
@@ -358,6 +376,14 @@ impl World {
                     self.fail(Kind::Safety, "honest peers", format!("#{replica} blames {peer:.8}: {reason}"));
                 }
             }
+            Told::IdentityCloned { device } => {
+                self.stats.copies_noticed += 1;
+                // A restored backup counts its starts again, as a copy would.
+                if self.twins.is_empty() && self.stats.rollbacks == 0 {
+                    let text = format!("#{replica} takes {device:.8}, which runs once, for two");
+                    self.fail(Kind::Safety, "honest peers", text);
+                }
+            }
             Told::MembersChanged { .. } | Told::SpaceJoined { .. } => {}
             Told::PeerDisconnected { .. }
             | Told::DocumentChanged { .. }
@@ -424,6 +450,9 @@ impl World {
                 }
             }
             Happening::Mend { pairs } => self.mend(&pairs),
+            Happening::ComeBack { space, goal } => self.come_back(space, goal),
+            Happening::Pursue => self.pursue_goals(),
+            Happening::Retire { pair } => self.retire_one(pair),
             Happening::Recover { replica, process, ailment } => self.recover(replica, process, ailment),
             Happening::Command { replica, process, id, command } => self.commanded(replica, process, id, command),
             Happening::Forget { replica, process, command } => {

@@ -54,7 +54,7 @@ pub fn settled(world: &mut World) -> Result<(), String> {
         return Err(goal);
     }
     let mut spaces: BTreeMap<SpaceId, Vec<Observed>> = BTreeMap::new();
-    for replica in 0..world.replicas.len() {
+    for replica in world.lasting() {
         let member_of = world.ledger.spaces_of(replica);
         let Some(engine) = world.engine(replica) else { return Err(format!("#{replica} does not run")) };
         if let Some(reason) = engine.stopped() {
@@ -94,7 +94,7 @@ pub fn settled(world: &mut World) -> Result<(), String> {
 /// A document that is not open.
 pub fn observe(world: &mut World) -> Result<Vec<Observed>, String> {
     let mut all = Vec::new();
-    for replica in 0..world.replicas.len() {
+    for replica in world.lasting() {
         let member_of = world.ledger.spaces_of(replica);
         let Some(engine) = world.engine(replica) else { return Err(format!("#{replica} does not run")) };
         for status in engine.spaces() {

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
     use crate::sim::checkers::convergence::Seen;
     use crate::sim::ledger::Edited;
-    use anabranch_engine::id::{ChangeHash, DocumentId, SpaceId};
+    use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, SpaceId};
     use anabranch_engine::storage::CommitId;
 
     #[test]
@@ -38,7 +38,8 @@ mod tests {
         let place = (SpaceId([1; 32]), DocumentId([2; 16]));
         let change = ChangeHash([3; 32]);
         let mut ledger = Ledger::default();
-        ledger.edited(0, CommitId(1), Edited { place, change, increment: 5, content: [0; 32] });
+        let edited = Edited { place, change, increment: 5, content: [0; 32] };
+        ledger.edited(0, CommitId(1), edited, (ActorId([4; 16]), 1));
         let with = |counter| {
             let seen = Seen { changes: [change].into(), counter: Some(counter), ..Seen::default() };
             Observed { space: place.0, documents: [(place.1, seen)].into(), ..Observed::default() }
