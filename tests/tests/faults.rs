@@ -35,7 +35,7 @@ fn propagation(story: &mut Story, from: Who, to: Who, place: Place) -> u64 {
 
 fn is_connected(story: &mut Story, who: Who, to: Who) -> bool {
     let device = story.world.replicas[to.0].device;
-    let engine = story.world.engine(who.0).unwrap();
+    let engine = story.world.engine(who.0).expect("it runs");
     engine.peers().into_iter().any(|peer| peer.peer == device && peer.connected)
 }
 
@@ -47,7 +47,7 @@ fn a_slow_peer_does_not_slow_the_others() {
     let note = story.document(alice, space);
     story.edit(alice, note, |edit| Ok(edit.set("/n", 0)?));
     story.agree();
-    let mut slowest = |story: &mut Story, round: u8| {
+    let slowest = |story: &mut Story, round: u8| {
         (0..20u8)
             .map(|n| {
                 // Bytes that do not compress, so that a slow line really is behind.
@@ -159,7 +159,7 @@ fn clocks_may_say_anything() {
         story.agree();
         story.wait(60);
     }
-    assert_eq!(story.json(who[2], note).as_object().map(|all| all.len()), Some(6));
+    assert_eq!(story.json(who[2], note).as_object().map(serde_json::Map::len), Some(6));
 }
 
 #[test]

@@ -149,6 +149,7 @@ impl World {
             | Happening::Mend { .. }
             | Happening::ComeBack { .. }
             | Happening::Pursue
+            | Happening::ReplaceDisk { .. }
             | Happening::Retire { .. }
             | Happening::Recover { .. }
             | Happening::Restless => None,

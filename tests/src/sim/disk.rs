@@ -112,6 +112,7 @@ impl World {
         };
         if let Some(failure) = failure
             && !self.replicas[replica].disk_failed
+            && !self.replicas[replica].rotten
         {
             let text = format!("#{replica}: {failure}");
             return self.fail(Kind::Safety, "store", text);

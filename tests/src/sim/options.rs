@@ -168,6 +168,8 @@ pub struct FaultOptions {
     pub broken_disks: usize,
     /// A disk is very slow for a while.
     pub slow_disks: usize,
+    /// A disk rots.
+    pub rots: usize,
     /// A second process is started on a store that is open.
     pub second_processes: usize,
     /// A member leaves a space and comes back.
@@ -333,6 +335,7 @@ impl FaultOptions {
         self.leaves = few(15, 2);
         self.rollbacks = few(15, 2);
         self.clones = few(12, 1);
+        self.rots = few(8, 1);
     }
 
     /// Planned faults in all.
@@ -340,7 +343,7 @@ impl FaultOptions {
         let network = self.splits + self.bridges + self.rings + self.one_way + self.flaps;
         let connections = self.resets + self.half_opens + self.cut_frames + self.slow_peers + self.unread;
         let processes = self.crashes + self.stops + self.clocks + self.second_processes;
-        let processes = processes + self.leaves + self.rollbacks + self.clones;
+        let processes = processes + self.leaves + self.rollbacks + self.clones + self.rots;
         network + connections + processes + self.full_disks + self.broken_disks + self.slow_disks
     }
 }

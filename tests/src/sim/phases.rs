@@ -85,6 +85,7 @@ fn heal(world: &mut World) {
     world.recover_all();
     world.steady_clocks();
     world.retire_all();
+    world.replace_rotten_disks();
     for replica in 0..world.replicas.len() {
         world.replicas[replica].doomed = None;
         world.replicas[replica].disk.heal();

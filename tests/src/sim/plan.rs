@@ -117,6 +117,8 @@ pub enum Act {
     FillDisk(usize),
     /// A replica's disk fails, or can only be read, from some call on until the replica is started again.
     BreakDisk(usize),
+    /// Bits of a replica's disk change, and its process is killed soon after.
+    Rot(usize),
     /// A second process is started on the store of a running one.
     SecondProcess(usize),
 }
@@ -163,6 +165,7 @@ impl Act {
             | Self::Clock { replica, .. }
             | Self::FillDisk(replica)
             | Self::BreakDisk(replica)
+            | Self::Rot(replica)
             | Self::SecondProcess(replica) => vec![*replica],
             Self::Cut { pairs, .. } => pairs.iter().flat_map(|(from, to)| [*from, *to]).collect(),
             Self::Reset(a, b) | Self::CutFrame { a, b, .. } | Self::HalfOpen { gone: a, other: b } => vec![*a, *b],

@@ -46,6 +46,8 @@ pub struct Replica {
     pub(super) backup: Option<Backup>,
     /// It is gone for good.
     pub retired: bool,
+    /// Bits of its disk have changed: it may be refused, or parts of it, but never misread.
+    pub(super) rotten: bool,
     identity: [u8; 32],
     engine_seed: Option<[u8; 32]>,
     slot: Option<Slot>,
@@ -114,6 +116,7 @@ impl World {
             wall: WallClock::new(skew),
             backup: None,
             retired: false,
+            rotten: false,
             identity,
             engine_seed: None,
             slot: None,
@@ -137,6 +140,7 @@ impl World {
             wall: original.wall,
             backup: None,
             retired: false,
+            rotten: false,
             identity: original.identity,
             engine_seed: original.engine_seed,
             slot: None,
@@ -151,6 +155,7 @@ impl World {
         there.disk = Disk::from_image(image);
         there.disk.lie_about_sync(self.options.tamper == Tamper::LyingDisks);
         there.slot = None;
+        there.rotten = false;
     }
 
     /// Starts a replica's process on what its disk has. One that is gone for good does not start.
@@ -176,6 +181,7 @@ impl World {
             .and_then(|store| Ok((store.image().map_err(|failure| failure.to_string())?, store)));
         let (image, store) = match opened {
             Ok(opened) => opened,
+            Err(_) if there.rotten => return self.replace_rotten_disk(replica),
             Err(error) => return self.fail(Kind::Safety, "store", format!("#{replica} does not open: {error}")),
         };
         let guard = SimGuard::default();
@@ -183,6 +189,7 @@ impl World {
         let key = SecretKey::from_seed(&there.identity);
         let engine = match Engine::new(config, key, seed, clock.read(now), image) {
             Ok(engine) => engine,
+            Err(_) if there.rotten => return self.replace_rotten_disk(replica),
             Err(error) => return self.fail(Kind::Safety, "store", format!("#{replica} does not start: {error}")),
         };
         there.process = Some(Process {

@@ -52,6 +52,10 @@ stats! {
     full_disks => "full disks",
     /// Disks that failed.
     broken_disks => "broken disks",
+    /// Disks that rotted.
+    rots => "rotten disks",
+    /// Of these, found out and replaced by empty ones.
+    rots_found => "rot found out",
     /// Disks that took seconds for a request.
     slow_disks => "slow disks",
     /// Processes stopped and continued.
@@ -137,6 +141,7 @@ impl Stats {
             + self.kills_applying
             + self.full_disks
             + self.broken_disks
+            + self.rots
             + self.slow_disks
             + self.stops
             + self.second_processes

@@ -113,6 +113,7 @@ impl World {
                 let fault = *dice.pick(&[Fault::Io, Fault::Sync, Fault::ReadOnly]).expect("not empty");
                 self.fail_disk(*replica, dice.below(20), fault);
             }
+            Act::Rot(replica) => self.rot(*replica, &mut dice),
             Act::SecondProcess(replica) => self.start_second(*replica),
             Act::Backup(replica) => self.back_up(*replica, &mut dice),
             Act::Restore { replica, down } => self.restore(*replica, *down),
@@ -259,7 +260,8 @@ impl World {
                         format!("#{replica}: a refused edit of {document:.8} left {heads:?} where {before:?} was");
                     self.fail(Kind::Safety, "refused edits", text);
                 }
-                let stopped = matches!(error, DocumentError::Stopped(_)) && self.replicas[replica].disk_failed;
+                let failing = self.replicas[replica].disk_failed || self.replicas[replica].rotten;
+                let stopped = matches!(error, DocumentError::Stopped(_)) && failing;
                 match error {
                     DocumentError::NotAWriter(_) if !may_write => self.stats.refused_edits += 1,
                     DocumentError::Busy(_) => {}
@@ -285,7 +287,10 @@ impl World {
         }
         let reply = match result {
             Ok(reply) => reply,
-            Err(CommandError::Stopped(_)) if self.replicas[replica].disk_failed => return,
+            Err(CommandError::Stopped(_)) if self.replicas[replica].disk_failed || self.replicas[replica].rotten => {
+                return;
+            }
+            Err(CommandError::Damaged(_)) if self.replicas[replica].rotten => return,
             Err(error) if self.is_expected(replica, &waiting, &error) => return,
             Err(error) => {
                 let text = format!("#{replica}: {waiting:?} failed: {error}");

@@ -102,6 +102,8 @@ pub(super) enum Happening {
     ComeBack { space: usize, goal: usize },
     /// Applications ask again for what they want.
     Pursue,
+    /// A rotten disk is replaced.
+    ReplaceDisk { replica: usize },
     /// One of two that share an identity is gone for good.
     Retire { pair: usize },
     /// Something ails a replica no more.
@@ -350,7 +352,7 @@ impl World {
                 }
             }
             Told::Stopped { reason } => {
-                let expected = self.replicas[replica].disk_failed;
+                let expected = self.replicas[replica].disk_failed || self.replicas[replica].rotten;
                 if !expected {
                     self.fail(Kind::Safety, "store", format!("#{replica} stopped without a fault: {reason}"));
                 }
@@ -366,6 +368,13 @@ impl World {
             Told::RunRefused { document, peer, by_us, reason, .. } => {
                 let text = format!("#{replica} and {peer:.8} over {document:.8}, by us: {by_us}: {reason}");
                 self.fail(Kind::Safety, "honest runs", format!("a run was refused: {text}"));
+            }
+            // Whoever looks after the replica hears of it, and gives it another disk.
+            Told::DocumentDamaged { space, document, .. } if self.replicas[replica].rotten => {
+                if let Some(process) = self.process(replica, number) {
+                    process.open.remove(&(space, document));
+                }
+                self.schedule(1_000_000, Happening::ReplaceDisk { replica });
             }
             Told::DocumentDamaged { document, reason, .. } => {
                 self.fail(Kind::Safety, "store", format!("#{replica} cannot read {document:.8}: {reason}"));
@@ -447,11 +456,13 @@ impl World {
             Happening::GiveUp { replica, process } => {
                 if self.process(replica, process).is_some() {
                     self.crash(replica, plan::Crash::Kill, 100_000);
+                    self.replace_rotten_disk(replica);
                 }
             }
             Happening::Mend { pairs } => self.mend(&pairs),
             Happening::ComeBack { space, goal } => self.come_back(space, goal),
             Happening::Pursue => self.pursue_goals(),
+            Happening::ReplaceDisk { replica } => self.replace_rotten_disk(replica),
             Happening::Retire { pair } => self.retire_one(pair),
             Happening::Recover { replica, process, ailment } => self.recover(replica, process, ailment),
             Happening::Command { replica, process, id, command } => self.commanded(replica, process, id, command),

@@ -165,6 +165,7 @@ impl Plan {
         let faults = &options.faults;
         self.scatter(dice, end, faults.full_disks, |dice| Act::FillDisk(dice.index(replicas)));
         self.scatter(dice, end, faults.broken_disks, |dice| Act::BreakDisk(dice.index(replicas)));
+        self.scatter(dice, end, faults.rots, |dice| Act::Rot(dice.index(replicas)));
         self.scatter(dice, end, faults.second_processes, |dice| Act::SecondProcess(dice.index(replicas)));
     }
 }
