@@ -11,7 +11,6 @@ pub mod durable_writes;
 pub mod edit_latency;
 pub mod floor;
 pub mod pair;
-pub mod proxy;
 pub mod reconnect;
 pub mod trace;
 

@@ -15,10 +15,14 @@ use serde_json::{Value, json};
 mod commands;
 #[path = "processes/errors.rs"]
 mod errors;
+#[path = "processes/kill.rs"]
+mod kill;
 #[path = "processes/partition.rs"]
 mod partition;
 #[path = "processes/replay.rs"]
 mod replay;
+#[path = "processes/workloads.rs"]
+mod workloads;
 
 const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/0";
 

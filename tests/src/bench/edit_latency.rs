@@ -51,14 +51,14 @@ async fn ours(edits: usize) -> Result<Figures> {
     let (written, observed) = pair.open_document().await?;
     tokio::time::sleep(SETTLE).await;
 
-    let before = pair.proxy.crossed();
+    let before = pair.link.crossed();
     let observer = std::thread::spawn(move || observe(&observed, edits));
     let writer = std::thread::spawn(move || write(&written, edits));
     let made = joined("the writer", writer).await?;
     let seen = joined("the observer", observer).await?;
     tokio::time::sleep(SETTLE).await;
-    let bytes = pair.proxy.crossed().since(&before).bytes();
-    ensure!(bytes > 0, "the peers did not talk through the proxy");
+    let bytes = pair.link.crossed().since(&before).bytes();
+    ensure!(bytes > 0, "the peers did not talk through the link");
 
     pair.dialer.shutdown().await;
     pair.listener.shutdown().await;

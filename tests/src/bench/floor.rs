@@ -13,14 +13,14 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, noise, tcp, yamux};
 
 use super::edit_latency::{EDIT_INTERVAL, SETTLE, figures};
 use super::pair::within;
-use super::proxy::Proxy;
 use super::{Figures, clock};
+use crate::processes::link::Link;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/bench/1");
 /// No change of this workload is larger.
 const CHANGE_BYTES_MAX: usize = 64 * 1024;
 
-/// The floor of `edit-latency`: commit, encode, one way over a bare stream through the same kind of proxy, decode, apply.
+/// The floor of `edit-latency`: commit, encode, one way over a bare stream through the same kind of link, decode, apply.
 ///
 /// # Errors
 /// Something does not work, or takes too long.
@@ -31,18 +31,18 @@ pub async fn edit_latency(edits: usize) -> Result<Figures> {
     // A thread and a runtime for each side, as two replicas have.
     let receiver = on_thread(move || receive(copy, edits, address))?;
     let (peer, target) = within("the floor's listener", listening).await?.context("the floor's listener ended")?;
-    let proxy = Proxy::start(target)?;
-    let dialed: Multiaddr = format!("{}/p2p/{peer}", proxy.multiaddr()).parse()?;
+    let link = Link::start(target)?;
+    let dialed: Multiaddr = format!("{}/p2p/{peer}", link.multiaddr()).parse()?;
     let (ready, started) = oneshot::channel();
     let (go, gone) = oneshot::channel();
     let sender = on_thread(move || send(document, edits, dialed, ready, gone))?;
     within("the floor's connection", started).await?.context("the floor's dialer ended")?;
-    let before = proxy.crossed();
+    let before = link.crossed();
     go.send(()).ok().context("the floor's dialer ended")?;
     let seen = within("the floor's receiver", receiver).await???;
     let made = within("the floor's sender", sender).await???;
     tokio::time::sleep(SETTLE).await;
-    Ok(figures(&made, &seen, proxy.crossed().since(&before).bytes()))
+    Ok(figures(&made, &seen, link.crossed().since(&before).bytes()))
 }
 
 fn small_document() -> Result<Automerge> {

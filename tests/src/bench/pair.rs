@@ -1,4 +1,4 @@
-//! Two replicas in this process, with stores on a real disk, that know each other through a proxy only.
+//! Two replicas in this process, with stores on a real disk, that know each other through a link only.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anabranch::{Document, Peer, Role, Space};
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use super::proxy::Proxy;
+use crate::processes::link::Link;
 
 /// No step of a bench takes longer, or the bench fails.
 pub const STEP_TIME_MAX: Duration = Duration::from_secs(300);
@@ -24,7 +24,7 @@ pub struct Pair {
     /// The space as the dialer holds it.
     pub dialer_space: Space,
     /// Between them.
-    pub proxy: Proxy,
+    pub link: Link,
 }
 
 /// Opens a replica that listens on a free port of loopback.
@@ -53,9 +53,9 @@ pub async fn open_dialer(directory: &Path) -> Result<Peer> {
     Ok(Peer::builder().directory(directory).open().await?)
 }
 
-/// Where to dial a listener through a proxy.
-pub fn through(proxy: &Proxy, listener: &Peer) -> String {
-    format!("{}/p2p/{}", proxy.multiaddr(), listener.peer_id())
+/// Where to dial a listener through a link.
+pub fn through(link: &Link, listener: &Peer) -> String {
+    format!("{}/p2p/{}", link.multiaddr(), listener.peer_id())
 }
 
 impl Pair {
@@ -66,13 +66,13 @@ impl Pair {
     pub async fn open<F: Future<Output = Result<()>>>(root: &Path, fill: impl FnOnce(Space) -> F) -> Result<Self> {
         let (listener, address) = open_listener(&root.join("listener")).await?;
         let dialer = open_dialer(&root.join("dialer")).await?;
-        let proxy = Proxy::start(address)?;
+        let link = Link::start(address)?;
         let listener_space = within("founding a space", listener.create_space("bench")).await??;
         within("filling the space", fill(listener_space.clone())).await??;
-        let ticket = listener_space.invite(Role::Writer, 1, vec![through(&proxy, &listener)]).await?;
+        let ticket = listener_space.invite(Role::Writer, 1, vec![through(&link, &listener)]).await?;
         let dialer_space = within("joining", dialer.join(&ticket)).await??;
         within("the first sync", dialer_space.synced_with(listener.device())).await??;
-        Ok(Self { listener, dialer, listener_space, dialer_space, proxy })
+        Ok(Self { listener, dialer, listener_space, dialer_space, link })
     }
 
     /// The space's only document, open on both sides.

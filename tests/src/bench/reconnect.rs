@@ -10,8 +10,8 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::pair::{Pair, open_dialer, open_listener, through, within};
-use super::proxy::Proxy;
 use super::{Figures, Report, Size, clock, make_small, rounded};
+use crate::processes::link::Link;
 
 /// How long bytes are still counted after the dial was answered: what follows at once (subscriptions, answers, a comparison
 /// of roots after a second of quiet) belongs to the reconnection, keep-alives do not.
@@ -65,7 +65,7 @@ async fn ours(documents: usize, repeats: usize) -> Result<Figures> {
     let directory = tempfile::tempdir()?;
     let pair = Pair::open(directory.path(), |space| fill(space, documents)).await?;
     let id = pair.dialer_space.id();
-    let Pair { listener, dialer, listener_space, dialer_space, proxy } = pair;
+    let Pair { listener, dialer, listener_space, dialer_space, link } = pair;
     drop((listener_space, dialer_space));
     dialer.shutdown().await;
     listener.shutdown().await;
@@ -73,11 +73,11 @@ async fn ours(documents: usize, repeats: usize) -> Result<Figures> {
 
     let mut runs = Vec::new();
     for _ in 0..repeats {
-        runs.push(reconnect(directory.path(), &proxy, id).await?);
+        runs.push(reconnect(directory.path(), &link, id).await?);
     }
     let mut figures = figures(runs);
-    proxy.set_delay(SLOW_LINE);
-    let slow = reconnect(directory.path(), &proxy, id).await?;
+    link.set_delay(SLOW_LINE);
+    let slow = reconnect(directory.path(), &link, id).await?;
     let round_trips = slow.after_auth.as_secs_f64() / (2.0 * SLOW_LINE.as_secs_f64());
     figures.insert("round_trips".to_owned(), rounded(round_trips, 1));
     Ok(figures)
@@ -95,11 +95,11 @@ async fn fill(space: Space, documents: usize) -> Result<()> {
 }
 
 /// Opens both again, lets them find each other, and closes them.
-async fn reconnect(root: &Path, proxy: &Proxy, id: SpaceId) -> Result<Connected> {
-    proxy.set_open(false);
-    // The listener comes back on another port, so the proxy is the only way to it that the dialer knows.
+async fn reconnect(root: &Path, link: &Link, id: SpaceId) -> Result<Connected> {
+    link.set_open(false);
+    // The listener comes back on another port, so the link is the only way to it that the dialer knows.
     let (listener, address) = open_listener(&root.join("listener")).await?;
-    proxy.retarget(address);
+    link.retarget(address);
     let dialer = open_dialer(&root.join("dialer")).await?;
     let space = dialer.space(id).context("the space is gone")?;
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -126,17 +126,17 @@ async fn reconnect(root: &Path, proxy: &Proxy, id: SpaceId) -> Result<Connected>
         anyhow::Ok((synced?, authenticated?))
     };
 
-    let before = proxy.crossed();
+    let before = link.crossed();
     let cpu_before = clock::cpu_ms();
     let began = clock::now();
-    proxy.set_open(true);
-    let address = through(proxy, &listener);
+    link.set_open(true);
+    let address = through(link, &listener);
     let (dialed, met) = tokio::join!(dialer.dial(&address), within("reconnecting", meeting));
     dialed?;
     let ((synced, cpu_after), authenticated): ((Instant, f64), Instant) = met??;
     tokio::time::sleep(SETTLE).await;
-    let crossed = proxy.crossed().since(&before);
-    ensure!(crossed.connections > 0, "the peers did not meet through the proxy");
+    let crossed = link.crossed().since(&before);
+    ensure!(crossed.connections > 0, "the peers did not meet through the link");
 
     drop(space);
     dialer.shutdown().await;
@@ -155,8 +155,8 @@ async fn floor(repeats: usize) -> Result<Figures> {
         let directory = tempfile::tempdir()?;
         let (listener, address) = open_listener(&directory.path().join("listener")).await?;
         let dialer = open_dialer(&directory.path().join("dialer")).await?;
-        let proxy = Proxy::start(address)?;
-        runs.push(meet_as_strangers(&listener, &dialer, &proxy).await?);
+        let link = Link::start(address)?;
+        runs.push(meet_as_strangers(&listener, &dialer, &link).await?);
         dialer.shutdown().await;
         listener.shutdown().await;
     }
@@ -164,12 +164,12 @@ async fn floor(repeats: usize) -> Result<Figures> {
 }
 
 /// One connection of two replicas that share nothing, until one of them has refused the other.
-async fn meet_as_strangers(listener: &Peer, dialer: &Peer, proxy: &Proxy) -> Result<Connected> {
+async fn meet_as_strangers(listener: &Peer, dialer: &Peer, link: &Link) -> Result<Connected> {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut events = futures::stream::select(listener.events(), dialer.events());
     let cpu_before = clock::cpu_ms();
     let began = clock::now();
-    dialer.dial(&through(proxy, listener)).await?;
+    dialer.dial(&through(link, listener)).await?;
     within("the floor's refusal", async {
         while let Some(event) = events.next().await {
             if matches!(event, Ok(Event::StrangerRefused { .. })) {
@@ -180,10 +180,10 @@ async fn meet_as_strangers(listener: &Peer, dialer: &Peer, proxy: &Proxy) -> Res
     })
     .await??;
     // Only the first try counts: strangers who go on dialing are not what is compared.
-    proxy.set_open(false);
+    link.set_open(false);
     let (time, cpu_ms) = (began.elapsed(), clock::cpu_ms() - cpu_before);
     tokio::time::sleep(SETTLE).await;
-    let crossed = proxy.crossed();
+    let crossed = link.crossed();
     ensure!(crossed.connections == 1, "{} connections of strangers, expected one", crossed.connections);
     Ok(Connected { time, after_auth: Duration::ZERO, bytes: crossed.bytes(), cpu_ms })
 }

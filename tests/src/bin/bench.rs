@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 /// Measures one workload, and beside it its floor: what the same machine does at best without us.
 ///
-/// Two replicas in one process, over real libp2p on loopback, through a proxy that counts TCP payload both ways, with stores
+/// Two replicas in one process, over real libp2p on loopback, through a link that counts TCP payload both ways, with stores
 /// in the folder for temporary files (set TMPDIR to measure another disk). Milliseconds depend on the machine: compare
 /// ratios and bytes.
 #[derive(Parser)]
@@ -46,13 +46,13 @@ enum Workload {
     /// Small edits at 100 a second, until an observer on the other replica sees them.
     ///
     /// p50_ms, p99_ms: from the call to the observer. bytes_per_edit: both directions, answers included. Floor: automerge's
-    /// commit, encode, decode, apply, and a bare libp2p stream one way, through the same kind of proxy.
+    /// commit, encode, decode, apply, and a bare libp2p stream one way, through the same kind of link.
     EditLatency,
     /// Two restarted replicas with equal documents, from the dial until their roots are known to be equal.
     ///
     /// ms: from the dial until synced, median of five. bytes: both directions, connection and the two seconds after
     /// included. round_trips: on the critical path from the end of authentication to synced, as the dialer sees both; found
-    /// by running once on a line of 100 ms each way. cpu_ms: of this process, that is of both replicas and the proxy. Floor:
+    /// by running once on a line of 100 ms each way. cpu_ms: of this process, that is of both replicas and the link. Floor:
     /// the same two programs without any space, until one refuses the other.
     Reconnect,
 }

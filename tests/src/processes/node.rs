@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::processes::command::{self, Finished, signal};
-use crate::processes::patience::wait_for;
+use crate::processes::patience::{PATIENCE, wait_for};
 use crate::processes::socket::{Socket, strings};
 
 /// Lines of its log that a failing test shows of a node.
@@ -31,21 +33,59 @@ impl Node {
 
     /// As [`Node::start`], through a command that leads to `anabranch` (in another network, say).
     #[track_caller]
-    pub fn start_command(mut command: Command, directory: &Path, arguments: &[&str]) -> Self {
-        let log = directory.with_extension("log");
-        let stderr = File::options().create(true).append(true).open(&log).expect("a test can write its log");
-        command.args(["--json", "run"]).args(arguments).env("RUST_LOG", "info");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start a node: {error}"));
+    pub fn start_command(command: Command, directory: &Path, arguments: &[&str]) -> Self {
+        Self::launch(command, directory, arguments, |_| ()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Starts a node and waits until it is ready; `spawned` learns of its process before that.
+    ///
+    /// # Errors
+    /// It did not become ready: with the end of its log.
+    pub fn launch(
+        command: Command,
+        directory: &Path,
+        arguments: &[&str],
+        spawned: impl FnOnce(u32),
+    ) -> Result<Self, String> {
+        let mut child = spawn(command, directory, arguments)?;
+        spawned(child.id());
         let stdout = child.stdout.take().expect("the output is piped");
-        let mut line = String::new();
-        let read = BufReader::new(stdout).read_line(&mut line);
+        let log = log_of(directory);
         let mut node = Self { directory: directory.to_path_buf(), log, child, ready: Value::Null };
-        node.ready = serde_json::from_str(&line).unwrap_or_else(|error| {
-            let status = node.child.wait();
-            panic!("the node did not become ready ({error}, {read:?}, {status:?})\n{}", node.log_end())
+        let (said, wait) = sync_channel(1);
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = said.send(BufReader::new(stdout).read_line(&mut line).map(|_| line));
         });
-        node
+        let ready = match wait.recv_timeout(PATIENCE) {
+            Ok(Ok(line)) => serde_json::from_str(&line).map_err(|error| format!("{error} in `{line}`")),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("nothing was said within {} s", PATIENCE.as_secs())),
+        };
+        match ready {
+            Ok(ready) => node.ready = ready,
+            Err(error) => {
+                let _ = node.child.kill();
+                let status = node.child.wait();
+                return Err(format!("the node did not become ready ({error}, {status:?})\n{}", node.log_end()));
+            }
+        }
+        Ok(node)
+    }
+
+    /// Starts a node and ends it so long after that, ready or not.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn launch_and_kill(
+        command: Command,
+        directory: &Path,
+        arguments: &[&str],
+        after: Duration,
+    ) -> Result<(), String> {
+        let mut child = spawn(command, directory, arguments)?;
+        std::thread::sleep(after);
+        child.kill().and_then(|()| child.wait()).map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// Its directory.
@@ -140,12 +180,23 @@ impl Node {
         status.code()
     }
 
+    /// Stops its process where it is, as a laptop that is closed; [`Node::proceed`] lets it go on.
+    pub fn suspend(&self) {
+        signal(self.child.id(), "STOP");
+    }
+
+    /// Lets a stopped process go on.
+    pub fn proceed(&self) {
+        signal(self.child.id(), "CONT");
+    }
+
     /// It has not ended by itself.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    fn log_end(&self) -> String {
+    /// The last lines of its log.
+    pub fn log_end(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
@@ -161,6 +212,18 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The log of the node on a directory lies beside it.
+fn log_of(directory: &Path) -> PathBuf {
+    directory.with_extension("log")
+}
+
+fn spawn(mut command: Command, directory: &Path, arguments: &[&str]) -> Result<Child, String> {
+    let log = File::options().create(true).append(true).open(log_of(directory)).expect("a test can write its log");
+    command.args(["--json", "run"]).args(arguments).env("RUST_LOG", "info");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    command.spawn().map_err(|error| format!("cannot start a node: {error}"))
 }
 
 /// The same heads of a document on every node, and not none: returns them.

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 /// How often a condition is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+pub const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Generous: what should take a second may take this long on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A moment to measure from.
+#[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
@@ -35,13 +36,25 @@ pub fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -
 }
 
 /// As [`wait_for`], looking as often as `every` says.
-pub fn wait_often<T>(what: &str, every: Duration, mut attempt: impl FnMut() -> Result<T, String>) -> T {
+pub fn wait_often<T>(what: &str, every: Duration, attempt: impl FnMut() -> Result<T, String>) -> T {
+    within(PATIENCE, every, attempt).unwrap_or_else(|state| panic!("{what}: {state}"))
+}
+
+/// Waits until `attempt` gives a value, but not longer than `bound`.
+///
+/// # Errors
+/// What was seen last.
+pub fn within<T>(
+    bound: Duration,
+    every: Duration,
+    mut attempt: impl FnMut() -> Result<T, String>,
+) -> Result<T, String> {
     let clock = Stopwatch::start();
     loop {
         match attempt() {
-            Ok(value) => return value,
-            Err(state) if clock.elapsed() > PATIENCE => {
-                panic!("{what}: not within {} s; last seen: {state}", PATIENCE.as_secs())
+            Ok(value) => return Ok(value),
+            Err(state) if clock.elapsed() > bound => {
+                return Err(format!("not within {} s; last seen: {state}", bound.as_secs()));
             }
             Err(_) => std::thread::sleep(every),
         }

@@ -39,21 +39,22 @@ fn a_newcomer_can_make_a_replica_and_look_around() {
 #[test]
 fn a_node_that_is_asked_to_end_ends_cleanly_and_one_that_was_killed_starts_again() {
     let home = tempfile::tempdir().unwrap();
-    let mut node = Node::start(home.path(), &[]);
+    let directory = home.path().join("node");
+    let mut node = Node::start(&directory, &[]);
     node.run(&["space", "create", "work"]).ok();
     let document = new_document(&node, "plan", &json!({ "n": 0 }));
     for (number, signal) in [("1", "TERM"), ("2", "INT")] {
         // Not waited for: closing cleanly saves it.
         node.run(&["doc", "set", &document, "/n", number, "--no-wait"]).ok();
         assert_eq!(node.stop(signal), Some(0));
-        assert!(!home.path().join("node.sock").exists());
-        node = Node::start(home.path(), &[]);
+        assert!(!directory.join("node.sock").exists());
+        node = Node::start(&directory, &[]);
         assert_eq!(node.run(&["doc", "get", "plan", "/n"]).ok().text(), number);
     }
     node.kill();
-    assert!(home.path().join("node.sock").exists(), "a killed node leaves its socket");
-    run(home.path(), &["id"], "").fails(3, "no node is running");
-    let node = Node::start(home.path(), &[]);
+    assert!(directory.join("node.sock").exists(), "a killed node leaves its socket");
+    run(&directory, &["id"], "").fails(3, "no node is running");
+    let node = Node::start(&directory, &[]);
     assert_eq!(node.run(&["doc", "get", "plan", "/n"]).ok().text(), "2");
     assert!(node.json(&["status"])["epoch"].as_u64().unwrap() >= 4);
 }
@@ -61,7 +62,8 @@ fn a_node_that_is_asked_to_end_ends_cleanly_and_one_that_was_killed_starts_again
 #[test]
 fn documents_are_made_edited_and_read_by_name_and_by_digits() {
     let home = tempfile::tempdir().unwrap();
-    let node = Node::start(home.path(), &[]);
+    let directory = home.path().join("node");
+    let node = Node::start(&directory, &[]);
     node.run(&["doc", "new"]).fails(4, "there is no space here");
     let space = node.json(&["space", "create", "work"])["space"].as_str().unwrap().to_owned();
     let id = node.run(&["doc", "new", "--name", "plan"]).ok().text().to_owned();
@@ -115,7 +117,8 @@ fn documents_are_made_edited_and_read_by_name_and_by_digits() {
 #[test]
 fn many_edits_go_in_one_command() {
     let home = tempfile::tempdir().unwrap();
-    let node = Node::start(home.path(), &[]);
+    let directory = home.path().join("node");
+    let node = Node::start(&directory, &[]);
     node.run(&["space", "create", "work"]).ok();
     let document = new_document(&node, "plan", &json!({ "text": "", "list": [], "old": 1 }));
     let lines = [
@@ -278,8 +281,9 @@ impl Drop for Watching {
 #[test]
 fn the_demo_tells_its_story_and_leaves_its_stores() {
     let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("node");
     let clock = Stopwatch::start();
-    let told = run(home.path(), &["demo"], "").ok();
+    let told = run(&directory, &["demo"], "").ok();
     assert!(clock.elapsed() < Duration::from_secs(20), "{:?}", clock.elapsed());
     for part in ["The link to Carol is cut", "The link heals", "Written by two at once: /meet at", "All three agree"] {
         assert!(told.stdout.contains(part), "the story lacks `{part}`:\n{}", told.stdout);
@@ -287,7 +291,7 @@ fn the_demo_tells_its_story_and_leaves_its_stores() {
     println!("{}", told.stdout);
 
     let keep = home.path().join("kept");
-    let mut command = program(home.path());
+    let mut command = program(&directory);
     command.args(["--json", "demo", "--keep"]).arg(&keep);
     let outcome = finish(command, "demo --keep".to_owned(), "").ok().json();
     assert_eq!(outcome["agree"], true);
@@ -295,7 +299,7 @@ fn the_demo_tells_its_story_and_leaves_its_stores() {
     assert_eq!(outcome["content"]["notes"], "Leave early. Bring rope. Check the tide. ");
     assert_eq!(outcome["conflicts"][0]["values"].as_array().unwrap().len(), 2);
     assert!(outcome["bytes"].as_u64().unwrap() > 0);
-    run(home.path(), &["demo", "--keep", keep.to_str().unwrap()], "").fails(2, "is not empty");
+    run(&directory, &["demo", "--keep", keep.to_str().unwrap()], "").fails(2, "is not empty");
     // The stores are what an ordinary node runs on.
     let carol = Node::start(&keep.join("carol"), &[]);
     assert_eq!(carol.run(&["doc", "get", "River trip", "/cost"]).ok().text(), "35");

@@ -271,11 +271,12 @@ fn a_port_in_use_is_told_with_the_address() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
     let home = tempfile::tempdir().unwrap();
-    let failed = run(home.path(), &["run", "--listen", &address], "").fails(1, &format!("cannot listen on {address}"));
+    let directory = home.path().join("node");
+    let failed = run(&directory, &["run", "--listen", &address], "").fails(1, &format!("cannot listen on {address}"));
     assert!(failed.stderr.contains("in use"), "{}", failed.stderr);
     // The replica itself is fine.
-    run(home.path(), &["run", "--listen", "everywhere"], "").fails(1, "`everywhere` is not an address");
-    let node = Node::start(home.path(), &["--listen", LOOPBACK]);
+    run(&directory, &["run", "--listen", "everywhere"], "").fails(1, "`everywhere` is not an address");
+    let node = Node::start(&directory, &["--listen", LOOPBACK]);
     node.run(&["space", "create", "work"]).ok();
 }
 
