@@ -220,6 +220,8 @@ fn a_replica_that_goes_on_from_a_backup_gets_back_what_it_had_sent_and_continues
     story.saved(alice);
     story.agree();
     story.cut(&[alice], &[bob]);
+    // Until each has given the other up, so that nothing is on its way.
+    story.wait(60);
     story.edit(alice, note, |edit| Ok(edit.set("/never_sent", true)?));
     story.saved(alice);
     story.restore(alice, 2);

@@ -53,6 +53,7 @@ impl World {
         self.abandon_connections(gone, true);
         let there = &mut self.replicas[gone];
         there.retired = true;
+        there.dark = true;
         there.process = None;
         there.ailments.stopped = None;
         self.ledger.replaced(gone, Book::default());

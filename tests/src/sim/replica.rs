@@ -44,6 +44,8 @@ pub struct Replica {
     pub(super) wall: WallClock,
     /// What there is to go back to.
     pub(super) backup: Option<Backup>,
+    /// Its machine has no power: it answers nothing, not even that nobody is there.
+    pub(super) dark: bool,
     /// It is gone for good.
     pub retired: bool,
     /// Bits of its disk have changed: it may be refused, or parts of it, but never misread.
@@ -115,6 +117,7 @@ impl World {
             ailments: Ailments::default(),
             wall: WallClock::new(skew),
             backup: None,
+            dark: false,
             retired: false,
             rotten: false,
             identity,
@@ -139,6 +142,7 @@ impl World {
             ailments: Ailments::default(),
             wall: original.wall,
             backup: None,
+            dark: false,
             retired: false,
             rotten: false,
             identity: original.identity,
@@ -171,6 +175,7 @@ impl World {
         let now = self.now;
         let there = &mut self.replicas[replica];
         there.disk.heal();
+        there.dark = false;
         there.disk_failed = false;
         there.doomed = None;
         there.starts += 1;
@@ -293,6 +298,7 @@ impl World {
         if let Some(process) = there.process.take() {
             there.slot = process.guard.slot();
         }
+        self.replicas[replica].dark = matches!(how, Crash::PowerCut | Crash::MidRequest);
         self.ledger.died(replica);
         self.schedule(down, Happening::Restart { replica });
     }

@@ -291,7 +291,7 @@ impl Story {
         let before = silence::said(&self.world);
         self.world.run_for(SILENCE);
         self.check();
-        silence::silent(&before, &silence::said(&self.world)).expect("silence");
+        silence::silent(&before, &silence::said(&self.world), 0).expect("silence");
     }
 
     fn go_on(&mut self) {
