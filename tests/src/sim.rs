@@ -7,6 +7,7 @@
 
 pub mod ailments;
 pub mod backup;
+pub mod byzantine;
 pub mod campaign;
 pub mod checkers;
 pub mod clock;

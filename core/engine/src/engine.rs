@@ -23,7 +23,7 @@ use crate::storage::{
     self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
 };
 use crate::sync::dialer::Dialer;
-use crate::sync::session::Session;
+use crate::sync::session::{Session, Shared};
 use crate::sync::transfer::Job;
 use crate::time::{Now, Timestamp};
 
@@ -412,7 +412,15 @@ impl Engine {
         if waiting > UNSIGNED_BYTES_MAX {
             return Err(DocumentError::Busy(waiting).into());
         }
-        let (value, changed) = open.edit(author, f)?;
+        let edited = open.edit(author, f);
+        if open.is_damaged() {
+            // What was signed or merged before is on its way to the store, and its record goes with it.
+            if self.dirty.remove(&key) {
+                self.close_runs(key);
+            }
+            self.close_damaged(key, EditError::Panicked.to_string());
+        }
+        let (value, changed) = edited?;
         if !changed {
             return Ok((value, None));
         }
@@ -473,6 +481,10 @@ impl Engine {
     fn end_turn(&mut self) {
         self.settle_documents();
         self.commit();
+        for id in self.to_pump.clone() {
+            // Before roots are told: they say what the entries lead to.
+            self.pump_entries(id);
+        }
         self.tell_changed_members();
         for id in core::mem::take(&mut self.to_pump) {
             self.pump(id);
@@ -481,11 +493,7 @@ impl Engine {
         for id in core::mem::take(&mut self.to_flush) {
             self.flush(id);
             // What was held back by a full lane can go on.
-            if self
-                .sessions
-                .get(&id)
-                .is_some_and(|session| session.shared.iter().any(|shared| !shared.transfer.is_idle()))
-            {
+            if self.sessions.get(&id).is_some_and(|session| session.shared.iter().any(Shared::has_more)) {
                 self.pump(id);
                 self.flush(id);
             }
@@ -537,7 +545,7 @@ impl Engine {
         while let Some(unsigned) = document.take_unsigned() {
             runs.push(Run::sign(&self.identity, key.0, key.1, acl.hash, unsigned));
         }
-        let heads = document.heads();
+        let heads = document.signed_heads();
         if !runs.is_empty() {
             self.keep_acl(&key.0, &acl);
         }

@@ -109,6 +109,9 @@ pub const CHANGE_DEPS_MAX: usize = 1_024;
 pub const OP_COUNTER_MAX: u64 = (1 << 31) - 1;
 /// Operations in one document.
 pub const DOCUMENT_OPS_MAX: u64 = 10_000_000;
+/// Values of one document that were replaced or deleted, counted once for each operation that did it. An operation may
+/// replace many values, and each is remembered, in some 20 bytes.
+pub const DOCUMENT_REPLACEMENTS_MAX: u64 = 20_000_000;
 /// Actors in one document.
 pub const DOCUMENT_ACTORS_MAX: usize = 10_000;
 /// Nesting of one JSON value.
@@ -154,6 +157,9 @@ pub const SPACE_NAME_BYTES_MAX: usize = 128;
 pub const ENTRY_BYTES_MAX: usize = 4 * 1024;
 /// Entries of one membership log.
 pub const ENTRIES_PER_SPACE_MAX: usize = 100_000;
+/// Entries of one log that a device may sign and bring itself. A device that invites ten members a day needs a year for
+/// them; without it a single member could fill the log for all.
+pub const ENTRIES_PER_DEVICE_MAX: usize = 4_096;
 /// Members of one space.
 pub const MEMBERS_MAX: usize = 1_000;
 /// Earlier entries that one entry may name.

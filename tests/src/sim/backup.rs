@@ -19,7 +19,7 @@ impl World {
     pub fn back_up(&mut self, replica: usize, dice: &mut Dice) {
         // A space that nobody has any more is nobody's to heal.
         let there = &self.replicas[replica];
-        if there.process.is_none() || there.disk_failed || !self.has_founded_all(replica) {
+        if there.process.is_none() || there.disk_failed || !self.has_founded_all(replica) || !self.is_honest(replica) {
             return;
         }
         let image = if dice.percent(50) { there.disk.image() } else { there.disk.crash_image(dice.any()) };
@@ -44,9 +44,9 @@ impl World {
 
     /// Bits of a replica's disk change. Its process is killed, so that what it has in memory does not hide that.
     pub fn rot(&mut self, replica: usize, dice: &mut Dice) {
-        let there = &mut self.replicas[replica];
+        let there = &self.replicas[replica];
         // Of a space that only its founder has, nothing would be left.
-        if there.process.is_none() || there.retired || self.is_founder(replica) {
+        if there.process.is_none() || self.is_founder(replica) || !self.is_honest(replica) {
             return;
         }
         let there = &mut self.replicas[replica];

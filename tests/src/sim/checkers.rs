@@ -8,5 +8,6 @@ pub mod counters;
 pub mod determinism;
 pub mod history;
 pub mod silence;
+pub mod untouched;
 
 pub use actors::Registry;

@@ -22,7 +22,12 @@ impl World {
         let there = &self.replicas[replica];
         let is_twin = self.twins.iter().any(|twins| twins.pair.contains(&replica));
         // Where only the original could be dialed, nobody would ever find the copy: the others know its device as connected.
-        if there.process.is_none() || there.disk_failed || is_twin || self.is_founder(replica) {
+        if there.process.is_none()
+            || there.disk_failed
+            || is_twin
+            || self.is_founder(replica)
+            || !self.is_honest(replica)
+        {
             return;
         }
         let disk = if dice.percent(50) {

@@ -22,8 +22,10 @@ pub enum Stream {
     Workload = 6,
     /// Which of the rarer faults a seed has.
     Faults = 7,
+    /// Who is hostile and how.
+    Byzantine = 8,
     /// What a large world has more of.
-    Large = 8,
+    Large = 9,
 }
 
 /// A source of seeded choices.

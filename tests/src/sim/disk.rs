@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 
 use anabranch_engine::Input;
-use anabranch_engine::storage::{Reply, Request, Row};
+use anabranch_engine::id::SpaceId;
+use anabranch_engine::storage::{Reply, Request, Row, Table};
 use anabranch_store::backend::crashable::{Disk, Fault};
 use anabranch_store::{OpenError, Store};
 
@@ -37,6 +38,15 @@ impl OpenStore {
     /// A store with nothing to do.
     pub fn new(store: Store) -> Self {
         Self { store, requests: VecDeque::new(), last: 0 }
+    }
+
+    /// Every membership entry in the store, with its space.
+    pub(super) fn entries(&self) -> Vec<(SpaceId, Vec<u8>)> {
+        let rows = self.store.image().map(|image| image.rows).unwrap_or_default();
+        rows.into_iter()
+            .filter(|(table, _, _)| *table == Table::Members)
+            .filter_map(|(_, key, entry)| Some((SpaceId(*key.first_chunk()?), entry)))
+            .collect()
     }
 
     /// Begins with the first request that waits for the disk, if one of the kind that writes does. True if it did.

@@ -32,6 +32,13 @@ struct Hint {
     bytes: Vec<u8>,
 }
 
+impl Gossip {
+    /// The topics that the process takes part in.
+    pub fn topics(&self) -> impl Iterator<Item = &String> {
+        self.topics.iter()
+    }
+}
+
 impl World {
     fn gossip(&mut self, replica: usize) -> Option<&mut Gossip> {
         self.replicas[replica].process.as_mut().map(|process| &mut process.gossip)
@@ -92,6 +99,7 @@ impl World {
         match verdict {
             Verdict::Accept => self.hand_on(replica, Some(judged.from), &judged.topic, &judged.bytes),
             Verdict::Ignore => {}
+            Verdict::Reject if !self.is_honest(judged.from) => {}
             Verdict::Reject => {
                 let text = format!("#{replica} rejects a hint that #{} handed on", judged.from);
                 self.fail(Kind::Safety, "honest peers", text);
@@ -108,7 +116,7 @@ impl World {
         gossip.seen.insert(id, now).is_none()
     }
 
-    fn hand_on(&mut self, replica: usize, not_to: Option<usize>, topic: &str, bytes: &[u8]) {
+    pub(super) fn hand_on(&mut self, replica: usize, not_to: Option<usize>, topic: &str, bytes: &[u8]) {
         let device = self.replicas[replica].device;
         let takes = |gossip: &Gossip, from: &DeviceId| gossip.admitted.contains(from) && gossip.topics.contains(topic);
         for other in 0..self.replicas.len() {

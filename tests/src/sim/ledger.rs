@@ -31,7 +31,7 @@ pub struct Ledger {
     /// What each replica was trusted with.
     books: BTreeMap<usize, Book>,
     /// Acknowledged by a store that has lost them since, when another store had them: they are not to be lost.
-    owed: Vec<Edited>,
+    owed: Vec<(usize, Edited)>,
     /// Acknowledged by a store that lost them before any other one had them.
     excused: u64,
     /// Every edit that was ever made, saved or not, with its actor and number.
@@ -113,7 +113,7 @@ impl Ledger {
         self.pending.remove(&replica);
         let before = self.books.insert(replica, book).unwrap_or_default();
         let kept: BTreeSet<ChangeHash> = self.books[&replica].saved.iter().map(|edited| edited.change).collect();
-        self.forget(before.saved.into_iter().filter(|edited| !kept.contains(&edited.change)).collect());
+        self.forget(replica, before.saved.into_iter().filter(|edited| !kept.contains(&edited.change)).collect());
     }
 
     /// A replica leaves a space, with all it has of it.
@@ -126,17 +126,20 @@ impl Ledger {
         book.runs.retain(|(place, _, _)| place.0 != *space);
         let (gone, saved) = std::mem::take(&mut book.saved).into_iter().partition(|edited| edited.place.0 == *space);
         book.saved = saved;
-        self.forget(gone);
+        self.forget(replica, gone);
     }
 
     /// A store has lost these: they are still owed if another one has them. What was owed may have had its last copy there.
-    fn forget(&mut self, gone: Vec<Edited>) {
-        let owed = std::mem::take(&mut self.owed);
-        let known: BTreeSet<ChangeHash> = self.owed.iter().map(|edited| edited.change).collect();
-        for edited in owed.into_iter().chain(gone).filter(|edited| !known.contains(&edited.change)) {
+    fn forget(&mut self, replica: usize, gone: Vec<Edited>) {
+        let gone = gone.into_iter().map(|edited| (replica, edited));
+        let mut known = BTreeSet::new();
+        for (who, edited) in std::mem::take(&mut self.owed).into_iter().chain(gone) {
+            if !known.insert(edited.change) {
+                continue;
+            }
             let number = self.numbers[&edited.change];
             if self.books.values().any(|book| book.holds(edited.place, number)) {
-                self.owed.push(edited);
+                self.owed.push((who, edited));
             } else {
                 self.excused += 1;
             }
@@ -178,14 +181,15 @@ impl Ledger {
         self.books.get(&replica).map(|book| book.saved.as_slice()).unwrap_or_default()
     }
 
-    /// All that was ever said to be saved, but for what is excused.
-    pub fn saved(&self) -> impl Iterator<Item = &Edited> {
-        self.books.values().flat_map(|book| &book.saved).chain(&self.owed)
+    /// All that was ever said to be saved, but for what is excused, with who said it.
+    pub fn saved(&self) -> impl Iterator<Item = (usize, &Edited)> {
+        let held = self.books.iter().flat_map(|(replica, book)| book.saved.iter().map(|edited| (*replica, edited)));
+        held.chain(self.owed.iter().map(|(replica, edited)| (*replica, edited)))
     }
 
     /// Documents in which something was said to be saved.
     pub fn places(&self) -> BTreeSet<Place> {
-        self.saved().map(|edited| edited.place).collect()
+        self.saved().map(|(_, edited)| edited.place).collect()
     }
 
     /// The edit that became this change.
@@ -229,7 +233,7 @@ mod tests {
     }
 
     fn changes(ledger: &Ledger) -> Vec<u8> {
-        ledger.saved().map(|edited| edited.change.0[0]).collect()
+        ledger.saved().map(|(_, edited)| edited.change.0[0]).collect()
     }
 
     #[test]

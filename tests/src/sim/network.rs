@@ -151,6 +151,7 @@ impl World {
             return;
         }
         let to = found.ends[1 - end].replica;
+        self.count_traffic(replica, to, &bytes);
         if self.is_frame_cut(replica, to) {
             return self.end_inside_frame(connection, end, bytes.len());
         }
@@ -290,6 +291,14 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The open ends of a replica's connections, each with who is at the other.
+    pub(super) fn streams_of(&self, replica: usize) -> Vec<(SessionId, usize)> {
+        let ends = self.connections.iter().flat_map(|(id, c)| [(*id, c, 0), (*id, c, 1)]);
+        ends.filter(|(_, c, end)| c.ends[*end].replica == replica && c.ends.iter().all(|e| e.state == EndState::Open))
+            .map(|(id, c, end)| (session(id, end), c.ends[1 - end].replica))
+            .collect()
     }
 
     /// Whether two replicas have a stream that both know of.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::byzantine::ByzantineOptions;
 use super::dice::{Dice, Stream};
 use super::{MILLIS, SECONDS};
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub disk: DiskOptions,
     /// Planned faults.
     pub faults: FaultOptions,
+    /// Who is hostile, if somebody is.
+    pub byzantine: Option<ByzantineOptions>,
     /// What is deliberately broken, to see that it is noticed.
     pub tamper: Tamper,
 }
@@ -245,6 +248,7 @@ impl Options {
                 full_disks: usize::from(dice.percent(8)),
                 ..FaultOptions::default()
             },
+            byzantine: None,
             tamper: Tamper::Nothing,
         };
         options.faults.draw_rarer(&mut Dice::new(seed, Stream::Faults));
@@ -256,6 +260,7 @@ impl Options {
             // A seed without any fault shows too little.
             options.faults.splits = 1;
         }
+        options.draw_byzantine();
         options
     }
 
@@ -290,7 +295,16 @@ impl Options {
         faults.leaves += if dice.percent(50) { dice.between(1, 6) as usize } else { 0 };
         faults.rollbacks += if dice.percent(20) { dice.between(1, 3) as usize } else { 0 };
         faults.clones += if dice.percent(20) { dice.between(1, 2) as usize } else { 0 };
+        options.draw_byzantine();
         options
+    }
+
+    /// Draws who is hostile. There is a space then that they are not in.
+    fn draw_byzantine(&mut self) {
+        self.byzantine = ByzantineOptions::draw(self);
+        if self.byzantine.is_some() {
+            self.spaces = self.spaces.max(2);
+        }
     }
 
     /// No faults, a quick network, nothing planned: the world of a story.
@@ -312,6 +326,7 @@ impl Options {
             network: NetworkOptions::fair(),
             disk: DiskOptions::default(),
             faults: FaultOptions { power_cuts: 100, ..FaultOptions::default() },
+            byzantine: None,
             tamper: Tamper::Nothing,
         }
     }

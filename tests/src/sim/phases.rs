@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anabranch_engine::{Command, id::SpaceId};
 
-use super::checkers::{acknowledged, convergence, counters, history, silence};
+use super::checkers::{acknowledged, convergence, counters, history, silence, untouched};
 use super::ledger::Place;
 use super::options::Tamper;
 use super::stats::Stats;
@@ -86,6 +86,7 @@ fn heal(world: &mut World) {
     world.steady_clocks();
     world.retire_all();
     world.replace_rotten_disks();
+    world.mute_attackers();
     for replica in 0..world.replicas.len() {
         world.replicas[replica].doomed = None;
         world.replicas[replica].disk.heal();
@@ -141,7 +142,7 @@ fn compare(world: &mut World) -> Option<Vec<convergence::Observed>> {
         }
     };
     convergence::check(world, &observed);
-    if let Err(text) = acknowledged::everywhere(world.ledger.saved(), &observed) {
+    if let Err(text) = acknowledged::everywhere(acknowledged::promised(world), &observed) {
         world.fail(Kind::Safety, "I2 no acknowledged write lost", text);
     }
     if let Err(text) = counters::exact(&world.ledger, &observed) {
@@ -183,7 +184,7 @@ fn audit_actors(world: &mut World) {
     for replica in world.alive() {
         let Some(process) = &world.replicas[replica].process else { continue };
         let mut changes = Vec::new();
-        for (space, document) in process.open_places() {
+        for (space, document) in process.open_places().into_iter().filter(|place| !world.is_forked(place)) {
             changes.extend(process.engine.view(&space, &document, None).map(|view| view.history()).unwrap_or_default());
         }
         for change in changes {
@@ -199,7 +200,8 @@ fn everyone_knows(world: &mut World) -> bool {
     let mut asked = BTreeSet::new();
     for replica in world.alive() {
         for space in world.ledger.spaces_of(replica).into_keys() {
-            if world.ledger.members_of(&space).len() > 1 {
+            // Nobody can be in sync with somebody hostile.
+            if world.ledger.members_of(&space).len() > 1 && !world.is_attacked(&space) {
                 let command = Command::WaitSynced { space, peer: None };
                 asked.extend(world.command_for(replica, command, Waiting::ForSync).map(|id| (replica, id)));
             }
@@ -228,10 +230,20 @@ fn everyone_knows(world: &mut World) -> bool {
 fn fall_silent(world: &mut World) -> bool {
     world.run_for(30 * SECONDS);
     let (before, sessions) = (silence::said(world), world.stats.sessions);
+    world.overheard = Some(untouched::Talk::new());
     world.run_for(SILENCE);
-    let excepted = silence::looking_in(world, world.stats.sessions - sessions);
-    if let Err(text) = silence::silent(&before, &silence::said(world), excepted) {
+    let talk = world.overheard.take().unwrap_or_default();
+    let silent = if world.attackers.keys().all(|replica| world.is_trustworthy(*replica)) {
+        let excepted = silence::looking_in(world, world.stats.sessions - sessions);
+        silence::silent(&before, &silence::said(world), excepted)
+    } else {
+        untouched::silent(&talk, |space| world.is_attacked(space))
+    };
+    if let Err(text) = silent {
         world.fail(Kind::Liveness, "I10 silence", format!("in {} s without edits {text}", SILENCE / SECONDS));
+    }
+    if let Err(text) = untouched::amplification(world) {
+        world.fail(Kind::Safety, "I9 bounded amplification", text);
     }
     for replica in world.alive() {
         if world.unjudged(replica) > 0 {
@@ -275,9 +287,15 @@ fn reopen(world: &mut World, before: &[convergence::Observed]) {
         return;
     }
     match convergence::observe(world) {
-        Ok(after) if after == before => {}
-        Ok(_) => {
-            world.fail(Kind::Safety, "reopening", "a replica is not what it was before it was shut down".to_owned());
+        Ok(mut after) => {
+            // Who is hostile may have added something meanwhile.
+            let mut before = before.to_vec();
+            before.retain(|seen| !world.is_attacked(&seen.space));
+            after.retain(|seen| !world.is_attacked(&seen.space));
+            if after != before {
+                let text = "a replica is not what it was before it was shut down".to_owned();
+                world.fail(Kind::Safety, "reopening", text);
+            }
         }
         Err(text) => world.fail(Kind::Safety, "reopening", text),
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::ailments::Ailment;
+use super::byzantine::Attack;
 use super::clock::ClockFault;
 use super::network::partition::Shape;
 
@@ -121,6 +122,13 @@ pub enum Act {
     Rot(usize),
     /// A second process is started on the store of a running one.
     SecondProcess(usize),
+    /// A hostile participant does something, if it is in all of its spaces by then.
+    Strike {
+        /// Who.
+        replica: usize,
+        /// What.
+        attack: Attack,
+    },
 }
 
 /// How a process dies.
@@ -163,6 +171,7 @@ impl Act {
             | Self::Crash { replica, .. }
             | Self::Ail { replica, .. }
             | Self::Clock { replica, .. }
+            | Self::Strike { replica, .. }
             | Self::FillDisk(replica)
             | Self::BreakDisk(replica)
             | Self::Rot(replica)

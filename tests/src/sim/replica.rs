@@ -80,6 +80,13 @@ pub struct Process {
     events: u64,
 }
 
+impl Replica {
+    /// Its secret key.
+    pub(super) fn key(&self) -> SecretKey {
+        SecretKey::from_seed(&self.identity)
+    }
+}
+
 impl Process {
     pub(super) fn note_event(&mut self) {
         self.events += 1;
@@ -191,7 +198,7 @@ impl World {
         };
         let guard = SimGuard::default();
         let config = Config { guard: std::sync::Arc::new(guard.clone()), slot: there.slot.take() };
-        let key = SecretKey::from_seed(&there.identity);
+        let key = there.key();
         let engine = match Engine::new(config, key, seed, clock.read(now), image) {
             Ok(engine) => engine,
             Err(_) if there.rotten => return self.replace_rotten_disk(replica),

@@ -130,6 +130,62 @@ stats! {
     joins => "joins",
     /// Waits for sync that were answered.
     synced => "waits for sync answered",
+    /// Seeds with a hostile participant.
+    hostile => "hostile participants",
+    /// Two histories of one actor, of equal length or not, each to some.
+    attacks_forks => "attacks: forks",
+    /// A valid change that stands on the oldest members and the oldest history.
+    attacks_back_dates => "attacks: back dates",
+    /// Sequence numbers with holes, or at the end of what there is.
+    attacks_gaps => "attacks: gaps",
+    /// Operation counters far too large.
+    attacks_inflates => "attacks: inflates",
+    /// Changes with as many dependencies as are allowed, and one more.
+    attacks_wide_deps => "attacks: wide deps",
+    /// Runs that wait for what never comes.
+    attacks_orphans => "attacks: orphans",
+    /// Signatures that do not hold, and other members' names.
+    attacks_forges => "attacks: forges",
+    /// Runs by who was no writer where they stand.
+    attacks_unauthorised => "attacks: unauthorised",
+    /// Many membership entries, within its authority or not.
+    attacks_entries => "attacks: entries",
+    /// Membership entries that are none.
+    attacks_bad_entries => "attacks: bad entries",
+    /// Honest frames with bytes changed.
+    attacks_mutates => "attacks: mutates",
+    /// Bytes that are no frame.
+    attacks_rubbish => "attacks: rubbish",
+    /// Many tiny frames, of kinds that nobody knows.
+    attacks_tiny_frames => "attacks: tiny frames",
+    /// Messages that say they are huge.
+    attacks_huge_lengths => "attacks: huge lengths",
+    /// Old frames, in whatever session.
+    attacks_replays => "attacks: replays",
+    /// Roots that are never what they were.
+    attacks_lying_roots => "attacks: lying roots",
+    /// Documents, entries and changes that do not exist.
+    attacks_lying_items => "attacks: lying items",
+    /// All that can be asked for, again and again.
+    attacks_demands => "attacks: demands",
+    /// Credit that was not earned, bulk without credit.
+    attacks_credit => "attacks: credit",
+    /// Words of the handshake when it is over.
+    attacks_greetings => "attacks: greetings",
+    /// Refusals of what was not sent.
+    attacks_refusals => "attacks: refusals",
+    /// Hints that are rubbish, lies, or many.
+    attacks_hints => "attacks: hints",
+    /// Other members' addresses, wrong.
+    attacks_addresses => "attacks: addresses",
+    /// Sessions opened and closed.
+    attacks_opens_and_closes => "attacks: opens and closes",
+    /// Nothing is read for a while.
+    attacks_never_reads => "attacks: never reads",
+    /// Some documents are never passed on to some.
+    attacks_withholds => "attacks: withholds",
+    /// What is passed on comes late, or never.
+    attacks_delays => "attacks: delays",
 }
 
 impl Stats {

@@ -280,7 +280,7 @@ impl Story {
         }
         let observed = convergence::observe(&mut self.world).expect("all is open");
         convergence::check(&mut self.world, &observed);
-        acknowledged::everywhere(self.world.ledger.saved(), &observed).expect("nothing saved is lost");
+        acknowledged::everywhere(acknowledged::promised(&self.world), &observed).expect("nothing saved is lost");
         self.check();
         took / 1000
     }

@@ -118,6 +118,7 @@ impl World {
             Act::Backup(replica) => self.back_up(*replica, &mut dice),
             Act::Restore { replica, down } => self.restore(*replica, *down),
             Act::Clone { replica, ends } => self.clone_machine(*replica, *ends, &mut dice),
+            Act::Strike { replica, attack } => _ = self.strike(*replica, *attack, salt),
         }
     }
 

@@ -8,7 +8,9 @@ use anabranch_engine::id::DeviceId;
 use anabranch_engine::{Command, CommandError, CommandId, Engine, Event as Told, Input, Output, Reply};
 
 use super::ailments::Ailment;
+use super::byzantine::Attacker;
 use super::checkers::Registry;
+use super::checkers::untouched::Talk;
 use super::clone::Twins;
 use super::dice::{Dice, Stream};
 use super::ledger::Ledger;
@@ -54,6 +56,10 @@ pub struct World {
     pub(super) twins: Vec<Twins>,
     /// Answers that stories asked for.
     pub(super) answers: BTreeMap<(usize, CommandId), Result<Reply, CommandError>>,
+    /// Who is hostile.
+    pub attackers: BTreeMap<usize, Attacker>,
+    /// What honest replicas say to each other, while somebody listens.
+    pub(super) overheard: Option<Talk>,
     /// A story in which joiners are refused on purpose.
     pub expects_refusals: bool,
     pub(super) dice: AllDice,
@@ -146,12 +152,18 @@ impl World {
             spaces: Vec::new(),
             twins: Vec::new(),
             answers: BTreeMap::new(),
+            attackers: BTreeMap::new(),
+            overheard: None,
             expects_refusals: false,
             dice,
             options,
         };
         for _ in 0..world.options.replicas {
             world.add_replica();
+        }
+        if let Some(byzantine) = world.options.byzantine.clone() {
+            world.stats.hostile += 1;
+            world.turn(byzantine);
         }
         world
     }
@@ -314,7 +326,7 @@ impl World {
         match output {
             Output::Reply(command, reply) => self.answered(replica, command, reply),
             Output::Event(event) => self.told(replica, number, event),
-            Output::Send { session, bytes } => self.send(replica, session, bytes),
+            Output::Send { session, bytes } => self.pass_on(replica, session, bytes),
             Output::Close { session, reason } => self.close(replica, session, reason),
             Output::Dial { address, peer } => self.dial(replica, number, address, peer),
             Output::Admit { peer } => self.admit(replica, peer),
@@ -365,7 +377,11 @@ impl World {
                     self.fail(Kind::Safety, "membership", text);
                 }
             }
-            Told::RunRefused { document, peer, by_us, reason, .. } => {
+            Told::RunRefused { space, document, peer, by_us, reason } => {
+                // Who makes two histories makes honest members refuse each other's.
+                if self.is_hostile_between(replica, &peer) || self.is_forked(&(space, document)) {
+                    return;
+                }
                 let text = format!("#{replica} and {peer:.8} over {document:.8}, by us: {by_us}: {reason}");
                 self.fail(Kind::Safety, "honest runs", format!("a run was refused: {text}"));
             }
@@ -381,14 +397,14 @@ impl World {
             }
             Told::PeerMisbehaved { peer, reason } => {
                 // Where single frames are lost, honest peers cannot help sounding confused.
-                if !self.loses_frames() {
+                if !self.loses_frames() && !self.is_hostile_between(replica, &peer) {
                     self.fail(Kind::Safety, "honest peers", format!("#{replica} blames {peer:.8}: {reason}"));
                 }
             }
             Told::IdentityCloned { device } => {
                 self.stats.copies_noticed += 1;
                 // A restored backup counts its starts again, as a copy would.
-                if self.twins.is_empty() && self.stats.rollbacks == 0 {
+                if self.is_honest_device(&device) && self.twins.is_empty() && self.stats.rollbacks == 0 {
                     let text = format!("#{replica} takes {device:.8}, which runs once, for two");
                     self.fail(Kind::Safety, "honest peers", text);
                 }
@@ -405,6 +421,11 @@ impl World {
         if let Some(process) = self.process(replica, number) {
             process.note_event();
         }
+    }
+
+    /// Whether one of the two is hostile.
+    fn is_hostile_between(&self, replica: usize, peer: &DeviceId) -> bool {
+        !self.is_honest(replica) || !self.is_honest_device(peer)
     }
 
     /// Whether single frames of a stream may have been lost, so that what follows them may look malformed.

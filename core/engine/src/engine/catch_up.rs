@@ -163,6 +163,7 @@ impl Engine {
 
     /// Reads and sends what a peer lacks, as fast as it takes it in.
     pub(super) fn pump(&mut self, id: SessionId) {
+        self.pump_entries(id);
         // A message at a time: the next one is made when this one is on its way.
         while let Some((index, space, runs)) = self.next_message(id) {
             self.say_runs(id, Lane::Bulk, index, &space, runs);

@@ -292,14 +292,12 @@ impl Engine {
         let Some(space) = self.spaces.get_mut(&space_id) else { return };
         space.entry_added(&hash);
         self.commits.put(Table::Members, space_hash_key(&space_id, &hash.0), bytes.to_vec());
-        let sessions: Vec<_> = self
-            .sessions
-            .iter_mut()
-            .filter(|(id, session)| session.is_open() && Some(**id) != from)
-            .filter_map(|(id, session)| session.shared_in(&space_id).map(|(index, _)| (*id, index)))
-            .collect();
-        for (id, index) in sessions {
-            self.say(id, &Message::Entries { space: index, entries: alloc::vec![ByteVec::from(bytes.to_vec())] });
+        let number = space.membership.number(&entry_key(&hash));
+        for (id, session) in self.sessions.iter_mut().filter(|(id, session)| session.is_open() && Some(**id) != from) {
+            if let Some((_, shared)) = session.shared_in(&space_id) {
+                shared.entries.extend(number);
+                self.to_pump.insert(*id);
+            }
         }
         self.members_changed(space_id);
     }
@@ -348,24 +346,38 @@ impl Engine {
     fn say_entries(&mut self, id: SessionId, index: SpaceIndex, keys: &[[u8; 16]]) {
         let Some((space_id, _)) = self.shared_space(id, index) else { return };
         let Some(space) = self.spaces.get(&space_id) else { return };
-        let wanted: alloc::collections::BTreeSet<_> = keys.iter().copied().collect();
-        let hashes: Vec<EntryHash> =
-            space.membership.hashes().into_iter().filter(|hash| wanted.contains(&entry_key(hash))).collect();
-        let mut messages = Vec::new();
+        if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {
+            shared.entries.extend(keys.iter().filter_map(|key| space.membership.number(key)));
+            self.to_pump.insert(id);
+        }
+    }
+
+    /// Sends the entries that wait for a peer as fast as it takes them in, each after those that it names. A log may be as
+    /// large as `ENTRIES_PER_SPACE_MAX`, and more than a queue takes.
+    pub(super) fn pump_entries(&mut self, id: SessionId) {
+        while let Some(message) = self.next_entries(id) {
+            self.say(id, &message);
+            self.flush(id);
+        }
+    }
+
+    fn next_entries(&mut self, id: SessionId) -> Option<Message> {
+        let session = self.sessions.get_mut(&id)?;
+        if session.lanes.is_slow() {
+            return None;
+        }
+        let mut shared = session.shared.iter_mut().enumerate();
+        let (index, shared) = shared.find(|(_, shared)| !shared.entries.is_empty())?;
+        let space = self.spaces.get(&shared.space)?;
         let (mut entries, mut bytes) = (Vec::new(), 0);
-        for hash in space.membership.in_order(&hashes) {
-            let Some(entry) = space.membership.entry(&hash) else { continue };
+        while bytes <= ENTRIES_MESSAGE_BYTES
+            && let Some(number) = shared.entries.pop_first()
+        {
+            let entry = space.membership.numbered(number)?;
             bytes += entry.len();
             entries.push(ByteVec::from(entry.to_vec()));
-            if bytes > ENTRIES_MESSAGE_BYTES {
-                bytes = 0;
-                messages.push(Message::Entries { space: index, entries: core::mem::take(&mut entries) });
-            }
         }
-        if !entries.is_empty() {
-            messages.push(Message::Entries { space: index, entries });
-        }
-        messages.iter().for_each(|message| self.say(id, message));
+        Some(Message::Entries { space: index as SpaceIndex, entries })
     }
 
     pub(super) fn heard_entries(&mut self, id: SessionId, index: SpaceIndex, entries: &[ByteVec]) {
@@ -376,8 +388,13 @@ impl Engine {
             // Who holds only the connection key may bring what members signed, and joinings that an invite still admits:
             // its own, and those of others who were let in where it was. A joiner has no log to judge by: it
             // takes what leads back to the genesis entry that the ticket named.
-            let trusted = space.membership.role(&peer).is_some() || space.joining().is_some();
-            let inserted = if trusted { space.membership.insert(bytes) } else { space.membership.admit(bytes, &peer) };
+            let (member, joining) = (space.membership.role(&peer).is_some(), space.joining().is_some());
+            let trusted = member || joining;
+            let inserted = match trusted {
+                true if joining => space.membership.insert(bytes),
+                true => space.membership.take_from(bytes, &peer),
+                false => space.membership.admit(bytes, &peer),
+            };
             match inserted {
                 Ok(Inserted::New) => {
                     let hash = crate::space::membership::entry_hash(bytes);

@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 use crate::gate::Authority;
 use crate::id::{AclHash, DeviceId, EntryHash, SpaceId};
 use crate::keys::{self, Domain, SecretKey};
-use crate::limits::{ACL_REF_ENTRIES_MAX, ENTRIES_PER_SPACE_MAX, ENTRY_PREV_MAX, INVITE_USES_MAX, MEMBERS_MAX};
+use crate::limits::{
+    ACL_REF_ENTRIES_MAX, ENTRIES_PER_DEVICE_MAX, ENTRIES_PER_SPACE_MAX, ENTRY_PREV_MAX, INVITE_USES_MAX, MEMBERS_MAX,
+};
 use crate::space::roles::Role;
 
 mod entry;
@@ -163,6 +165,28 @@ impl Membership {
         self.take(hash, bytes, parsed)
     }
 
+    /// Takes in an entry from a member. One that the member has signed itself counts against `ENTRIES_PER_DEVICE_MAX`; what it
+    /// brings of others was let in where it came from, and refusing it would keep two honest logs apart.
+    pub fn take_from(&mut self, bytes: &[u8], member: &DeviceId) -> Result<Inserted, MembershipError> {
+        let hash = entry::hash(bytes);
+        if self.log.place(&hash).is_some() {
+            return Ok(Inserted::Known);
+        }
+        let parsed = Parsed::read(bytes, &self.space)?;
+        if parsed.author == *member {
+            self.room_for(member)?;
+        }
+        self.take(hash, bytes, parsed)
+    }
+
+    fn room_for(&self, author: &DeviceId) -> Result<(), MembershipError> {
+        let entries = self.log.entries_by(author);
+        if entries < ENTRIES_PER_DEVICE_MAX {
+            return Ok(());
+        }
+        Err(too_large("one device", entries + 1, "membership entries", ENTRIES_PER_DEVICE_MAX))
+    }
+
     /// Takes in an entry from a device that is no member here (yet): entries by members as [`Self::insert`], which is how it
     /// shows who let it in while we were away; a joining, its own or that of somebody who was let in beside it, only if its
     /// invite is here, valid and not used up. A device that an invite let in once does not use it up again.
@@ -222,6 +246,7 @@ impl Membership {
         if !(1..=INVITE_USES_MAX).contains(&max_uses) {
             return Err(too_large("an invite", max_uses as usize, "uses (1 at least)", INVITE_USES_MAX as usize));
         }
+        self.room_for(&key.device())?;
         if !keys::is_sound(&invite_pk) {
             return Err(MembershipError::Malformed("an invite with a weak key".into()));
         }
@@ -247,6 +272,17 @@ impl Membership {
     /// An entry's bytes.
     pub fn entry(&self, hash: &EntryHash) -> Option<&[u8]> {
         self.log.place(hash).map(|place| &*self.log.record(place).bytes)
+    }
+
+    /// The number of the entry whose hash begins like this. It is greater than those of the entries that it names, and stays
+    /// as it is while the log is in memory.
+    pub fn number(&self, key: &[u8; 16]) -> Option<u32> {
+        self.log.beginning_with(key)
+    }
+
+    /// The bytes of the entry with this number.
+    pub fn numbered(&self, number: u32) -> Option<&[u8]> {
+        self.log.get(number).map(|record| &*record.bytes)
     }
 
     /// The given entries in an order in which each comes after those it names. Those that are not here are left out.

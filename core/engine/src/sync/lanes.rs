@@ -57,6 +57,11 @@ impl Lanes {
         !self.queues[Lane::Bulk as usize].is_empty() || self.unwritten_bytes > OUTGOING_BYTES_MAX / 2
     }
 
+    /// As much waits on the lanes without credit as a peer takes in soon: what can wait elsewhere should.
+    pub fn is_slow(&self) -> bool {
+        self.queued_bytes + self.unwritten_bytes > OUTGOING_BYTES_MAX / 2
+    }
+
     /// The queues hold more than any honest exchange needs: the peer does not read.
     pub fn is_overfull(&self) -> bool {
         self.queued_bytes + self.unwritten_bytes > 4 * OUTGOING_BYTES_MAX

@@ -118,6 +118,8 @@ pub struct Shared {
     pub in_sync: bool,
     /// What has to be sent.
     pub transfer: Transfer,
+    /// Membership entries that have to be sent, by number.
+    pub entries: BTreeSet<u32>,
     /// A reconciliation was begun and roots were not equal since.
     pub catching_up: bool,
     /// Tell roots at this time.
@@ -281,6 +283,7 @@ impl Shared {
             answered: 0,
             in_sync: false,
             transfer: Transfer::default(),
+            entries: BTreeSet::new(),
             catching_up: false,
             tell_at: None,
             unquiet_since: None,
@@ -291,6 +294,11 @@ impl Shared {
             told_acls: BTreeMap::new(),
             heard_acls: BTreeMap::new(),
         }
+    }
+
+    /// Something has to be sent still.
+    pub fn has_more(&self) -> bool {
+        !self.transfer.is_idle() || !self.entries.is_empty()
     }
 
     /// Our roots changed: they are told after some quiet, or at last after `ROOT_QUIET_MAX`.

@@ -55,6 +55,12 @@ pub fn in_document(world: &mut World, replica: usize, place: Place) {
     }
 }
 
+/// What was said to be saved by whoever is to be trusted, in documents that all can have alike.
+pub fn promised(world: &World) -> impl Iterator<Item = &crate::sim::ledger::Edited> {
+    let kept = |replica: usize, place: &Place| world.is_trustworthy(replica) && !world.is_forked(place);
+    world.ledger.saved().filter(move |(replica, edited)| kept(*replica, &edited.place)).map(|(_, edited)| edited)
+}
+
 /// Everywhere, once all has healed: every change that anyone said was saved.
 ///
 /// # Errors

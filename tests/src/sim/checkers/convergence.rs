@@ -54,7 +54,7 @@ pub fn settled(world: &mut World) -> Result<(), String> {
         return Err(goal);
     }
     let mut spaces: BTreeMap<SpaceId, Vec<Observed>> = BTreeMap::new();
-    for replica in world.lasting() {
+    for replica in world.lasting().into_iter().filter(|replica| world.is_trustworthy(*replica)).collect::<Vec<_>>() {
         let member_of = world.ledger.spaces_of(replica);
         let Some(engine) = world.engine(replica) else { return Err(format!("#{replica} does not run")) };
         if let Some(reason) = engine.stopped() {
@@ -85,7 +85,7 @@ pub fn settled(world: &mut World) -> Result<(), String> {
             spaces.entry(status.space).or_default().push(observed);
         }
     }
-    spaces.values().try_for_each(|observed| equal(observed))
+    spaces.into_values().try_for_each(|observed| equal(&comparable(world, observed)))
 }
 
 /// Every space as each of its members has it, read from open documents.
@@ -94,7 +94,7 @@ pub fn settled(world: &mut World) -> Result<(), String> {
 /// A document that is not open.
 pub fn observe(world: &mut World) -> Result<Vec<Observed>, String> {
     let mut all = Vec::new();
-    for replica in world.lasting() {
+    for replica in world.lasting().into_iter().filter(|replica| world.is_trustworthy(*replica)).collect::<Vec<_>>() {
         let member_of = world.ledger.spaces_of(replica);
         let Some(engine) = world.engine(replica) else { return Err(format!("#{replica} does not run")) };
         for status in engine.spaces() {
@@ -117,7 +117,20 @@ pub fn observe(world: &mut World) -> Result<Vec<Observed>, String> {
             all.push(Observed { replica, space, root: status.root, documents, members });
         }
     }
-    Ok(all)
+    Ok(comparable(world, all))
+}
+
+/// Leaves out what cannot be equal: documents in which somebody hostile made two histories of one actor, and the roots of
+/// spaces with such documents.
+fn comparable(world: &World, mut observed: Vec<Observed>) -> Vec<Observed> {
+    for seen in &mut observed {
+        let space = seen.space;
+        seen.documents.retain(|document, _| !world.is_forked(&(space, *document)));
+        if world.has_forks(&space) {
+            seen.root = [0; 32];
+        }
+    }
+    observed
 }
 
 /// Compares a space as seen by several.

@@ -21,6 +21,7 @@ impl Plan {
         plan.add_clock_faults(&mut dice, options);
         plan.add_disk_faults(&mut dice, options);
         plan.add_copies(&mut dice, options);
+        plan.steps.extend(options.byzantine.iter().flat_map(|byzantine| byzantine.plan(options)));
         plan.steps.sort_by_key(|step| step.at);
         plan
     }

@@ -71,7 +71,9 @@ impl World {
         let replicas = self.options.replicas;
         let late = replicas - self.options.late;
         for index in 0..self.options.spaces {
-            let listeners: Vec<usize> = (0..late).filter(|replica| self.replicas[*replica].listens).collect();
+            let listens = |replica: &usize| self.replicas[*replica].listens;
+            let listeners: Vec<usize> =
+                (0..late).filter(listens).filter(|replica| index == 0 || self.is_honest(*replica)).collect();
             let founder = if index == 0 { 0 } else { *self.dice.workload.pick(&listeners).expect("the first listens") };
             let mut goals = Vec::new();
             for joiner in (0..replicas).filter(|joiner| *joiner != founder) {
@@ -81,7 +83,13 @@ impl World {
                     _ => Role::Writer,
                 };
                 let state = if joiner >= late { Joining::Later } else { Joining::NeedsTicket };
-                if index == 0 || self.dice.workload.percent(60) {
+                // The last of several spaces is without anybody hostile, and with all others.
+                let hostile = !self.is_honest(joiner);
+                let kept_clean = index > 0 && index + 1 == self.options.spaces && !self.attackers.is_empty();
+                if kept_clean && hostile {
+                    continue;
+                }
+                if index == 0 || kept_clean || self.dice.workload.percent(60) {
                     goals.push(Goal { joiner, role, state, ticket: None });
                 }
             }
@@ -116,6 +124,14 @@ impl World {
             }
         }
         open
+    }
+
+    /// Whether a replica is in all spaces that it is to be in.
+    pub(in crate::sim) fn is_everywhere(&self, replica: usize) -> bool {
+        self.spaces.iter().all(|space| {
+            let joined = |goal: &Goal| goal.joiner != replica || goal.state == Joining::Joined;
+            (space.founder != replica || matches!(space.state, Founding::Founded(_))) && space.goals.iter().all(joined)
+        })
     }
 
     /// Nobody is to come later than now.
@@ -236,7 +252,8 @@ impl World {
 
     /// A member leaves one of its spaces, and comes back after a while.
     pub(super) fn leave_somewhere(&mut self, replica: usize, dice: &mut Dice) {
-        let Some(process) = self.running(replica).filter(|_| !self.is_stopped(replica)) else { return };
+        let stays = self.is_stopped(replica) || !self.is_honest(replica);
+        let Some(process) = self.running(replica).filter(|_| !stays) else { return };
         let mut inside = Vec::new();
         for (index, wanted) in self.spaces.iter().enumerate() {
             let Founding::Founded(space) = wanted.state else { continue };

@@ -35,6 +35,8 @@ pub(super) struct Log {
     grants: BTreeMap<DeviceId, Vec<(Place, Role)>>,
     /// Devices that use an invite, by counting joins.
     users: BTreeMap<Place, BTreeSet<DeviceId>>,
+    /// How many entries each device has signed.
+    authors: BTreeMap<DeviceId, usize>,
     /// The smallest kind number of authority that we do not understand.
     pub(super) unknown_authority: Option<u8>,
 }
@@ -76,6 +78,24 @@ impl Log {
 
     pub(super) fn place(&self, hash: &EntryHash) -> Option<Place> {
         self.places.get(hash).copied()
+    }
+
+    /// The entry whose hash begins like this.
+    pub(super) fn beginning_with(&self, key: &[u8; 16]) -> Option<Place> {
+        let mut from = EntryHash([0; 32]);
+        from.0[..16].copy_from_slice(key);
+        let (hash, place) = self.places.range(from..).next()?;
+        hash.0.starts_with(key).then_some(*place)
+    }
+
+    /// The entry at a place, if there is one.
+    pub(super) fn get(&self, place: Place) -> Option<&Record> {
+        self.records.get(place as usize)
+    }
+
+    /// Entries that a device has signed.
+    pub(super) fn entries_by(&self, device: &DeviceId) -> usize {
+        self.authors.get(device).copied().unwrap_or(0)
     }
 
     pub(super) fn record(&self, place: Place) -> &Record {
@@ -200,6 +220,7 @@ impl Log {
                 Kind::Invite { .. } | Kind::Informs => {}
             }
         }
+        *self.authors.entry(author).or_default() += 1;
         prev.iter().for_each(|prev| _ = self.heads.remove(prev));
         let stands_on_all = self.heads.is_empty();
         self.heads.insert(place);
