@@ -16,6 +16,9 @@ use zeroize::Zeroizing;
 use crate::driver::clock::Clock;
 use crate::driver::worker::WorkHand;
 use crate::driver::{drive, spawn};
+use crate::recorder::Recorded;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::recorder::{Recorder, Start};
 use crate::replica::{Hands, ORDERS_QUEUED_MAX, Order, Owner, Replica};
 use crate::store_thread::StoreHand;
 use crate::{OpenError, Peer, StoreProblem, slot};
@@ -36,6 +39,8 @@ pub struct Builder {
     listen: Vec<String>,
     announce: Option<Vec<String>>,
     dial: Vec<String>,
+    #[cfg(not(target_arch = "wasm32"))]
+    record: Option<(std::path::PathBuf, u64)>,
 }
 
 impl Builder {
@@ -84,6 +89,15 @@ impl Builder {
     pub fn dial(mut self, address: impl Into<String>) -> Self {
         self.dial.push(address.into());
         self
+    }
+
+    /// Writes everything that the engine is given to a new file (mode 0600) of at most so many bytes, so that another engine
+    /// can be given the same: `sim replay FILE`. When the file is full the recording ends with a warning, and the replica
+    /// goes on. It holds the documents' content and the keys of their spaces, not the device's key (`docs/recording.md`).
+    #[cfg(not(target_arch = "wasm32"))]
+    #[must_use]
+    pub fn record(self, path: impl Into<std::path::PathBuf>, bytes_max: u64) -> Self {
+        Self { record: Some((path.into(), bytes_max)), ..self }
     }
 
     /// Opens the replica and starts it: what it does from now on it does on threads of its own.
@@ -202,9 +216,22 @@ fn begin(ground: Ground, builder: &Builder, finished: (Sender<()>, Receiver<()>)
         warn!(%space, %document, runs = tips.len(), "an earlier process died while it applied runs");
     }
     let clock = Clock::start();
-    let config = Config { guard: guard.clone(), slot: slots.into_iter().next() };
-    let mut engine = Engine::new(config, key, *random_seed()?, clock.now(), image)
-        .map_err(|detail| place.problem(Failure::Damaged(detail)))?;
+    let (seed_of_engine, now, slot) = (random_seed()?, clock.now(), slots.into_iter().next());
+    let config = Config { guard: guard.clone(), slot: slot.clone() };
+    let damaged = |detail| place.problem(Failure::Damaged(detail));
+    #[cfg(not(target_arch = "wasm32"))]
+    let mut engine = match &builder.record {
+        Some((path, bytes_max)) => {
+            let start = Start { seed: &seed_of_engine, now, slot, image: &image };
+            let (recorder, key) = Recorder::create(path, *bytes_max, key, start)
+                .map_err(|error| OpenError::Recording { path: path.clone(), reason: error.to_string() })?;
+            let engine = Engine::new(config, key, *seed_of_engine, now, image).map_err(damaged)?;
+            Recorded::new(engine, Some(recorder))
+        }
+        None => Recorded::new(Engine::new(config, key, *seed_of_engine, now, image).map_err(damaged)?, None),
+    };
+    #[cfg(target_arch = "wasm32")]
+    let mut engine = Recorded::new(Engine::new(config, key, *seed_of_engine, now, image).map_err(damaged)?, None);
     if let Some(addresses) = &builder.announce {
         engine.announce(addresses.clone());
     }

@@ -50,6 +50,14 @@ pub enum OpenError {
         /// For people to read.
         reason: String,
     },
+    /// What was to be recorded cannot be.
+    #[error("cannot record to {}: {reason}", path.display())]
+    Recording {
+        /// The file.
+        path: PathBuf,
+        /// For people to read.
+        reason: String,
+    },
     /// The operating system gave no thread, no randomness, or the like.
     #[error("cannot start: {0}")]
     System(String),

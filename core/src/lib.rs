@@ -41,6 +41,7 @@ mod events;
 #[cfg(not(target_arch = "wasm32"))]
 mod identity;
 mod peer;
+mod recorder;
 mod replica;
 mod slot;
 mod space;

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use anabranch_engine::{Command, Engine, Reply};
+use anabranch_engine::{Command, Reply};
 
+use crate::recorder::Recorded;
 use crate::replica::Owner;
 use crate::{
     Builder, CommandError, Counters, DeviceId, Events, FeedRow, PeerStatus, Space, SpaceId, SpaceStatus, StorageId,
@@ -49,7 +50,7 @@ impl Peer {
 
     /// Every space that we take part in or want to join; none when the replica is shut down.
     pub fn spaces(&self) -> Vec<SpaceStatus> {
-        self.replica().ask(Engine::spaces).unwrap_or_default()
+        self.replica().ask(Recorded::spaces).unwrap_or_default()
     }
 
     /// One of them.

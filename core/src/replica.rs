@@ -17,7 +17,7 @@ use anabranch_engine::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId}
 use anabranch_engine::limits::COMMANDS_PENDING_MAX;
 use anabranch_engine::storage::{CommitId, Request};
 use anabranch_engine::time::{Now, Timestamp};
-use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Engine, Event, Input, Output, Reply};
+use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Event, Input, Output, Reply};
 use anabranch_net::NetCommand;
 use async_channel::{Receiver, Sender, TrySendError};
 use futures::channel::oneshot;
@@ -27,6 +27,7 @@ use tracing::{Span, debug, error, trace};
 use crate::driver::clock::Clock;
 use crate::driver::worker::WorkHand;
 use crate::events::{Broadcast, Events};
+use crate::recorder::Recorded;
 use crate::store_thread::StoreHand;
 use crate::{Edit, EditError, Stopped};
 
@@ -84,7 +85,7 @@ struct State {
 }
 
 struct Running {
-    engine: Engine,
+    engine: Recorded,
     hands: Hands,
     /// What its queue had no room for. It goes first when there is room.
     held: Option<Task>,
@@ -119,7 +120,7 @@ struct Held<'a> {
 
 impl Replica {
     pub(crate) fn new(
-        engine: Engine,
+        engine: Recorded,
         hands: Hands,
         device: DeviceId,
         peer_id: String,
@@ -194,7 +195,7 @@ impl Replica {
     }
 
     /// Asks the engine something; `None` when the replica is closed.
-    pub(crate) fn ask<T>(&self, f: impl FnOnce(&mut Engine) -> T) -> Option<T> {
+    pub(crate) fn ask<T>(&self, f: impl FnOnce(&mut Recorded) -> T) -> Option<T> {
         self.turn(|state, _| state.running.as_mut().ok().map(|running| f(&mut running.engine)))
     }
 

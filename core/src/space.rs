@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use anabranch_engine::{Command, Engine, Reply};
+use anabranch_engine::{Command, Reply};
 
 use crate::peer::unexpected;
+use crate::recorder::Recorded;
 use crate::{
     ChangeHash, CommandError, DeviceId, Document, DocumentId, Member, Peer, Role, SpaceId, SpaceStatus, Ticket,
 };
@@ -43,7 +44,7 @@ impl Space {
 
     /// Everything about it; `None` when we left it.
     pub fn status(&self) -> Option<SpaceStatus> {
-        let spaces = self.peer.replica().ask(Engine::spaces)?;
+        let spaces = self.peer.replica().ask(Recorded::spaces)?;
         spaces.into_iter().find(|status| status.space == self.id)
     }
 
@@ -78,7 +79,7 @@ impl Space {
     /// # Errors
     /// The space is not here, or the replica has stopped.
     pub async fn create_document(&self) -> Result<Document, CommandError> {
-        let fresh = self.peer.replica().ask(Engine::new_document_id);
+        let fresh = self.peer.replica().ask(Recorded::new_document_id);
         // No engine: `open` says why.
         self.open(fresh.unwrap_or(DocumentId([0; DocumentId::LEN]))).await
     }

@@ -11,6 +11,7 @@ pub mod guard;
 pub mod input;
 pub mod membership;
 pub mod orphans;
+pub mod recording;
 pub mod request;
 pub mod seeds;
 pub mod session;
@@ -38,6 +39,7 @@ pub const TARGETS: &[(&str, Body, usize)] = &[
     ("edit", document::edit, 200),
     ("image", engine::image, 100),
     ("session", session::session, 40),
+    ("recording", recording::recording, 200),
 ];
 
 /// The body of a target, by its name.

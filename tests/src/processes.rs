@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod link;
 pub mod logbook;
 pub mod namespace;
+pub mod newcomers;
 pub mod node;
 pub mod patience;
 pub mod pause;

@@ -116,6 +116,7 @@ replays! {
     edits: "edit",
     images: "image",
     sessions: "session",
+    recordings: "recording",
 }
 
 #[test]

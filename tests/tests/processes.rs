@@ -19,6 +19,8 @@ mod errors;
 mod kill;
 #[path = "processes/partition.rs"]
 mod partition;
+#[path = "processes/recording.rs"]
+mod recording;
 #[path = "processes/replay.rs"]
 mod replay;
 #[path = "processes/workloads.rs"]

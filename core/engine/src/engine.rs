@@ -1,5 +1,6 @@
 //! The engine itself: takes inputs, routes them to the room that decides, hands out what is to be done.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
@@ -13,7 +14,7 @@ use crate::document::{Author, Edit, EditError, View};
 use crate::feed::FeedRow;
 use crate::gate::{Guard, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
-use crate::keys::SecretKey;
+use crate::keys::Signer;
 use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, UNSIGNED_BYTES_MAX};
 use crate::run::Run;
 use crate::space::membership::Member;
@@ -57,10 +58,13 @@ pub struct Config {
 
 /// One replica's decisions. See the crate's documentation for how to drive it.
 pub struct Engine {
-    identity: SecretKey,
+    identity: Box<dyn Signer>,
     device: DeviceId,
     guard: Arc<dyn Guard>,
     rng: ChaCha8Rng,
+    /// Actors have a stream of their own, which nothing else that is drawn shifts: whoever uses a seed twice is noticed at
+    /// the first edit.
+    actors: ChaCha8Rng,
     now: Now,
     storage: StorageId,
     epoch: u64,
@@ -231,7 +235,13 @@ impl Engine {
     ///
     /// # Errors
     /// The image cannot be read: the text names the row.
-    pub fn new(config: Config, identity: SecretKey, seed: [u8; 32], now: Now, image: Image) -> Result<Self, String> {
+    pub fn new(
+        config: Config,
+        identity: impl Signer + 'static,
+        seed: [u8; 32],
+        now: Now,
+        image: Image,
+    ) -> Result<Self, String> {
         let mut poisoned = BTreeSet::new();
         let mut deaths = BTreeMap::new();
         for (_, key, value) in image.rows.iter().filter(|(table, _, _)| *table == Table::Meta) {
@@ -244,9 +254,10 @@ impl Engine {
         let loaded = load::load(identity.device(), image)?;
         let mut engine = Self {
             device: identity.device(),
-            identity,
+            identity: Box::new(identity),
             guard: config.guard,
             rng: ChaCha8Rng::from_seed(seed),
+            actors: actors_of(seed),
             now,
             storage: StorageId([0; 16]),
             epoch: loaded.epoch + 1,
@@ -442,7 +453,7 @@ impl Engine {
         if let Some(role) = known.role_for_writing() {
             return Err(DocumentError::NotAWriter(role));
         }
-        Ok(Author { device: self.device, fresh_actor: ActorId(self.random()), wall_s: self.now.wall_s })
+        Ok(Author { device: self.device, fresh_actor: ActorId(random(&mut self.actors)), wall_s: self.now.wall_s })
     }
 
     fn edited(&mut self, key: DocumentKey) {
@@ -462,6 +473,12 @@ impl Engine {
             Ok(()) => self.edited(key),
             Err(error) => error!(document = %key.1, error, "a recorded change does not apply"),
         }
+    }
+
+    /// The raw bytes of the last local change of a document that is open, for a recording.
+    pub fn last_local_change(&self, space: &SpaceId, document: &DocumentId) -> Option<Vec<u8>> {
+        let open = self.residents.get(&(*space, *document)).and_then(Resident::live)?;
+        open.last_local_change()
     }
 
     /// What to do next; `None` when all is said for this turn.
@@ -543,7 +560,7 @@ impl Engine {
         let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else { return };
         let mut runs = Vec::new();
         while let Some(unsigned) = document.take_unsigned() {
-            runs.push(Run::sign(&self.identity, key.0, key.1, acl.hash, unsigned));
+            runs.push(Run::sign(&*self.identity, key.0, key.1, acl.hash, unsigned));
         }
         let heads = document.signed_heads();
         if !runs.is_empty() {
@@ -816,6 +833,13 @@ impl Engine {
     fn fork_rng(&mut self) -> ChaCha8Rng {
         ChaCha8Rng::from_seed(self.random())
     }
+}
+
+/// The stream of a seed from which actors are drawn.
+fn actors_of(seed: [u8; 32]) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::from_seed(seed);
+    rng.set_stream(1);
+    rng
 }
 
 fn random<const N: usize>(rng: &mut ChaCha8Rng) -> [u8; N] {

@@ -31,6 +31,15 @@ impl Domain {
     }
 }
 
+/// Signs for a device.
+pub trait Signer: core::fmt::Debug + Send + Sync {
+    /// The device.
+    fn device(&self) -> DeviceId;
+
+    /// Signs `domain ‖ bytes`.
+    fn sign(&self, domain: Domain, bytes: &[u8]) -> [u8; SIGNATURE_LEN];
+}
+
 /// A secret ed25519 key: a device's, or an invite's.
 #[derive(Clone)]
 pub struct SecretKey(SigningKey);
@@ -52,6 +61,16 @@ impl SecretKey {
     }
 }
 
+impl Signer for SecretKey {
+    fn device(&self) -> DeviceId {
+        Self::device(self)
+    }
+
+    fn sign(&self, domain: Domain, bytes: &[u8]) -> [u8; SIGNATURE_LEN] {
+        Self::sign(self, domain, bytes)
+    }
+}
+
 impl core::fmt::Debug for SecretKey {
     /// Shows the public half only.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -70,6 +89,11 @@ pub fn verify(device: &DeviceId, domain: Domain, bytes: &[u8], signature: &[u8; 
 /// Whether a device or invite key can sign at all: a point of the curve, not one of the few that anyone can sign for.
 pub fn is_sound(key: &DeviceId) -> bool {
     VerifyingKey::from_bytes(&key.0).is_ok_and(|key| !key.is_weak())
+}
+
+/// What a signature is over, as a hash: by this a recording finds the signature that was made.
+pub fn digest(domain: Domain, bytes: &[u8]) -> [u8; 32] {
+    *blake3::hash(&message(domain, bytes)).as_bytes()
 }
 
 fn message(domain: Domain, bytes: &[u8]) -> Vec<u8> {

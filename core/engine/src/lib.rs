@@ -65,6 +65,7 @@ pub mod gate;
 pub mod id;
 pub mod keys;
 pub mod limits;
+pub mod recording;
 pub mod run;
 pub mod space;
 pub mod storage;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use minicbor::{Decoder, Encoder};
 
 use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
-use crate::keys::{self, Domain, SIGNATURE_LEN, SecretKey};
+use crate::keys::{self, Domain, SIGNATURE_LEN, Signer};
 use crate::limits::RUN_BYTES_MAX;
 
 /// What a signature says about a run. The signed bytes are the fields in this order, fixed width, integers big endian,
@@ -146,7 +146,7 @@ impl Run {
     }
 
     /// Signs local changes.
-    pub fn sign(key: &SecretKey, space: SpaceId, document: DocumentId, acl: AclHash, run: UnsignedRun) -> Self {
+    pub fn sign(key: &dyn Signer, space: SpaceId, document: DocumentId, acl: AclHash, run: UnsignedRun) -> Self {
         let UnsignedRun { actor, first_seq, last_seq, tip, payload } = run;
         let device = key.device();
         let mut header =
@@ -159,6 +159,7 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::SecretKey;
 
     fn run() -> Run {
         let key = SecretKey::from_seed(&[1; 32]);

@@ -1,5 +1,7 @@
 //! `anabranch run`: the node itself, from start to a clean end.
 
+use std::path::PathBuf;
+
 use anabranch::{Event, Lagged, Peer};
 use clap::Args;
 use futures::StreamExt;
@@ -24,7 +26,17 @@ pub(crate) struct Run {
     /// Dial this address now and whenever there is no session with it; may be repeated
     #[arg(long, env = "ANABRANCH_DIAL", value_name = "MULTIADDR", value_delimiter = ',')]
     dial: Vec<String>,
+    /// Write everything that this node's engine is given to a new file, for `sim replay FILE`. It holds the content of
+    /// documents and the keys of their spaces (but not this device's key): keep it to yourself
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Bytes after which the recording ends, and the node goes on
+    #[arg(long, requires = "record", default_value_t = RECORD_BYTES, value_name = "BYTES")]
+    record_max: u64,
 }
+
+/// Some hours of a busy node.
+const RECORD_BYTES: u64 = 256 * 1024 * 1024;
 
 /// What `run` prints when it is ready.
 #[derive(Debug, Serialize)]
@@ -68,6 +80,9 @@ impl Run {
         }
         for address in self.dial {
             builder = builder.dial(address);
+        }
+        if let Some(file) = self.record {
+            builder = builder.record(file, self.record_max);
         }
         let peer = builder.open().await?;
         let events = peer.events();

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anabranch_tests::processes::chaos::Kinds;
 use anabranch_tests::processes::finding::Report;
+use anabranch_tests::processes::logbook::Durability;
 use anabranch_tests::processes::patience::PATIENCE;
 use anabranch_tests::processes::workloads::counter::PnCounter;
 use anabranch_tests::processes::workloads::set::Set;
-use anabranch_tests::processes::{kill, pause, workloads};
+use anabranch_tests::processes::{kill, newcomers, pause, workloads};
 use anabranch_tests::sim::Kind;
 use clap::{Args, Parser, Subcommand};
 
@@ -45,6 +46,18 @@ enum Run {
     /// node said were saved. undecided: writes without an answer, and how many of them were kept. meetings: how often all of
     /// a fleet had to hold everything.
     Kill(Kill),
+    /// New nodes are killed while they are made and while they join a space with a ticket for one device, or their host is.
+    ///
+    /// cycles: newcomers, each of which must be let in at the end. killed_while_starting: kills before that. admissions_told:
+    /// joins that were answered before the kill, and so must be kept.
+    Newcomers {
+        /// Stop after so many newcomers.
+        #[arg(long, default_value_t = 200, value_name = "N")]
+        cycles: u64,
+        /// Or after so many minutes.
+        #[arg(long, default_value_t = 1.0, value_name = "M", value_parser = minutes)]
+        minutes: f64,
+    },
     /// Maelstrom's broadcast: all nodes add to one list and read it, while links and nodes fail.
     ///
     /// lost: acknowledged elements that a node lacks at the end. vanished: elements that a node had shown. divergent: elements
@@ -136,6 +149,12 @@ fn run(arguments: &Arguments) -> Report {
             cycles: *cycles,
             time: Duration::from_secs_f64(minutes * 60.0),
             fleets: usize::from(*fleets),
+            durability: Durability::Saved,
+            seed,
+        }),
+        Run::Newcomers { cycles, minutes } => newcomers::run(&newcomers::Settings {
+            cycles: *cycles,
+            time: Duration::from_secs_f64(minutes * 60.0),
             seed,
         }),
         Run::Broadcast(asked) => workloads::run(&Set::Broadcast, &asked.settings(seed)),

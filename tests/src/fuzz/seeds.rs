@@ -5,7 +5,9 @@ use anabranch_engine::document::{Edit, EditError};
 use anabranch_engine::feed::FeedRow;
 use anabranch_engine::frontier::Proof;
 use anabranch_engine::gate::{chunks, payload_tip};
-use anabranch_engine::id::{ChangeHash, SpaceId};
+use anabranch_engine::id::{ChangeHash, DeviceId, SpaceId};
+use anabranch_engine::recording::call::{Failed, Pair};
+use anabranch_engine::recording::{Asked, Call, Record};
 use anabranch_engine::run::Run;
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::space::ticket::Ticket;
@@ -44,6 +46,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     seeds.extend(waiting());
     seeds.extend(memberships());
     seeds.extend(sessions());
+    seeds.extend(recordings());
     seeds
 }
 
@@ -178,6 +181,39 @@ fn texts() -> Vec<(&'static str, String, Vec<u8>)> {
         seeds.push(("path", name.to_owned(), path.as_bytes().to_vec()));
     }
     seeds
+}
+
+/// A few of every kind of record.
+fn recordings() -> Vec<(&'static str, String, Vec<u8>)> {
+    let (space, document, device) = (SpaceId([1; 32]), DOCUMENT, DeviceId([2; 32]));
+    let called = |call| Record::Called { mono: 5, wall_s: 6, polled: true, call };
+    let change = vec![7; 9].into();
+    let calls = [
+        Call::Command { id: 1, command: Asked::Invite { space, role: 2, max_uses: 3, addresses: vec!["a".into()] } },
+        Call::SessionOpened { session: 2, peer: device, opener: true, address: "b".into() },
+        Call::Frame { session: 2, bytes: vec![1, 2, 3].into() },
+        Call::Scanned {
+            id: 4,
+            rows: vec![Pair { key: vec![1].into(), value: vec![2].into() }],
+            more: true,
+            failure: None,
+        },
+        Call::Committed { id: 5, failure: Some(Failed::Full("no room".into())) },
+        Call::Worked { space, document, birth: 6 },
+        Call::Edited { space, document, change },
+        Call::Announced { addresses: vec!["c".into()] },
+    ];
+    let mut out = Output::default();
+    let others = [
+        Record::Row { table: 1, key: vec![3].into(), value: vec![4].into() },
+        Record::Signed { digest: [5; 32].into(), signature: [6; 64].into() },
+        Record::Checkpoint { polled: false, outputs: 7, hash: [8; 32].into() },
+        Record::End { limit: true },
+    ];
+    for record in calls.into_iter().map(called).chain(others) {
+        out.chunk(&minicbor::to_vec(&record).expect("writing to memory does not fail"));
+    }
+    vec![("recording", "every-kind".to_owned(), out.0)]
 }
 
 fn requests() -> Vec<(&'static str, String, Vec<u8>)> {

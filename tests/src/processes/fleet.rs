@@ -28,6 +28,8 @@ pub struct Fleet {
 struct Member {
     directory: PathBuf,
     node: Option<Node>,
+    /// Of its first start and all later ones.
+    peer_id: Option<String>,
     /// Told to stop where it is.
     suspended: bool,
 }
@@ -42,8 +44,9 @@ impl Fleet {
         assert!((2..=NODES_MAX).contains(&size), "{size} nodes, at least 2 and at most {NODES_MAX}");
         let home = tempfile::tempdir().map_err(|error| Finding::crash(format!("no temporary folder: {error}")))?;
         let directory = |number| home.path().join(format!("node-{number}"));
-        let members =
-            (0..size).map(|number| Member { directory: directory(number), node: None, suspended: false }).collect();
+        let members = (0..size)
+            .map(|number| Member { directory: directory(number), node: None, peer_id: None, suspended: false })
+            .collect();
         let links = (0..size).map(|dialer| (0..dialer).map(|_| Link::of_one_process_to(0)).collect()).collect();
         let mut fleet = Self { members, links, _home: home };
         fleet.restart(0)?;
@@ -131,7 +134,9 @@ impl Fleet {
             .map_err(|error| Finding::safety(format!("node {number} does not start: {error}")))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, node.port()));
         self.links[number + 1..].iter().for_each(|row| row[number].retarget(address));
-        self.members[number].node = Some(node);
+        let member = &mut self.members[number];
+        member.peer_id = Some(node.peer_id());
+        member.node = Some(node);
         Ok(())
     }
 
@@ -148,10 +153,10 @@ impl Fleet {
 
     fn arguments(&self, number: usize) -> Vec<String> {
         let mut arguments = ["--listen", "/ip4/127.0.0.1/tcp/0", "--announce", "none"].map(str::to_owned).to_vec();
-        for (target, link) in self.links[number].iter().enumerate() {
-            // Who is dead now is not dialed from here: it was dialed before, and is known by that.
-            if let Some(node) = &self.members[target].node {
-                arguments.extend(["--dial".to_owned(), node.address_through(link.port())]);
+        for (member, link) in self.members.iter().zip(&self.links[number]) {
+            // Also who is dead now: it will be back.
+            if let Some(peer_id) = &member.peer_id {
+                arguments.extend(["--dial".to_owned(), format!("{}/p2p/{peer_id}", link.multiaddr())]);
             }
         }
         arguments

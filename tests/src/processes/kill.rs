@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::processes::finding::{Finding, Report};
 use crate::processes::fleet::Fleet;
 use crate::processes::ledger::Fate;
-use crate::processes::logbook::Logbook;
+use crate::processes::logbook::{Durability, Logbook};
 use crate::processes::node::Node;
 use crate::processes::patience::{PATIENCE, Stopwatch, within};
 use crate::processes::socket::Socket;
@@ -41,6 +41,8 @@ pub struct Settings {
     pub time: Duration,
     /// Fleets at once.
     pub fleets: usize,
+    /// Which answer counts.
+    pub durability: Durability,
     /// Draws victims and moments.
     pub seed: u64,
 }
@@ -111,7 +113,7 @@ impl Run<'_> {
         let mut fleet = Fleet::start(NODES)?;
         let mut next = self.next();
         while next.is_some() {
-            let book = Logbook::begin(&fleet)?;
+            let book = Logbook::begin(&fleet, self.settings.durability)?;
             for _ in 0..CYCLES_BETWEEN_MEETINGS {
                 let Some(cycle) = next else { break };
                 let victim = dice.index(NODES);

@@ -9,8 +9,18 @@ use crate::processes::fleet::{Fleet, ask};
 use crate::processes::ledger::Ledger;
 use crate::processes::socket::{Socket, Trouble};
 
+/// Which answer of a node counts as its acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The write is on disk: it survives the process.
+    Saved,
+    /// The write is made, and not promised to survive: a ledger that believes it must find losses.
+    Applied,
+}
+
 /// The document and its ledger.
 pub struct Logbook {
+    durability: Durability,
     document: String,
     ledger: Mutex<Ledger>,
 }
@@ -20,10 +30,10 @@ impl Logbook {
     ///
     /// # Errors
     /// It does not reach them.
-    pub fn begin(fleet: &Fleet) -> Result<Self, Finding> {
+    pub fn begin(fleet: &Fleet, durability: Durability) -> Result<Self, Finding> {
         let edits =
             json!([{ "op": "set", "path": "/keys", "value": {} }, { "op": "counter", "path": "/count", "value": 0 }]);
-        Ok(Self { document: fleet.new_document(&edits)?, ledger: Mutex::default() })
+        Ok(Self { durability, document: fleet.new_document(&edits)?, ledger: Mutex::default() })
     }
 
     /// What is known of its writes.
@@ -41,7 +51,8 @@ impl Logbook {
             { "op": "increment", "path": "/count", "by": 1 },
         ]);
         self.ledger().asked(node, key.clone());
-        let sent = socket.send("doc-edit", json!({ "document": self.document, "edits": edits, "saved": true }));
+        let saved = self.durability == Durability::Saved;
+        let sent = socket.send("doc-edit", json!({ "document": self.document, "edits": edits, "saved": saved }));
         sent.inspect_err(|_| self.ledger().withdrawn(&key))
     }
 
@@ -51,11 +62,11 @@ impl Logbook {
     /// The write was refused.
     pub fn hear(&self, socket: &mut Socket, key: Option<&str>) -> Result<bool, Finding> {
         match socket.receive("doc-edit") {
-            Ok(answer) if answer["saved"] == true => {
+            Ok(answer) if answer["saved"] == (self.durability == Durability::Saved) => {
                 key.into_iter().for_each(|key| self.ledger().acknowledged(key));
                 Ok(true)
             }
-            Ok(answer) => Err(Finding::safety(format!("a write was answered without `saved`: {answer}"))),
+            Ok(answer) => Err(Finding::safety(format!("a write was answered as of another durability: {answer}"))),
             Err(Trouble::Refused(why)) => Err(Finding::liveness(format!("a write was refused: {why}"))),
             Err(Trouble::Unsent(_) | Trouble::Unanswered(_)) => Ok(false),
         }

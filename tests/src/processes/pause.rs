@@ -7,7 +7,7 @@ use anabranch_engine::limits::DEAD_PEER_AFTER;
 use crate::processes::finding::{Finding, Report};
 use crate::processes::fleet::Fleet;
 use crate::processes::ledger::Fate;
-use crate::processes::logbook::Logbook;
+use crate::processes::logbook::{Durability, Logbook};
 use crate::processes::patience::{PATIENCE, Stopwatch};
 
 /// Nodes, of which the last is stopped.
@@ -28,7 +28,7 @@ pub fn run(time: Duration) -> Report {
 
 fn perform(time: Duration, report: &mut Report) -> Result<(), Finding> {
     let mut fleet = Fleet::start(NODES)?;
-    let book = Logbook::begin(&fleet)?;
+    let book = Logbook::begin(&fleet, Durability::Saved)?;
     let stopped = NODES - 1;
     let others = 0..stopped;
     let device = fleet.node(stopped)?.device();

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -13,6 +14,8 @@ use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::checkers::determinism;
+use super::narrate::{self, Narrative};
+pub use super::options::Size;
 use super::phases::{Report, run_with};
 use super::stats::Stats;
 use super::trace::Trace;
@@ -23,6 +26,8 @@ use super::{Failure, Kind, Options, Plan};
 pub struct Campaign {
     /// The seeds.
     pub seeds: Range<u64>,
+    /// What a seed draws.
+    pub size: Size,
     /// Steps of applications, instead of what each seed draws.
     pub steps: Option<usize>,
     /// Every so many seeds, one runs twice; 0 for never.
@@ -42,6 +47,10 @@ pub struct Summary {
     pub twice: u64,
     /// Sums of all.
     pub stats: Stats,
+    /// Seeds with a hostile member.
+    pub byzantine: u64,
+    /// In how many seeds each thing happened that is counted.
+    pub seeds_with: BTreeMap<&'static str, u64>,
     /// The seeds that failed, in order.
     pub failures: Vec<(u64, Failure)>,
 }
@@ -49,23 +58,34 @@ pub struct Summary {
 impl Campaign {
     /// The options of one of its seeds.
     pub fn options(&self, seed: u64) -> Options {
-        let mut options = Options::small(seed);
+        let mut options = match self.size {
+            Size::Small => Options::small(seed),
+            Size::Large => Options::large(seed),
+        };
         options.steps = self.steps.unwrap_or(options.steps);
         options
     }
 
-    /// Runs all seeds. `on_failure` hears of each failing one as it happens.
-    pub fn run(&self, on_failure: &(dyn Fn(u64, &Failure) + Sync)) -> Summary {
+    /// Runs the seeds in order, until `enough` says so of how many were begun. `on_failure` hears of each failing one as it
+    /// happens, on the thread that ran it.
+    pub fn run(&self, enough: &(dyn Fn(u64) -> bool + Sync), on_failure: &(dyn Fn(u64, &Failure) + Sync)) -> Summary {
         let next = AtomicU64::new(self.seeds.start);
         let failed = AtomicU64::new(0);
         let worker = || {
             let mut summary = Summary::default();
             loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= self.seeds.end || failed.load(Ordering::Relaxed) >= self.failures_max as u64 {
+                if failed.load(Ordering::Relaxed) >= self.failures_max as u64
+                    || enough(next.load(Ordering::Relaxed).saturating_sub(self.seeds.start))
+                {
                     return summary;
                 }
-                let report = run_caught(self.options(seed));
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= self.seeds.end {
+                    return summary;
+                }
+                let options = self.options(seed);
+                summary.byzantine += u64::from(options.byzantine.is_some());
+                let report = run_caught(options);
                 let mut failure = report.failure.clone();
                 if failure.is_none() && self.twice_every > 0 && seed.is_multiple_of(self.twice_every) {
                     summary.twice += 1;
@@ -73,6 +93,9 @@ impl Campaign {
                 }
                 summary.seeds += 1;
                 summary.stats.add(&report.stats);
+                for (name, count) in report.stats.named() {
+                    *summary.seeds_with.entry(name).or_default() += u64::from(count > 0);
+                }
                 if let Some(failure) = failure {
                     failed.fetch_add(1, Ordering::Relaxed);
                     on_failure(seed, &failure);
@@ -87,7 +110,11 @@ impl Campaign {
                 let part = done.join().expect("a worker catches the panics of its seeds");
                 total.seeds += part.seeds;
                 total.twice += part.twice;
+                total.byzantine += part.byzantine;
                 total.stats.add(&part.stats);
+                for (name, seeds) in part.seeds_with {
+                    *total.seeds_with.entry(name).or_default() += seeds;
+                }
                 total.failures.extend(part.failures);
             }
         });
@@ -109,35 +136,57 @@ pub fn run_caught(options: Options) -> Report {
     run_caught_with(options, plan, Trace::new(false, false))
 }
 
+/// Runs a situation and tells it, to the end.
+pub fn run_told(options: Options, plan: Plan, trace: Trace) -> (Report, Vec<String>) {
+    let story = Narrative::default();
+    let report = run_caught_with(options, plan, trace.telling(&story));
+    let mut lines = story.lines();
+    if let Some(failure) = &report.failure {
+        // A panic does not say when it was; it ends the story anyway.
+        let at = if failure.at > 0 { format!("{} ", narrate::time(failure.at)) } else { String::new() };
+        lines.push(format!("{at}FAILED ({}): {}", failure.checker, narrate::with_names(&failure.text)));
+    }
+    (report, lines)
+}
+
 /// Runs a seed with the given plan and trace; a panic or a logged error is its failure.
 pub fn run_caught_with(options: Options, plan: Plan, trace: Trace) -> Report {
-    listen();
-    ERRORS.with_borrow_mut(Vec::clear);
-    PANIC.take();
     let seed = options.seed;
-    CATCHING.set(true);
-    let result = catch_unwind(AssertUnwindSafe(|| run_with(options, plan, trace)));
-    CATCHING.set(false);
     let failed = |kind, checker, text| Failure { kind, checker, at: 0, text };
-    let mut report = result.unwrap_or_else(|panic| {
-        let text = PANIC.take().unwrap_or_else(|| panic_text(&*panic));
-        Report {
-            seed,
-            failure: Some(failed(Kind::Crash, "I13 no panic", text)),
-            stats: Stats::default(),
-            trace_hash: [0; 32],
-            trace_entries: 0,
-            lines: Vec::new(),
-        }
+    let mut report = catching(|| run_with(options, plan, trace)).unwrap_or_else(|text| Report {
+        seed,
+        failure: Some(failed(Kind::Crash, "I13 no panic", text)),
+        stats: Stats::default(),
+        trace_hash: [0; 32],
+        trace_entries: 0,
+        lines: Vec::new(),
     });
-    let errors = ERRORS.with_borrow_mut(std::mem::take);
-    if let Some(error) = errors.into_iter().next_back() {
+    if let Some(error) = logged_error() {
         match &mut report.failure {
             Some(failure) => failure.text.push_str(&format!(" (and logged: {error})")),
             None => report.failure = Some(failed(Kind::Safety, "no logged error", error)),
         }
     }
     report
+}
+
+/// Runs something whose panic, and whose logged errors, are its own affair. If it panics: what was said, and where.
+///
+/// # Errors
+/// It panicked.
+pub fn catching<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    listen();
+    ERRORS.with_borrow_mut(Vec::clear);
+    PANIC.take();
+    CATCHING.set(true);
+    let result = catch_unwind(AssertUnwindSafe(f));
+    CATCHING.set(false);
+    result.map_err(|panic| PANIC.take().unwrap_or_else(|| panic_text(&*panic)))
+}
+
+/// The last error that was logged on this thread since [`catching`] began.
+pub fn logged_error() -> Option<String> {
+    ERRORS.with_borrow_mut(std::mem::take).into_iter().next_back()
 }
 
 /// What a panic said.

@@ -24,8 +24,8 @@ pub enum Stream {
     Faults = 7,
     /// Who is hostile and how.
     Byzantine = 8,
-    /// What a large world has more of.
-    Large = 9,
+    /// How large a large seed is, and what it has more of.
+    Size = 9,
 }
 
 /// A source of seeded choices.

@@ -67,6 +67,12 @@ impl Ledger {
         self.pending.entry(replica).or_default().push((commit, edited));
     }
 
+    /// What a replica says is saved when it says so of `commit`.
+    pub fn to_be_saved(&self, replica: usize, commit: CommitId) -> Vec<(Place, ChangeHash)> {
+        let pending = self.pending.get(&replica).into_iter().flatten();
+        pending.filter(|(id, _)| *id <= commit).map(|(_, edited)| (edited.place, edited.change)).collect()
+    }
+
     /// A replica said that everything up to `commit` is saved. Returns how many edits that were.
     pub fn committed(&mut self, replica: usize, commit: CommitId) -> u64 {
         let pending = self.pending.entry(replica).or_default();

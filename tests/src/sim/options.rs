@@ -267,7 +267,7 @@ impl Options {
     /// The options of a large seed: 6 to 16 replicas, 300 to 500 steps, several spaces, and more of everything.
     pub fn large(seed: u64) -> Self {
         let mut options = Self::small(seed);
-        let mut dice = Dice::new(seed, Stream::Large);
+        let mut dice = Dice::new(seed, Stream::Size);
         options.size = Size::Large;
         options.replicas = dice.between(6, 16) as usize;
         options.late = dice.between(0, options.replicas as u64 / 3) as usize;

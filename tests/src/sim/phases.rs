@@ -67,6 +67,7 @@ fn live(world: &mut World, plan: Plan) {
     if !agree(world) {
         return;
     }
+    world.tell(|| "all members hold the same, as far as heads and members tell".to_owned());
     let Some(before) = compare(world) else { return };
     if !everyone_knows(world) || !fall_silent(world) {
         return;
@@ -79,6 +80,7 @@ fn live(world: &mut World, plan: Plan) {
 /// The network is fair from now on, and everyone runs.
 fn heal(world: &mut World) {
     world.trace.note(world.now, None, "heal");
+    world.tell(|| "from now on the network is fair and everyone runs".to_owned());
     world.network = world.options.network.healed();
     world.mend_all();
     world.frames_to_cut.clear();
@@ -263,6 +265,7 @@ fn fall_silent(world: &mut World) -> bool {
 /// Everyone shuts down and starts again, and has what it had.
 fn reopen(world: &mut World, before: &[convergence::Observed]) {
     world.trace.note(world.now, None, "reopen");
+    world.tell(|| "everyone is shut down and starts again".to_owned());
     for replica in world.alive() {
         world.command_for(replica, Command::Shutdown, Waiting::ForShutdown);
     }

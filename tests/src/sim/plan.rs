@@ -156,6 +156,11 @@ pub struct Plan {
 impl Act {
     /// The replicas that it names.
     pub fn replicas(&self) -> Vec<usize> {
+        self.clone().replicas_mut().into_iter().map(|replica| *replica).collect()
+    }
+
+    /// The same, to give them other numbers.
+    pub fn replicas_mut(&mut self) -> Vec<&mut usize> {
         match self {
             Self::Edit(replica)
             | Self::NewDocument(replica)
@@ -175,9 +180,9 @@ impl Act {
             | Self::FillDisk(replica)
             | Self::BreakDisk(replica)
             | Self::Rot(replica)
-            | Self::SecondProcess(replica) => vec![*replica],
-            Self::Cut { pairs, .. } => pairs.iter().flat_map(|(from, to)| [*from, *to]).collect(),
-            Self::Reset(a, b) | Self::CutFrame { a, b, .. } | Self::HalfOpen { gone: a, other: b } => vec![*a, *b],
+            | Self::SecondProcess(replica) => vec![replica],
+            Self::Cut { pairs, .. } => pairs.iter_mut().flat_map(|(from, to)| [from, to]).collect(),
+            Self::Reset(a, b) | Self::CutFrame { a, b, .. } | Self::HalfOpen { gone: a, other: b } => vec![a, b],
         }
     }
 }

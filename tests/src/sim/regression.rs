@@ -116,6 +116,9 @@ impl Regression {
         if late >= replicas {
             return Err(format!("{late} of {replicas} replicas are late: someone has to be there"));
         }
+        if let Some(hostile) = self.options.byzantine.as_ref().filter(|hostile| hostile.replica >= replicas) {
+            return Err(format!("replica {} of {replicas}, counted from 0, is hostile", hostile.replica));
+        }
         for step in &self.plan.steps {
             if let Some(replica) = step.act.replicas().into_iter().find(|replica| *replica >= replicas) {
                 return Err(format!("step `{step}` names replica {replica} of {replicas}, counted from 0"));

@@ -17,6 +17,7 @@ use super::disk::{OpenStore, as_left_by_a_kill};
 use super::gossip::Gossip;
 use super::guard::SimGuard;
 use super::ledger::Place;
+use super::narrate;
 use super::network::address_of;
 use super::options::{Tamper, Topology};
 use super::plan::Crash;
@@ -220,6 +221,7 @@ impl World {
         });
         let (listens, starts) = (there.listens, there.starts);
         self.trace.note(now, Some(replica), "starts");
+        self.tell(|| format!("{} starts{}", narrate::name(replica), if starts == 1 { "" } else { " again" }));
         self.drain(replica);
         super::checkers::acknowledged::after_start(self, replica);
         if listens {
@@ -273,6 +275,7 @@ impl World {
             return;
         }
         self.trace.note(self.now, Some(replica), &format!("dies: {how:?}"));
+        self.tell(|| narrate::death(replica, how, down));
         self.replicas[replica].ailments.stopped = None;
         if how == Crash::MidRequest {
             self.fail_mid_request(replica);
@@ -326,5 +329,6 @@ impl World {
         self.replicas[replica].process = None;
         self.ledger.died(replica);
         self.trace.note(self.now, Some(replica), "stopped");
+        self.tell(|| format!("{} is shut down", narrate::name(replica)));
     }
 }

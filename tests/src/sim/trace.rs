@@ -1,8 +1,11 @@
 //! What happened, as a hash over every input and output in order (two runs of one seed must have the same), and, if wanted,
 //! as lines for people.
 
-use anabranch_engine::storage::{Reply, Request, Row};
+use anabranch_engine::recording::hash_output;
+use anabranch_engine::storage::{Reply, Request};
 use anabranch_engine::{Input, Output};
+
+use super::narrate::Narrative;
 
 /// The record of one world.
 #[derive(Debug)]
@@ -11,6 +14,7 @@ pub struct Trace {
     entries: u64,
     lines: Option<Vec<String>>,
     echo: bool,
+    story: Option<Narrative>,
 }
 
 /// Lines kept of one world; older ones are dropped.
@@ -19,7 +23,25 @@ const LINES_MAX: usize = 20_000;
 impl Trace {
     /// An empty record. With `lines`, it is also kept as text; with `echo`, each line is printed at once.
     pub fn new(lines: bool, echo: bool) -> Self {
-        Self { hasher: blake3::Hasher::new(), entries: 0, lines: (lines || echo).then(Vec::new), echo }
+        Self { hasher: blake3::Hasher::new(), entries: 0, lines: (lines || echo).then(Vec::new), echo, story: None }
+    }
+
+    /// The same record, and beside it the story is told.
+    #[must_use]
+    pub fn telling(self, story: &Narrative) -> Self {
+        Self { story: Some(story.clone()), ..self }
+    }
+
+    /// Whether a story is told.
+    pub fn tells(&self) -> bool {
+        self.story.is_some()
+    }
+
+    /// Adds to the story, if one is told. No part of the hash.
+    pub fn tell(&self, at: u64, words: impl FnOnce() -> String) {
+        if let Some(story) = &self.story {
+            story.tell(at, &words());
+        }
     }
 
     /// Takes note of an input, before the engine gets it.
@@ -65,32 +87,7 @@ impl Trace {
     /// Takes note of an output, before it is executed.
     pub fn output(&mut self, at: u64, replica: usize, output: &Output) {
         self.begin(at, replica, b'o');
-        match output {
-            Output::Reply(id, reply) => self.put(&[b"reply", &id.0.to_be_bytes(), format!("{reply:?}").as_bytes()]),
-            Output::Event(event) => self.put(&[b"event", format!("{event:?}").as_bytes()]),
-            Output::Send { session, bytes } => self.put(&[b"send", &session.0.to_be_bytes(), bytes]),
-            Output::Close { session, reason } => self.put(&[b"close", &session.0.to_be_bytes(), reason.as_bytes()]),
-            Output::Dial { address, peer } => {
-                self.put(&[b"dial", address.as_bytes(), &peer.map_or([0; 32], |peer| peer.0)]);
-            }
-            Output::Admit { peer } => self.put(&[b"admit", &peer.0]),
-            Output::Subscribe { topic } => self.put(&[b"subscribe", topic.as_bytes()]),
-            Output::Unsubscribe { topic } => self.put(&[b"unsubscribe", topic.as_bytes()]),
-            Output::Publish { topic, bytes } => self.put(&[b"publish", topic.as_bytes(), bytes]),
-            Output::Judge { hint, verdict } => {
-                self.put(&[b"judge", &hint.0.to_be_bytes(), format!("{verdict:?}").as_bytes()]);
-            }
-            Output::Store(Request::Commit { id, rows }) => {
-                self.put(&[b"commit", &id.0.to_be_bytes()]);
-                for Row { table, key, value } in rows {
-                    self.put(&[&[*table as u8, u8::from(value.is_some())], key, value.as_deref().unwrap_or_default()]);
-                }
-            }
-            Output::Store(Request::Scan { id, table, from, to, bytes_max }) => {
-                self.put(&[b"scan", &id.0.to_be_bytes(), &[*table as u8], from, to, &bytes_max.to_be_bytes()]);
-            }
-            Output::Work(work) => self.put(&[b"work", &work.space.0, &work.document.0]),
-        }
+        hash_output(&mut self.hasher, output);
         if self.lines.is_some() {
             let text = match output {
                 Output::Send { session, bytes } => format!("Send {session:?} {}", frame(bytes)),

@@ -3,7 +3,7 @@
 
 use anabranch_engine::document::Edit;
 use anabranch_engine::id::{DocumentId, SpaceId};
-use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Reply};
+use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Engine, Reply};
 use anabranch_store::backend::crashable::Fault;
 use serde_json::json;
 
@@ -217,6 +217,10 @@ impl World {
         };
         let (now, number) = (process.clock.read(at), process.number);
         let engine = &mut process.engine;
+        let tells = self.trace.tells();
+        let as_json =
+            |engine: &Engine| engine.view(&space, &document, None).map(|view| view.json()).unwrap_or_default();
+        let told_before = if tells { as_json(engine) } else { json!(null) };
         let before = engine.view(&space, &document, None).ok().map(|view| view.heads());
         let result = engine.edit(now, &space, &document, f);
         let mut made = None;
@@ -249,6 +253,10 @@ impl World {
                 let twice = self.options.tamper == Tamper::Miscounted;
                 let increment = if twice { 2 * increment } else { *increment };
                 self.trace.note(at, Some(replica), &format!("edited {document:.8}: {:.8}", made.hash));
+                if tells && let Some(engine) = self.engine(replica) {
+                    let told_now = as_json(engine);
+                    self.tell_edit(replica, &document, &made.hash, &told_before, &told_now);
+                }
                 let edited = Edited { place, change: made.hash, increment, content };
                 self.ledger.edited(replica, *commit, edited, (made.actor, made.seq));
                 if let Err(text) = self.registry.produced(replica, number, place, &made) {

@@ -21,7 +21,7 @@ use super::replica::{Process, Replica};
 use super::stats::Stats;
 use super::trace::Trace;
 use super::workload::Space;
-use super::{EVENTS_MAX, EVENTS_MAX_LARGE, Failure, Kind, OUTPUTS_PER_TURN_MAX, phases, plan};
+use super::{EVENTS_MAX, EVENTS_MAX_LARGE, Failure, Kind, OUTPUTS_PER_TURN_MAX, narrate, phases, plan};
 
 /// Everything in one seed.
 pub struct World {
@@ -355,6 +355,7 @@ impl World {
     }
 
     fn told(&mut self, replica: usize, number: u64, event: Told) {
+        self.tell_event(replica, &event);
         match event {
             Told::Committed(commit) => {
                 self.stats.acknowledged += self.ledger.committed(replica, commit);
@@ -505,6 +506,9 @@ impl World {
 
     fn perform(&mut self, step: &Step) {
         self.trace.note(self.now, None, &format!("{:?}", step.act));
+        if let Some(words) = narrate::act(&step.act) {
+            self.tell(|| words);
+        }
         if matches!(self.options.tamper, Tamper::Panics) && self.now > self.options.chaos / 2 {
             panic!("a tampered world panics");
         }

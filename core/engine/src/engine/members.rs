@@ -34,7 +34,7 @@ impl Engine {
             return self.reply(command, Err(error));
         }
         let nonce = self.random();
-        let (id, membership, genesis) = match Membership::found(&self.identity, name, nonce) {
+        let (id, membership, genesis) = match Membership::found(&*self.identity, name, nonce) {
             Ok(founded) => founded,
             Err(error) => return self.reply(command, Err(membership_error(&error))),
         };
@@ -89,7 +89,7 @@ impl Engine {
             return self.reply(command, Err(CommandError::NotAllowed(reason)));
         }
         let invite_pk = SecretKey::from_seed(&seed).device();
-        let entry = match space.membership.invite(&self.identity, invite_pk, role, max_uses, nonce) {
+        let entry = match space.membership.invite(&*self.identity, invite_pk, role, max_uses, nonce) {
             Ok(entry) => entry,
             Err(error) => return self.reply(command, Err(membership_error(&error))),
         };
@@ -156,7 +156,7 @@ impl Engine {
         if space.membership.role(&self.device).is_some() {
             return;
         }
-        match space.membership.join(&self.identity, &invite, nonce) {
+        match space.membership.join(&*self.identity, &invite, nonce) {
             Ok(entry) => self.add_entry(space_id, &entry, None),
             Err(error) => debug!(space = %space_id, %error, "cannot join yet"),
         }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::gate::Authority;
 use crate::id::{AclHash, DeviceId, EntryHash, SpaceId};
-use crate::keys::{self, Domain, SecretKey};
+use crate::keys::{self, Domain, SecretKey, Signer};
 use crate::limits::{
     ACL_REF_ENTRIES_MAX, ENTRIES_PER_DEVICE_MAX, ENTRIES_PER_SPACE_MAX, ENTRY_PREV_MAX, INVITE_USES_MAX, MEMBERS_MAX,
 };
@@ -100,7 +100,7 @@ pub struct Member {
 
 impl Membership {
     /// Founds a space: the log with its genesis entry, in which `key`'s device is admin.
-    pub fn found(key: &SecretKey, name: &str, nonce: [u8; 16]) -> Result<(SpaceId, Self, Entry), MembershipError> {
+    pub fn found(key: &dyn Signer, name: &str, nonce: [u8; 16]) -> Result<(SpaceId, Self, Entry), MembershipError> {
         entry::check_name(name)?;
         let fields = encoded(GenesisFields { name });
         let genesis = Body {
@@ -228,7 +228,7 @@ impl Membership {
     /// Signs an invite. `invite_pk` is the public half of the ticket's key.
     pub fn invite(
         &self,
-        key: &SecretKey,
+        key: &dyn Signer,
         invite_pk: DeviceId,
         role: Role,
         max_uses: u32,
@@ -255,7 +255,7 @@ impl Membership {
     }
 
     /// Signs our own joining, proven with the invite's secret key.
-    pub fn join(&self, key: &SecretKey, invite: &SecretKey, nonce: [u8; 16]) -> Result<Entry, MembershipError> {
+    pub fn join(&self, key: &dyn Signer, invite: &SecretKey, nonce: [u8; 16]) -> Result<Entry, MembershipError> {
         let invite_pk = invite.device();
         let invites = self.log.invites().filter(|invite| invite.key == invite_pk);
         let found = invites.max_by_key(|invite| invite.role).ok_or(MembershipError::NoSuchInvite)?;
@@ -376,7 +376,7 @@ impl Membership {
     fn entry_after(
         &self,
         needed: Place,
-        key: &SecretKey,
+        key: &dyn Signer,
         kind: u8,
         fields: &[u8],
         nonce: [u8; 16],

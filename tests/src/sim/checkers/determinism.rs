@@ -3,6 +3,9 @@
 use crate::sim::phases::Report;
 use crate::sim::{Failure, Kind};
 
+/// Its name.
+pub const CHECKER: &str = "I12 determinism";
+
 /// Compares two runs of one seed.
 pub fn check(first: &Report, second: &Report) -> Option<Failure> {
     if first.trace_hash == second.trace_hash {
@@ -14,5 +17,5 @@ pub fn check(first: &Report, second: &Report) -> Option<Failure> {
         "two runs have traces {here} and {there} ({} and {} entries)",
         first.trace_entries, second.trace_entries
     );
-    Some(Failure { kind: Kind::Safety, checker: "I12 determinism", at: first.stats.virtual_us, text })
+    Some(Failure { kind: Kind::Safety, checker: CHECKER, at: first.stats.virtual_us, text })
 }

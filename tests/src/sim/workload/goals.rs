@@ -8,6 +8,7 @@ use anabranch_engine::{Command, CommandError};
 use super::Waiting;
 use crate::sim::SECONDS;
 use crate::sim::dice::Dice;
+use crate::sim::narrate;
 use crate::sim::network::address_of;
 use crate::sim::world::{Happening, World};
 
@@ -212,6 +213,7 @@ impl World {
     /// A space was founded.
     pub(super) fn founded(&mut self, index: usize, founder: usize, space: SpaceId) {
         self.ledger.joined(founder, space, Role::Admin);
+        self.tell(|| format!("{} has founded space {space:.8}", narrate::name(founder)));
         self.spaces[index].state = Founding::Founded(space);
         self.pursue_goals();
     }
@@ -232,6 +234,7 @@ impl World {
             goal.state = Joining::Joined;
             let role = goal.role;
             self.ledger.joined(joiner, space, role);
+            self.tell(|| format!("{} is in space {space:.8} as {}", narrate::name(joiner), role.with_article()));
         }
         self.pursue_goals();
     }

@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 
 use super::{Entry, MembershipError};
 use crate::id::{DeviceId, EntryHash, SpaceId};
-use crate::keys::{self, Domain, SIGNATURE_LEN, SecretKey};
+use crate::keys::{self, Domain, SIGNATURE_LEN, Signer};
 use crate::limits::{ENTRY_BYTES_MAX, ENTRY_PREV_MAX, SPACE_NAME_BYTES_MAX};
 use crate::space::roles::Role;
 
@@ -142,7 +142,7 @@ pub(super) fn encoded(value: impl Encode<()>) -> Vec<u8> {
 
 impl Body<'_> {
     /// Signs the body.
-    pub(super) fn sign(&self, key: &SecretKey) -> Entry {
+    pub(super) fn sign(&self, key: &dyn Signer) -> Entry {
         let body = encoded(self);
         let bytes = encoded(Envelope { body: &body, signature: key.sign(Domain::Entry, &body) });
         Entry { hash: hash(&bytes), bytes }
