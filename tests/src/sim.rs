@@ -17,6 +17,8 @@ pub mod disk;
 pub mod gossip;
 pub mod guard;
 pub mod ledger;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod narrate;
 pub mod network;
 pub mod options;

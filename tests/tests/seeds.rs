@@ -54,12 +54,12 @@ fn caught(tamper: Tamper, checker: &str) -> Failure {
 
 #[test]
 fn a_replica_that_hears_nothing_is_noticed() {
-    assert_eq!(caught(Tamper::Deaf(1), "I1 convergence").kind, Kind::Liveness);
+    assert_eq!(caught(Tamper::Deaf(1), "I11 liveness").kind, Kind::Liveness);
 }
 
 #[test]
 fn disks_that_lie_about_syncing_are_noticed() {
-    assert_eq!(caught(Tamper::LyingDisks, "I2 no acknowledged write lost").kind, Kind::Safety);
+    assert_eq!(caught(Tamper::LyingDisks, "I7 durability").kind, Kind::Safety);
 }
 
 #[test]
@@ -79,8 +79,12 @@ fn actors_that_are_continued_are_noticed() {
 
 #[test]
 fn chance_from_outside_the_seed_is_noticed() {
-    let options = Options { tamper: Tamper::Undetermined, ..Options::small(1) };
-    let failure = determinism::check(&run_caught(options.clone()), &run_caught(options)).unwrap();
+    // What comes from outside repeats itself by chance now and then.
+    let twice = |seed| {
+        let options = Options { tamper: Tamper::Undetermined, ..Options::small(seed) };
+        determinism::check(&run_caught(options.clone()), &run_caught(options))
+    };
+    let failure = (1..20).find_map(twice).unwrap();
     assert_eq!((failure.kind, failure.checker), (Kind::Safety, "I12 determinism"));
 }
 

@@ -137,6 +137,24 @@ fn only_their_rooms_name_the_big_dependencies() {
 }
 
 #[test]
+fn mutants_are_for_the_simulator_alone() {
+    let mut offenders = Vec::new();
+    for (name, _) in files().into_iter().filter(|(name, _)| name.ends_with("Cargo.toml")) {
+        let manifest = read(&name);
+        let may = matches!(name.as_str(), "core/engine/Cargo.toml" | "tests/Cargo.toml");
+        // A build of the whole workspace builds the shipped node too, with every feature that any of its crates turns on.
+        let named = manifest.lines().filter(|line| line.contains("mutants") && !line.trim_start().starts_with('#'));
+        let turned_on = manifest.lines().any(|line| line.starts_with("default ") || line.starts_with("default="));
+        let allowed = ["mutants = []", "mutants = [\"anabranch-engine/mutants\"]"];
+        let allowed = |line: &str| {
+            may && (allowed.contains(&line) || line.ends_with("= \"mutants\"") || line.starts_with("required-features"))
+        };
+        offenders.extend(named.filter(|line| !allowed(line) || turned_on).map(|line| format!("{name}: {line}")));
+    }
+    assert_none("the engine's deliberate faults are off unless the simulator asks for them", &offenders);
+}
+
+#[test]
 fn engine_is_pure() {
     let library = read("core/engine/src/lib.rs");
     assert!(library.contains("#![no_std]"), "core/engine/src/lib.rs lost #![no_std]");

@@ -373,6 +373,11 @@ impl Document {
         self.inbox.bytes()
     }
 
+    /// Runs that wait for what they depend on.
+    pub(crate) fn orphans(&self) -> usize {
+        self.inbox.orphans()
+    }
+
     /// Bytes of runs that wait for what they depend on.
     pub fn orphan_bytes(&self) -> usize {
         self.inbox.orphan_bytes()

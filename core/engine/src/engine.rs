@@ -16,10 +16,10 @@ use crate::gate::{Guard, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::Signer;
 use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, UNSIGNED_BYTES_MAX};
+use crate::mutants::{Mutant, Mutated};
 use crate::run::Run;
 use crate::space::membership::Member;
-use crate::space::roles::Role;
-use crate::space::{Record, Space};
+use crate::space::{Acl, Record, Space};
 use crate::storage::{
     self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
 };
@@ -31,17 +31,21 @@ use crate::time::{Now, Timestamp};
 mod catch_up;
 mod commands;
 mod commits;
+pub mod counters;
 mod dialing;
 mod documents;
+pub mod held;
 mod hints;
 pub mod input;
 mod load;
 mod members;
 pub mod output;
 mod sessions;
+pub mod status;
 
 use commands::Wait;
 use commits::Commits;
+use counters::Counters;
 use dialing::Dialing;
 use documents::{DocumentKey, Resident};
 use hints::PendingHint;
@@ -107,6 +111,7 @@ pub struct Engine {
     shutting_down: Option<CommandId>,
     stopped: Option<String>,
     counters: Counters,
+    pub(crate) mutated: Mutated,
 
     out: VecDeque<Output>,
     /// Turns so far.
@@ -160,73 +165,6 @@ pub enum DocumentError {
     /// The version asked for is not in the document.
     #[error("change {0} is not in this document")]
     UnknownHeads(ChangeHash),
-}
-
-/// One space, as the replica sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpaceStatus {
-    /// Its id.
-    pub space: SpaceId,
-    /// Its name; `None` while joining.
-    pub name: Option<String>,
-    /// Our role; `None` while joining.
-    pub role: Option<Role>,
-    /// Documents held.
-    pub documents: usize,
-    /// Digest of all of them: equal on two replicas that hold the same.
-    pub root: [u8; 32],
-    /// Why it is read-only although our role is not, if so.
-    pub read_only: Option<String>,
-    /// Each connected member: in sync as of the last comparison?
-    pub peers: Vec<(DeviceId, bool)>,
-}
-
-/// One peer, as the replica sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerStatus {
-    /// The peer.
-    pub peer: DeviceId,
-    /// There is an authenticated session.
-    pub connected: bool,
-    /// Where it is or was.
-    pub addresses: Vec<String>,
-    /// The spaces shared in this session.
-    pub spaces: Vec<SpaceId>,
-    /// Why there is no session, if it was tried.
-    pub last_failure: Option<String>,
-}
-
-/// What an engine counts since its start. Bytes are of frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Frames sent.
-    pub frames_out: u64,
-    /// Their bytes.
-    pub bytes_out: u64,
-    /// Frames received.
-    pub frames_in: u64,
-    /// Their bytes.
-    pub bytes_in: u64,
-    /// Messages sent that were not keep-alives or credit (I10: none of these between equal replicas).
-    pub data_messages_out: u64,
-    /// Runs accepted from peers.
-    pub runs_accepted: u64,
-    /// Runs refused.
-    pub runs_refused: u64,
-    /// Runs that were known already.
-    pub runs_known: u64,
-    /// Runs that waited for others.
-    pub runs_waited: u64,
-    /// Waiting runs evicted by a limit.
-    pub orphans_evicted: u64,
-    /// Reconciliations begun.
-    pub reconciliations: u64,
-    /// Sessions torn down for want of progress.
-    pub stalls: u64,
-    /// Hints sent.
-    pub hints_out: u64,
-    /// Store commits asked for.
-    pub commits: u64,
 }
 
 impl Engine {
@@ -288,6 +226,7 @@ impl Engine {
             shutting_down: None,
             stopped: None,
             counters: Counters::default(),
+            mutated: Mutated::default(),
             out: VecDeque::new(),
             turn: 0,
             turn_open: true,
@@ -453,7 +392,11 @@ impl Engine {
         if let Some(role) = known.role_for_writing() {
             return Err(DocumentError::NotAWriter(role));
         }
-        Ok(Author { device: self.device, fresh_actor: ActorId(random(&mut self.actors)), wall_s: self.now.wall_s })
+        let mut fresh_actor = ActorId(random(&mut self.actors));
+        if self.mutated.by(Mutant::ContinuesActors) {
+            fresh_actor.0.copy_from_slice(&self.device.0[..16]);
+        }
+        Ok(Author { device: self.device, fresh_actor, wall_s: self.now.wall_s })
     }
 
     fn edited(&mut self, key: DocumentKey) {
@@ -542,9 +485,17 @@ impl Engine {
         for id in self.to_flush.clone() {
             self.flush(id);
         }
-        if let Some(request) = self.commits.take() {
+        if let Some(mut request) = self.commits.take() {
             self.counters.commits += 1;
             self.feed_seq_in_flight = self.feed_seq;
+            if self.mutated.by(Mutant::SplitsCommits) {
+                self.commits.put_off(&mut request, Table::Runs);
+            }
+            if let storage::Request::Commit { id, .. } = request
+                && self.mutated.by(Mutant::AcknowledgesEarly)
+            {
+                self.event(Event::Committed(id));
+            }
             self.out(Output::Store(request));
         }
         for space in &spaces {
@@ -556,7 +507,10 @@ impl Engine {
     /// Signs a document's local changes, brings its record up to date and puts both into the next commit.
     fn close_runs(&mut self, key: DocumentKey) {
         let Some(space) = self.spaces.get(&key.0) else { return };
-        let acl = space.current_acl().clone();
+        let mut acl = space.current_acl().clone();
+        if self.mutated.by(Mutant::SkipsRoleCheck) {
+            acl = Acl::new(Vec::new());
+        }
         let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else { return };
         let mut runs = Vec::new();
         while let Some(unsigned) = document.take_unsigned() {
@@ -577,7 +531,11 @@ impl Engine {
             record.signed.frontier.accept(proof);
         }
         record.signed.heads = heads;
-        self.commits.put(Table::Documents, document_key(&key.0, &key.1), record.signed.encode_stored());
+        let mut stored = record.signed.encode_stored();
+        if self.mutated.by(Mutant::WritesAnotherVersion) {
+            stored[1] += 1;
+        }
+        self.commits.put(Table::Documents, document_key(&key.0, &key.1), stored);
         if record.feed_seq != 0 {
             self.commits.remove(Table::Feed, feed_key(record.feed_seq));
         }
@@ -585,6 +543,9 @@ impl Engine {
         let row = FeedRow { seq: self.feed_seq, space: key.0, document: key.1, heads: record.signed.heads.clone() };
         self.commits.put(Table::Feed, feed_key(row.seq), row.to_stored());
         space.set_record(key.1, record);
+        if self.mutated.by(Mutant::BlindDigest) {
+            space.documents.set(key.1.0, Some([0; 32]));
+        }
         self.unrecorded.remove(&key);
         self.forward(&key.0, runs.into_iter().map(|run| (None, run)).collect());
     }
@@ -695,6 +656,9 @@ impl Engine {
         let resident = self.residents.get(&(*space, *document));
         let open = resident.and_then(Resident::live).ok_or(DocumentError::NotOpen(*document))?;
         match heads {
+            None if self.mutated.by(Mutant::ReadsStale) => {
+                open.view_at(&open.signed_heads()).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))
+            }
             None => Ok(open.view()),
             Some(heads) => open.view_at(heads).map_err(|unknown| DocumentError::UnknownHeads(unknown.0)),
         }
@@ -711,56 +675,9 @@ impl Engine {
         self.spaces.get(space).map(|space| space.records.keys().copied().collect()).unwrap_or_default()
     }
 
-    /// Every space.
-    pub fn spaces(&mut self) -> Vec<SpaceStatus> {
-        let device = self.device;
-        let read_only: Vec<_> = self.spaces.values().map(|space| self.read_only(space)).collect();
-        let sessions = &self.sessions;
-        self.spaces
-            .iter_mut()
-            .zip(read_only)
-            .map(|((id, space), read_only)| SpaceStatus {
-                space: *id,
-                name: space.membership.name().map(String::from),
-                role: if space.joining().is_some() { None } else { space.membership.role(&device) },
-                documents: space.records.len(),
-                root: space.documents.root(),
-                read_only,
-                peers: sessions
-                    .values()
-                    .filter(|session| session.is_open())
-                    .filter_map(|session| {
-                        let shared = session.shared.iter().find(|shared| shared.space == *id)?;
-                        Some((session.peer, shared.in_sync))
-                    })
-                    .collect(),
-            })
-            .collect()
-    }
-
     /// Members of a space, by device.
     pub fn members(&self, space: &SpaceId) -> Vec<Member> {
         self.spaces.get(space).map(|space| space.membership.members()).unwrap_or_default()
-    }
-
-    /// Every known peer, by device.
-    pub fn peers(&self) -> Vec<PeerStatus> {
-        let mut peers = self.dialer.peers();
-        peers.extend(self.sessions.values().filter(|session| session.is_open()).map(|session| session.peer));
-        peers.remove(&self.device);
-        peers
-            .into_iter()
-            .map(|peer| {
-                let open = self.sessions.values().find(|session| session.peer == peer && session.is_open());
-                PeerStatus {
-                    peer,
-                    connected: open.is_some(),
-                    addresses: self.dialer.addresses(&peer),
-                    spaces: open.map(|s| s.shared.iter().map(|shared| shared.space).collect()).unwrap_or_default(),
-                    last_failure: if open.is_some() { None } else { self.dialer.last_failure(&peer) },
-                }
-            })
-            .collect()
     }
 
     /// Addresses given by the application at which nobody has answered yet, and why.
@@ -791,7 +708,7 @@ impl Engine {
 
     /// What was counted since the start.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters { longest_waits: self.dialer.longest_waits(), ..self.counters }
     }
 
     /// Why the replica takes no more edits, if so.
@@ -826,6 +743,11 @@ impl Engine {
     }
 
     fn random_u32(&mut self) -> u32 {
+        if self.mutated.by(Mutant::Undetermined) {
+            use core::sync::atomic::{AtomicU32, Ordering};
+            static OUTSIDE: AtomicU32 = AtomicU32::new(0);
+            return OUTSIDE.fetch_add(1 << 20, Ordering::Relaxed);
+        }
         self.rng.next_u32()
     }
 

@@ -65,6 +65,7 @@ pub mod gate;
 pub mod id;
 pub mod keys;
 pub mod limits;
+mod mutants;
 pub mod recording;
 pub mod run;
 pub mod space;
@@ -75,4 +76,10 @@ pub mod wire;
 
 pub use engine::input::{Command, CommandId, HintId, Input, SessionId};
 pub use engine::output::{CommandError, Event, Output, Reply, Verdict};
-pub use engine::{Config, Counters, DocumentError, Engine, PeerStatus, SpaceStatus};
+#[cfg(feature = "mutants")]
+pub use mutants::Mutant;
+
+pub use engine::counters::Counters;
+pub use engine::held::Held;
+pub use engine::status::{PeerStatus, SpaceStatus};
+pub use engine::{Config, DocumentError, Engine};

@@ -72,6 +72,9 @@ struct Run {
     /// Threads.
     #[arg(long, default_value_t = 2, value_name = "N")]
     threads: usize,
+    /// Fail if something that is counted has never happened; campaigns of 5,000 seeds and more always do.
+    #[arg(long)]
+    sometimes: bool,
     /// Give up after this many failing seeds.
     #[arg(long, default_value_t = 10, value_name = "N")]
     failures: usize,
@@ -166,7 +169,12 @@ impl Run {
         };
         let summary = campaign.run(&enough, &|seed, failure| self.tell(&campaign, seed, failure));
         print_summary(&summary, clock.time().as_secs_f64());
-        match (summary.worst(), self.at_least) {
+        let never = summary.never(self.sometimes);
+        if !never.is_empty() {
+            println!("sim: FAILED: in {} seeds never: {}", summary.seeds, never.join(", "));
+        }
+        let worst = summary.worst().into_iter().chain((!never.is_empty()).then_some(Kind::Liveness)).min();
+        match (worst, self.at_least) {
             (Some(kind), _) => ExitCode::from(kind as u8),
             (None, Some(wanted)) if summary.seeds < wanted => {
                 println!(

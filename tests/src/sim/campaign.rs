@@ -13,11 +13,11 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::checkers::determinism;
+use super::checkers::{determinism, panics};
 use super::narrate::{self, Narrative};
 pub use super::options::Size;
 use super::phases::{Report, run_with};
-use super::stats::Stats;
+use super::stats::{SOMETIMES_SEEDS, Stats};
 use super::trace::Trace;
 use super::{Failure, Kind, Options, Plan};
 
@@ -124,6 +124,11 @@ impl Campaign {
 }
 
 impl Summary {
+    /// What has never happened although it must have in a campaign this long; in a shorter one if `asked`.
+    pub fn never(&self, asked: bool) -> Vec<&'static str> {
+        if asked || self.seeds >= SOMETIMES_SEEDS { self.stats.never() } else { Vec::new() }
+    }
+
     /// The worst kind of failure: the exit code.
     pub fn worst(&self) -> Option<Kind> {
         self.failures.iter().map(|(_, failure)| failure.kind).min()
@@ -151,11 +156,15 @@ pub fn run_told(options: Options, plan: Plan, trace: Trace) -> (Report, Vec<Stri
 
 /// Runs a seed with the given plan and trace; a panic or a logged error is its failure.
 pub fn run_caught_with(options: Options, plan: Plan, trace: Trace) -> Report {
-    let seed = options.seed;
+    caught(options.seed, || run_with(options, plan, trace))
+}
+
+/// As [`run_caught`], for whoever runs a seed in a way of its own.
+pub fn caught(seed: u64, run: impl FnOnce() -> Report) -> Report {
     let failed = |kind, checker, text| Failure { kind, checker, at: 0, text };
-    let mut report = catching(|| run_with(options, plan, trace)).unwrap_or_else(|text| Report {
+    let mut report = catching(run).unwrap_or_else(|text| Report {
         seed,
-        failure: Some(failed(Kind::Crash, "I13 no panic", text)),
+        failure: Some(failed(Kind::Crash, panics::CHECKER, text)),
         stats: Stats::default(),
         trace_hash: [0; 32],
         trace_entries: 0,

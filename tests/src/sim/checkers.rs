@@ -1,13 +1,261 @@
 //! What must hold, one file for each promise, named as in the list of invariants: I1 and so on. Each looks at the world and
-//! reports the first thing that is wrong. Each can be seen to fail: by a tampered world, or by made-up observations.
+//! reports the first thing that is wrong. Each can be seen to fail: by an engine with a deliberate fault (`mutants`), by a
+//! world with one ([`super::Tamper`]), and by made-up observations in its own tests.
+//!
+//! This file says when they look: with every commit, every start, every 64th event, and once all agree.
+
+use anabranch_engine::document::record::DocumentRecord;
+use anabranch_engine::id::{ChangeHash, DocumentId, SpaceId};
+use anabranch_engine::storage::{Row, Table};
+
+use super::Kind;
+use super::ledger::Place;
+use super::world::World;
 
 pub mod acknowledged;
 pub mod actors;
+pub mod amplification;
+pub mod authorised;
+pub mod causality;
 pub mod convergence;
 pub mod counters;
+pub mod deletions;
 pub mod determinism;
+pub mod durability;
 pub mod history;
+pub mod liveness;
+pub mod memory;
+pub mod panics;
+pub mod patches;
+pub mod sessions;
 pub mod silence;
 pub mod untouched;
+pub mod versions;
 
 pub use actors::Registry;
+
+/// What the checkers keep in mind from one look to the next, outside every simulated disk.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Of all changes.
+    pub causality: causality::Causality,
+    /// Of what applications have seen.
+    pub sessions: sessions::Sessions,
+    /// Of what disks must hold.
+    pub durability: durability::Durability,
+    /// Of what follows from patches alone.
+    pub followers: patches::Followers,
+    /// Of what was made.
+    pub made: amplification::Made,
+    audit: authorised::Audit,
+}
+
+impl Watch {
+    /// The store has answered a replica's oldest commit.
+    pub fn answered(&mut self, replica: usize, done: bool) {
+        self.durability.answered(replica, done);
+        if done {
+            self.sessions.committed(replica);
+        }
+    }
+
+    /// A replica's process ended.
+    pub fn died(&mut self, replica: usize) {
+        self.sessions.died(replica);
+        self.followers.died(replica);
+    }
+
+    /// A replica leaves a space: nothing of it is looked at any more.
+    pub fn left(&mut self, replica: usize, space: SpaceId) {
+        self.sessions.left(replica, space);
+        self.followers.left(replica, space);
+        self.causality.left(replica, space);
+    }
+
+    /// A replica gets another disk than the one it had: an older one, a copy, one that lost what it said it had. What it holds
+    /// from now on is what it starts with.
+    pub fn forget(&mut self, replica: usize) {
+        self.died(replica);
+        self.causality.forget(replica);
+        self.sessions.forget(replica);
+        self.durability.forget(replica);
+    }
+}
+
+impl World {
+    /// A replica hands a commit to its store.
+    pub(super) fn check_commit(&mut self, replica: usize, rows: &[Row]) {
+        if let Err(text) = versions::golden(rows) {
+            return self.fail(Kind::Safety, versions::CHECKER, format!("#{replica}: {text}"));
+        }
+        let mut documents = Vec::new();
+        for row in rows.iter().filter(|row| row.table == Table::Documents) {
+            let (Some(value), Some((space, document))) = (&row.value, split(&row.key)) else { continue };
+            match DocumentRecord::decode_stored(space, document, value) {
+                Ok(record) => documents.push(((space, document), record)),
+                Err(error) => return self.fail(Kind::Safety, durability::CHECKER, format!("#{replica}: {error}")),
+            }
+        }
+        self.watch.made.stored(rows);
+        let mut held = Ok(());
+        for (place, record) in &documents {
+            if self.is_forked(place) {
+                continue;
+            }
+            held = held.and_then(|()| self.watch.causality.holds(replica, *place, &record.frontier));
+            self.watch.sessions.committing(replica, *place, record.heads.clone());
+        }
+        let whole = self.watch.durability.asked(replica, rows, &documents);
+        if let Err(text) = held {
+            self.fail(Kind::Safety, causality::CHECKER, text);
+        }
+        if let Err(text) = whole {
+            self.fail(Kind::Safety, durability::CHECKER, text);
+        }
+    }
+
+    /// A replica starts: nothing has been written since.
+    pub(super) fn check_start(&mut self, replica: usize) {
+        let Some(process) = &self.replicas[replica].process else { return };
+        let rows = match process.store.rows() {
+            Ok(rows) => rows,
+            Err(_) if self.replicas[replica].rotten => return self.replace_rotten_disk(replica),
+            Err(failure) => return self.fail(Kind::Safety, "store", format!("#{replica}: {failure}")),
+        };
+        let found =
+            rows.into_iter().map(|(table, key, value)| ((table, key), durability::value_hash(&value))).collect();
+        if let Err(text) = self.watch.durability.started(replica, found) {
+            self.fail(Kind::Safety, durability::CHECKER, text);
+        }
+    }
+
+    /// What can be asked at any moment of whoever runs.
+    pub(super) fn check_step(&mut self) {
+        for replica in self.honest() {
+            let Some(process) = &self.replicas[replica].process else { continue };
+            if let Err(text) = memory::bounded(&process.engine.held()) {
+                self.fail(Kind::Safety, memory::CHECKER, format!("#{replica} holds {text}"));
+                return;
+            }
+            for place in process.open_places() {
+                acknowledged::in_document(self, replica, place);
+                self.look(replica, place);
+            }
+        }
+    }
+
+    /// An application looks at a document that it has open.
+    pub(super) fn look(&mut self, replica: usize, place: Place) {
+        let (space, document) = place;
+        let Some(process) = &self.replicas[replica].process else { return };
+        let Ok(view) = process.engine.view(&space, &document, None) else { return };
+        let heads = view.heads();
+        if self.watch.sessions.has_read(replica, process.number, place, &heads) {
+            return;
+        }
+        let has = |hash: &ChangeHash| process.engine.view(&space, &document, Some(&[*hash])).is_ok();
+        let read = self.watch.sessions.reads(replica, process.number, place, &heads, has);
+        let (mut shown, mut followed) = (Ok(()), Ok(()));
+        if is_followed(&place) {
+            shown = self.watch.causality.shows(replica, place, &view.history());
+            followed = self.watch.followers.follow(replica, process.number, place, &view).map(|_| ());
+        }
+        for (checker, result) in
+            [(sessions::CHECKER, read), (causality::CHECKER, shown), (convergence::CHECKER, followed)]
+        {
+            if let Err(text) = result {
+                self.fail(Kind::Safety, checker, text);
+            }
+        }
+    }
+
+    /// All agree, and all documents are open everywhere.
+    pub(super) fn check_agreed(&mut self, observed: &[convergence::Observed]) {
+        convergence::check(self, observed);
+        // What somebody hostile makes and says is not in the books.
+        let all_honest = self.attackers.is_empty();
+        let results = [
+            (acknowledged::CHECKER, acknowledged::everywhere(acknowledged::promised(self), observed)),
+            (counters::CHECKER, counters::exact(&self.ledger, observed)),
+            (deletions::CHECKER, deletions::keys(&self.ledger, &self.watch.causality, observed)),
+            (amplification::CHECKER, if all_honest { amplification::check(self) } else { Ok(()) }),
+        ];
+        for (checker, result) in results {
+            if let Err(text) = result {
+                self.fail(Kind::Safety, checker, text);
+            }
+        }
+        history::everywhere(self);
+        for replica in self.honest() {
+            self.check_documents(replica);
+        }
+    }
+
+    /// Every open document of a replica: what it shows, what follows from patches, what its store has of it.
+    fn check_documents(&mut self, replica: usize) {
+        let Some(process) = &self.replicas[replica].process else { return };
+        let walked = process.store.rows().map_err(|failure| failure.to_string());
+        let stored = match walked.and_then(|rows| self.watch.audit.walk(&rows)) {
+            Ok(stored) => stored,
+            Err(text) => return self.fail(Kind::Safety, authorised::CHECKER, format!("#{replica}: {text}")),
+        };
+        let mut places = process.open_places();
+        places.retain(|place| !self.is_forked(place));
+        for place in places {
+            let (space, document) = place;
+            let Ok(view) = process.engine.view(&space, &document, None) else { continue };
+            let changes = view.history();
+            let shown = self.watch.causality.shows(replica, place, &changes);
+            let mut followed = Ok(());
+            if is_followed(&place) {
+                let content = self.watch.followers.follow(replica, process.number, place, &view);
+                followed = content.and_then(|content| patches::equal(replica, place, content, &view.json()));
+            }
+            let forked = changes.iter().try_for_each(|change| self.registry.seen(change));
+            // What came a moment ago may not be on disk yet.
+            let unsigned = changes.iter().find(|change| process.store.is_idle() && !stored.contains(&change.hash));
+            if let Err(text) = followed {
+                return self.fail(Kind::Safety, convergence::CHECKER, text);
+            }
+            if let Err(text) = shown {
+                return self.fail(Kind::Safety, causality::CHECKER, text);
+            }
+            if let Err(text) = forked {
+                return self.fail(Kind::Safety, actors::CHECKER, format!("#{replica} holds {text}"));
+            }
+            if let Some(change) = unsigned {
+                let text = format!("#{replica} shows {:.8} of {document:.8}, which no stored run holds", change.hash);
+                return self.fail(Kind::Safety, authorised::CHECKER, text);
+            }
+        }
+    }
+
+    /// Nobody has written for a while, and all are in sync: which they never are with somebody hostile.
+    pub(super) fn check_at_rest(&mut self) {
+        if !self.attackers.is_empty() {
+            return;
+        }
+        for replica in self.alive() {
+            let Some(process) = &self.replicas[replica].process else { continue };
+            if let Err(text) = memory::at_rest(&process.engine.held()) {
+                self.fail(Kind::Safety, memory::CHECKER, format!("#{replica}: {text}"));
+            }
+        }
+    }
+
+    /// Who runs and is not hostile.
+    fn honest(&self) -> Vec<usize> {
+        self.alive().into_iter().filter(|replica| self.is_honest(*replica)).collect()
+    }
+}
+
+/// Of every fourth document all versions are looked at that an application sees, of the others the last: looking costs more
+/// than making them.
+fn is_followed(place: &Place) -> bool {
+    place.1.0[0].is_multiple_of(4)
+}
+
+fn split(key: &[u8]) -> Option<Place> {
+    let (space, document) = key.split_first_chunk()?;
+    Some((SpaceId(*space), DocumentId::from_slice(document)?))
+}

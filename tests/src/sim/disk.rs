@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use anabranch_engine::Input;
 use anabranch_engine::id::SpaceId;
-use anabranch_engine::storage::{Reply, Request, Row, Table};
+use anabranch_engine::storage::{Failure, Reply, Request, Row, ScanId, Table};
 use anabranch_store::backend::crashable::{Disk, Fault};
 use anabranch_store::{OpenError, Store};
 
@@ -38,6 +38,29 @@ impl OpenStore {
     /// A store with nothing to do.
     pub fn new(store: Store) -> Self {
         Self { store, requests: VecDeque::new(), last: 0 }
+    }
+
+    /// Nothing waits for the disk.
+    pub(super) fn is_idle(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Every row.
+    pub(super) fn rows(&self) -> Result<Vec<super::checkers::authorised::Row>, Failure> {
+        let mut rows = self.store.image()?.rows;
+        let mut from = Vec::new();
+        loop {
+            let (table, to, bytes_max) = (Table::Runs, vec![u8::MAX; 128], usize::MAX);
+            let request = Request::Scan { id: ScanId(0), table, from, to, bytes_max };
+            let Reply::Scanned { result, .. } = self.store.execute(request) else { return Ok(rows) };
+            let scanned = result?;
+            let last = scanned.rows.last().map(|(key, _)| [key, &[0][..]].concat());
+            rows.extend(scanned.rows.into_iter().map(|(key, value)| (table, key, value)));
+            match last {
+                Some(after) if scanned.more => from = after,
+                _ => return Ok(rows),
+            }
+        }
     }
 
     /// Every membership entry in the store, with its space.
@@ -89,6 +112,9 @@ impl World {
         let now = self.now;
         let doomed =
             if matches!(request, Request::Commit { .. }) { self.replicas[replica].doomed.take() } else { None };
+        if let Request::Commit { rows, .. } = &request {
+            self.check_commit(replica, rows);
+        }
         let Some(process) = self.replicas[replica].process.as_mut() else { return };
         let number = process.number;
         let store = &mut process.store;
@@ -126,6 +152,9 @@ impl World {
         {
             let text = format!("#{replica}: {failure}");
             return self.fail(Kind::Safety, "store", text);
+        }
+        if let Reply::Committed { result, .. } = &reply {
+            self.watch.answered(replica, result.is_ok());
         }
         self.feed(replica, Input::Stored(reply));
     }

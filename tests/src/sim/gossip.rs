@@ -113,7 +113,9 @@ impl World {
         let Some(gossip) = self.gossip(replica) else { return false };
         let id = *blake3::Hasher::new().update(topic.as_bytes()).update(bytes).finalize().as_bytes();
         gossip.seen.retain(|_, at| now - *at < SEEN);
-        gossip.seen.insert(id, now).is_none()
+        let is_new = gossip.seen.insert(id, now).is_none();
+        self.stats.hints_known += u64::from(!is_new);
+        is_new
     }
 
     pub(super) fn hand_on(&mut self, replica: usize, not_to: Option<usize>, topic: &str, bytes: &[u8]) {

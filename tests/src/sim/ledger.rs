@@ -21,6 +21,17 @@ pub struct Edited {
     pub increment: i64,
     /// Hash of the whole content as of this change.
     pub content: [u8; 32],
+    /// What it did to keys of the document, as far as they are looked at one by one.
+    pub wrote: BTreeMap<String, Wrote>,
+}
+
+/// What an edit did to a key in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrote {
+    /// It has a value.
+    Set,
+    /// It is gone.
+    Removed,
 }
 
 /// The ledger of a world.
@@ -123,14 +134,14 @@ impl Ledger {
     }
 
     /// A replica leaves a space, with all it has of it.
-    pub fn left(&mut self, replica: usize, space: &SpaceId) {
+    pub fn left(&mut self, replica: usize, space: SpaceId) {
         if let Some(pending) = self.pending.get_mut(&replica) {
-            pending.retain(|(_, edited)| edited.place.0 != *space);
+            pending.retain(|(_, edited)| edited.place.0 != space);
         }
         let Some(book) = self.books.get_mut(&replica) else { return };
-        book.joined.remove(space);
-        book.runs.retain(|(place, _, _)| place.0 != *space);
-        let (gone, saved) = std::mem::take(&mut book.saved).into_iter().partition(|edited| edited.place.0 == *space);
+        book.joined.remove(&space);
+        book.runs.retain(|(place, _, _)| place.0 != space);
+        let (gone, saved) = std::mem::take(&mut book.saved).into_iter().partition(|edited| edited.place.0 == space);
         book.saved = saved;
         self.forget(replica, gone);
     }
@@ -223,7 +234,7 @@ mod tests {
     const ACTOR: ActorId = ActorId([7; 16]);
 
     fn edited(n: u8) -> Edited {
-        Edited { place: PLACE, change: ChangeHash([n; 32]), increment: 0, content: [0; 32] }
+        Edited { place: PLACE, change: ChangeHash([n; 32]), increment: 0, content: [0; 32], wrote: BTreeMap::new() }
     }
 
     fn saves(ledger: &mut Ledger, replica: usize, n: u8) {
@@ -270,7 +281,7 @@ mod tests {
         ledger.replaced(0, backup);
         assert_eq!((changes(&ledger), ledger.excused()), (vec![1, 2], 1));
         assert_eq!(ledger.saved_by(0), [edited(1)]);
-        ledger.left(1, &PLACE.0);
+        ledger.left(1, PLACE.0);
         assert_eq!((changes(&ledger), ledger.excused()), (vec![1], 2));
     }
 }

@@ -221,6 +221,9 @@ impl World {
             Event::PeerMisbehaved { peer: other, reason } => {
                 self.tell(|| format!("{who} blames {}: {reason}", peer(other)));
             }
+            Event::IdentityCloned { device } => {
+                self.tell(|| format!("{who} finds that two processes act as {}", peer(device)));
+            }
             Event::StrangerRefused { peer: other } => {
                 self.tell(|| format!("{who} shares nothing with {} and sends it away", peer(other)));
             }

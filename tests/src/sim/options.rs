@@ -190,9 +190,9 @@ pub enum Tamper {
     /// Nothing.
     #[default]
     Nothing,
-    /// This replica hears nothing after it has joined: I1.
+    /// This replica hears nothing after it has joined: I11.
     Deaf(usize),
-    /// Disks say that they synced and did not: I2.
+    /// Disks say that they synced and did not: I7.
     LyingDisks,
     /// A connection is reset every few seconds for ever: I10.
     Restless,

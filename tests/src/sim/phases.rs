@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use anabranch_engine::{Command, id::SpaceId};
 
-use super::checkers::{acknowledged, convergence, counters, history, silence, untouched};
+use super::checkers::{amplification, convergence, deletions, liveness, silence, untouched};
 use super::ledger::Place;
 use super::options::Tamper;
+use super::plan::Crash;
+use super::replica::Process;
 use super::stats::Stats;
 use super::trace::Trace;
 use super::workload::{LOOK_EVERY, Then, Waiting};
 use super::world::{Happening, World};
-use super::{CONVERGE_WITHIN, Failure, Kind, Options, Plan, SECONDS, SILENCE};
+use super::{Failure, Kind, Options, Plan, SECONDS, SILENCE};
 
 /// What came of a seed.
 #[derive(Debug, Clone)]
@@ -38,8 +40,12 @@ pub fn run(options: Options) -> Report {
 
 /// Runs a seed with the given plan, which may be a part of the one drawn.
 pub fn run_with(options: Options, plan: Plan, trace: Trace) -> Report {
-    let seed = options.seed;
-    let mut world = World::new(options, trace);
+    run_world(World::new(options, trace), plan)
+}
+
+/// Runs a world that was made by hand.
+pub fn run_world(mut world: World, plan: Plan) -> Report {
+    let seed = world.options.seed;
     live(&mut world, plan);
     for replica in 0..world.replicas.len() {
         world.count(replica);
@@ -64,7 +70,7 @@ fn live(world: &mut World, plan: Plan) {
     }
     world.run_until(chaos);
     heal(world);
-    if !agree(world) {
+    if !liveness::agree(world) {
         return;
     }
     world.tell(|| "all members hold the same, as far as heads and members tell".to_owned());
@@ -74,6 +80,7 @@ fn live(world: &mut World, plan: Plan) {
     }
     if world.options.reopen {
         reopen(world, &before);
+        leave(world);
     }
 }
 
@@ -105,23 +112,6 @@ fn heal(world: &mut World) {
     }
 }
 
-/// Everyone agrees within the bound.
-fn agree(world: &mut World) -> bool {
-    let mut missing = String::new();
-    let agreed = world.run_while_not(LOOK_EVERY, CONVERGE_WITHIN, |world| match convergence::settled(world) {
-        Ok(()) => true,
-        Err(text) => {
-            missing = text;
-            false
-        }
-    });
-    if !agreed {
-        let text = format!("after {} s: {missing}", CONVERGE_WITHIN / SECONDS);
-        world.fail(Kind::Liveness, "I1 convergence", text);
-    }
-    world.failure.is_none()
-}
-
 /// Opens everything everywhere, so that it is built from what is stored, and compares.
 fn compare(world: &mut World) -> Option<Vec<convergence::Observed>> {
     // Opening takes time, in which a commit that was slow may bring a document that nobody knew of yet.
@@ -132,26 +122,18 @@ fn compare(world: &mut World) -> Option<Vec<convergence::Observed>> {
         if convergence::settled(world).is_ok() {
             break;
         }
-        if !agree(world) {
+        if !liveness::agree(world) {
             return None;
         }
     }
     let observed = match convergence::observe(world) {
         Ok(observed) => observed,
         Err(text) => {
-            world.fail(Kind::Safety, "I1 convergence", text);
+            world.fail(Kind::Safety, convergence::CHECKER, text);
             return None;
         }
     };
-    convergence::check(world, &observed);
-    if let Err(text) = acknowledged::everywhere(acknowledged::promised(world), &observed) {
-        world.fail(Kind::Safety, "I2 no acknowledged write lost", text);
-    }
-    if let Err(text) = counters::exact(&world.ledger, &observed) {
-        world.fail(Kind::Safety, "I4 exactly once", text);
-    }
-    history::everywhere(world);
-    audit_actors(world);
+    world.check_agreed(&observed);
     world.failure.is_none().then_some(observed)
 }
 
@@ -180,21 +162,6 @@ fn open_everything(world: &mut World) -> bool {
         world.fail(Kind::Liveness, "answers", "a document does not open within 60 s".to_owned());
     }
     world.failure.is_none()
-}
-
-fn audit_actors(world: &mut World) {
-    for replica in world.alive() {
-        let Some(process) = &world.replicas[replica].process else { continue };
-        let mut changes = Vec::new();
-        for (space, document) in process.open_places().into_iter().filter(|place| !world.is_forked(place)) {
-            changes.extend(process.engine.view(&space, &document, None).map(|view| view.history()).unwrap_or_default());
-        }
-        for change in changes {
-            if let Err(text) = world.registry.seen(&change) {
-                world.fail(Kind::Safety, "I16 actor discipline", format!("#{replica} holds {text}"));
-            }
-        }
-    }
 }
 
 /// Everyone can tell that it is in sync.
@@ -236,17 +203,18 @@ fn fall_silent(world: &mut World) -> bool {
     world.run_for(SILENCE);
     let talk = world.overheard.take().unwrap_or_default();
     let silent = if world.attackers.keys().all(|replica| world.is_trustworthy(*replica)) {
-        let excepted = silence::looking_in(world, world.stats.sessions - sessions);
-        silence::silent(&before, &silence::said(world), excepted)
+        let allowed = silence::allowed(world, world.stats.sessions - sessions);
+        silence::silent(&before, &silence::said(world), allowed)
     } else {
         untouched::silent(&talk, |space| world.is_attacked(space))
     };
     if let Err(text) = silent {
-        world.fail(Kind::Liveness, "I10 silence", format!("in {} s without edits {text}", SILENCE / SECONDS));
+        world.fail(Kind::Liveness, silence::CHECKER, format!("in {} s without edits {text}", SILENCE / SECONDS));
     }
     if let Err(text) = untouched::amplification(world) {
-        world.fail(Kind::Safety, "I9 bounded amplification", text);
+        world.fail(Kind::Safety, amplification::CHECKER, text);
     }
+    world.check_at_rest();
     for replica in world.alive() {
         if world.unjudged(replica) > 0 {
             world.fail(Kind::Liveness, "gossip", format!("#{replica} never judged a hint"));
@@ -304,13 +272,32 @@ fn reopen(world: &mut World, before: &[convergence::Observed]) {
     }
 }
 
-/// What can be asked at any moment of whoever runs.
-pub(super) fn check_running(world: &mut World) {
-    for replica in world.alive() {
-        let Some(process) = &world.replicas[replica].process else { continue };
-        for place in process.open_places() {
-            acknowledged::in_document(world, replica, place);
-        }
+/// The last to join leaves a space, dies while it is being removed, and has nothing of it afterwards.
+fn leave(world: &mut World) {
+    let replica = world.replicas.len() - 1;
+    let Some(space) = world.ledger.spaces_of(replica).into_keys().next_back() else { return };
+    if world.failure.is_some() || !world.attackers.is_empty() {
+        return;
+    }
+    world.trace.note(world.now, Some(replica), "leaves a space");
+    // From now on its application counts on nothing of it.
+    world.ledger.left(replica, space);
+    world.watch.left(replica, space);
+    if let Some(process) = &mut world.replicas[replica].process {
+        process.open.retain(|place, _| place.0 != space);
+    }
+    world.command_for(replica, Command::LeaveSpace { space }, Waiting::ToLeave);
+    let left = world.run_while_not(LOOK_EVERY, 60 * SECONDS, |world| {
+        let waits = |process: &Process| process.commands.values().any(|waiting| matches!(waiting, Waiting::ToLeave));
+        !world.replicas[replica].process.as_ref().is_some_and(waits)
+    });
+    if !left {
+        return world.fail(Kind::Liveness, "answers", format!("#{replica} does not leave {space:.8} within 60 s"));
+    }
+    world.crash(replica, Crash::Kill, SECONDS);
+    world.run_for(10 * SECONDS);
+    if let Err(text) = deletions::space(world, replica, &space) {
+        world.fail(Kind::Safety, deletions::CHECKER, text);
     }
 }
 
@@ -318,10 +305,7 @@ impl World {
     /// Adds what a replica's engine has counted to the world's counts. Once for each process, at its end.
     pub(super) fn count(&mut self, replica: usize) {
         if let Some(process) = &self.replicas[replica].process {
-            let counters = process.engine.counters();
-            self.stats.runs_waited += counters.runs_waited;
-            self.stats.runs_refused += counters.runs_refused;
-            self.stats.stalls += counters.stalls;
+            self.stats.count(&process.engine.counters());
         }
     }
 }

@@ -168,6 +168,7 @@ impl World {
         there.disk.lie_about_sync(self.options.tamper == Tamper::LyingDisks);
         there.slot = None;
         there.rotten = false;
+        self.watch.forget(replica);
     }
 
     /// Starts a replica's process on what its disk has. One that is gone for good does not start.
@@ -200,11 +201,16 @@ impl World {
         let guard = SimGuard::default();
         let config = Config { guard: std::sync::Arc::new(guard.clone()), slot: there.slot.take() };
         let key = there.key();
-        let engine = match Engine::new(config, key, seed, clock.read(now), image) {
+        #[cfg_attr(not(feature = "mutants"), expect(unused_mut, reason = "only a mutant is changed"))]
+        let mut engine = match Engine::new(config, key, seed, clock.read(now), image) {
             Ok(engine) => engine,
             Err(_) if there.rotten => return self.replace_rotten_disk(replica),
             Err(error) => return self.fail(Kind::Safety, "store", format!("#{replica} does not start: {error}")),
         };
+        #[cfg(feature = "mutants")]
+        if let Some(mutant) = self.mutant {
+            engine.mutate(mutant);
+        }
         there.process = Some(Process {
             number,
             engine,
@@ -221,6 +227,7 @@ impl World {
         });
         let (listens, starts) = (there.listens, there.starts);
         self.trace.note(now, Some(replica), "starts");
+        self.check_start(replica);
         self.tell(|| format!("{} starts{}", narrate::name(replica), if starts == 1 { "" } else { " again" }));
         self.drain(replica);
         super::checkers::acknowledged::after_start(self, replica);
@@ -310,6 +317,7 @@ impl World {
         }
         self.replicas[replica].dark = matches!(how, Crash::PowerCut | Crash::MidRequest);
         self.ledger.died(replica);
+        self.watch.died(replica);
         self.schedule(down, Happening::Restart { replica });
     }
 
@@ -328,6 +336,7 @@ impl World {
         self.abandon_connections(replica, false);
         self.replicas[replica].process = None;
         self.ledger.died(replica);
+        self.watch.died(replica);
         self.trace.note(self.now, Some(replica), "stopped");
         self.tell(|| format!("{} is shut down", narrate::name(replica)));
     }

@@ -3,6 +3,11 @@
 
 use std::fmt;
 
+use anabranch_engine::Counters;
+
+/// A campaign of so many seeds brings everything about that is counted.
+pub const SOMETIMES_SEEDS: u64 = 5_000;
+
 macro_rules! stats {
     ($($(#[$meta:meta])* $name:ident => $label:literal,)*) => {
         /// Counts of one seed, or sums of many.
@@ -116,14 +121,50 @@ stats! {
     frames => "frames",
     /// Bytes of these.
     frame_bytes => "frame bytes",
+    /// Bytes that engines sent, lost or not.
+    bytes_sent => "bytes sent",
     /// Sessions opened.
     sessions => "sessions",
     /// Sessions that the engine tore down.
     stalls => "sessions torn down",
-    /// Runs refused by a replica, all of them with a reason that chaos explains.
+    /// Sessions that the engine ended because of what came over them.
+    peers_misbehaved => "frames refused",
+    /// Stores that failed, and were opened again.
+    stores_failed => "stores failed and reopened",
+    /// Runs that were known already.
+    runs_known => "runs known already",
+    /// Runs refused by a replica.
     runs_refused => "runs refused",
+    /// Of these, by devices that were no writers.
+    refused_not_a_writer => "refused: not a writer",
+    /// Of these, with a signature that does not hold.
+    refused_bad_signature => "refused: bad signature",
+    /// Of these, malformed.
+    refused_malformed => "refused: malformed",
+    /// Of these, over a limit.
+    refused_too_large => "refused: too large",
+    /// Of these, not fitting into the history.
+    refused_misfit => "refused: misfit",
+    /// Of these, with operations that no honest replica can have made.
+    refused_impossible => "refused: impossible",
+    /// Of these, with another change under a number that is taken.
+    refused_fork => "refused: fork",
     /// Runs that waited for others.
     runs_waited => "runs that waited",
+    /// Waiting runs pushed out by a limit.
+    orphans_evicted => "waiting runs evicted",
+    /// Hints that came again.
+    hints_known => "hints known already",
+    /// Reconciliations.
+    reconciliations => "reconciliations",
+    /// Fingerprints of parts of sets compared.
+    ranges_compared => "ranges compared",
+    /// Times that bulk had to wait for credit.
+    credit_waits => "waits for credit",
+    /// Dials put off for as long as there is.
+    longest_waits => "longest backoffs",
+    /// Joiners that were not admitted.
+    joins_refused => "joins refused",
     /// Merges and openings handed out as work.
     work => "work",
     /// Members that joined.
@@ -188,7 +229,56 @@ stats! {
     attacks_delays => "attacks: delays",
 }
 
+/// What only hostile members and larger worlds than the small ones bring about.
+const RARE: &[&str] = &[
+    "runs refused",
+    "refused: not a writer",
+    "refused: bad signature",
+    "refused: malformed",
+    "refused: too large",
+    "refused: misfit",
+    "refused: impossible",
+    "refused: fork",
+    "waiting runs evicted",
+    "joins refused",
+    "ranges compared",
+    "waits for credit",
+];
+
 impl Stats {
+    /// Adds what an engine has counted, at the end of its process.
+    pub fn count(&mut self, counters: &Counters) {
+        self.bytes_sent += counters.bytes_out;
+        self.stalls += counters.stalls;
+        self.peers_misbehaved += counters.peers_misbehaved;
+        self.runs_known += counters.runs_known;
+        self.runs_refused += counters.runs_refused;
+        self.refused_not_a_writer += counters.refused_not_a_writer;
+        self.refused_bad_signature += counters.refused_bad_signature;
+        self.refused_malformed += counters.refused_malformed;
+        self.refused_too_large += counters.refused_too_large;
+        self.refused_misfit += counters.refused_misfit;
+        self.refused_impossible += counters.refused_impossible;
+        self.refused_fork += counters.refused_fork;
+        self.runs_waited += counters.runs_waited;
+        self.orphans_evicted += counters.orphans_evicted;
+        self.reconciliations += counters.reconciliations;
+        self.ranges_compared += counters.ranges_compared;
+        self.credit_waits += counters.credit_waits;
+        self.longest_waits += counters.longest_waits;
+        self.joins_refused += counters.joins_refused;
+    }
+
+    /// What has not happened once, of all that must in a campaign of [`SOMETIMES_SEEDS`]: a state that is never reached is
+    /// one that nothing is known of.
+    pub fn never(&self) -> Vec<&'static str> {
+        self.named()
+            .into_iter()
+            .filter(|(name, count)| *count == 0 && !RARE.contains(name))
+            .map(|(name, _)| name)
+            .collect()
+    }
+
     /// All faults of the network and the processes.
     pub fn faults(&self) -> u64 {
         self.kills
@@ -231,5 +321,21 @@ impl fmt::Display for Stats {
             write!(f, "{}{name} {count}", if i == 0 { "" } else { ", " })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_happened_is_named() {
+        let mut stats = Stats::default();
+        assert!(stats.never().contains(&"kills"));
+        stats.kills = 1;
+        assert!(!stats.never().contains(&"kills"));
+        for rare in RARE {
+            assert!(stats.named().iter().any(|(name, _)| name == rare), "{rare} is counted");
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::ledger::Place;
 use super::network::address_of;
 use super::plan::Crash;
 use super::trace::Trace;
-use super::workload::{LOOK_EVERY, Waiting, new_place};
+use super::workload::{Did, LOOK_EVERY, Waiting, new_place};
 use super::{CONVERGE_WITHIN, Options, SECONDS, SILENCE, World};
 
 /// A world and who is in it. Everything that goes wrong in it ends the test.
@@ -155,7 +155,7 @@ impl Story {
         f: impl FnOnce(&mut Edit<'_>) -> Result<(), DocumentError>,
     ) -> Result<(), DocumentError> {
         self.open(who, place);
-        let result = self.world.edit_with(who.0, place, |edit| f(edit).map(|()| 0));
+        let result = self.world.edit_with(who.0, place, |edit| f(edit).map(|()| Did::default()));
         self.check();
         result
     }
@@ -242,7 +242,8 @@ impl Story {
 
     /// Someone leaves a space.
     pub fn leave(&mut self, who: Who, space: SpaceId) {
-        self.world.ledger.left(who.0, &space);
+        self.world.ledger.left(who.0, space);
+        self.world.watch.left(who.0, space);
         if let Some(process) = self.world.replicas[who.0].process.as_mut() {
             process.open.retain(|place, _| place.0 != space);
         }
@@ -291,7 +292,8 @@ impl Story {
         let before = silence::said(&self.world);
         self.world.run_for(SILENCE);
         self.check();
-        silence::silent(&before, &silence::said(&self.world), 0).expect("silence");
+        let allowed = silence::allowed(&self.world, 0);
+        silence::silent(&before, &silence::said(&self.world), allowed).expect("silence");
     }
 
     fn go_on(&mut self) {

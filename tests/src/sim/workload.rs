@@ -1,15 +1,17 @@
 //! What applications do: found spaces, invite and join, open, edit, close and read documents, wait, read the feed. They keep
 //! in mind what they were promised and check each answer.
 
+use std::collections::BTreeMap;
+
 use anabranch_engine::document::Edit;
 use anabranch_engine::id::{DocumentId, SpaceId};
 use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Engine, Reply};
 use anabranch_store::backend::crashable::Fault;
 use serde_json::json;
 
-use super::checkers::{acknowledged, history};
+use super::checkers::{acknowledged, actors, authorised, history, sessions};
 use super::dice::Dice;
-use super::ledger::{Edited, Place};
+use super::ledger::{Edited, Place, Wrote};
 use super::options::Tamper;
 use super::plan::{Act, Crash};
 use super::world::{Happening, World};
@@ -38,10 +40,21 @@ pub enum Waiting {
     ForSync,
     /// Rows of the feed after a seq.
     ForFeed(u64, usize),
+    /// A space to be gone.
+    ToLeave,
     /// The end.
     ForShutdown,
     /// A story wants the answer.
     ForStory,
+}
+
+/// What an edit did, in the words of its application.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Did {
+    /// By how much it incremented the counter.
+    pub increment: i64,
+    /// What it did to the keys that are looked at one by one.
+    pub wrote: BTreeMap<String, Wrote>,
 }
 
 /// What to do with a document once it is open.
@@ -202,12 +215,12 @@ impl World {
         let _ = self.edit_with(replica, place, |edit| change_something(edit, &mut dice, first));
     }
 
-    /// Makes an edit and writes down what came of it. The closure returns by how much it incremented the counter.
+    /// Makes an edit and writes down what came of it. The closure returns what it did.
     pub fn edit_with(
         &mut self,
         replica: usize,
         place: Place,
-        f: impl FnOnce(&mut Edit<'_>) -> Result<i64, DocumentError>,
+        f: impl FnOnce(&mut Edit<'_>) -> Result<Did, DocumentError>,
     ) -> Result<(), DocumentError> {
         let (space, document) = place;
         let may_write = self.ledger.spaces_of(replica).get(&space).is_some_and(|role| role.can_write());
@@ -236,31 +249,30 @@ impl World {
         }
         match &result {
             Ok(_) if !may_write => {
-                self.fail(
-                    Kind::Safety,
-                    "I14 authorised only",
-                    format!("#{replica} is a reader and wrote {document:.8}"),
-                );
+                let text = format!("#{replica} is a reader and wrote {document:.8}");
+                self.fail(Kind::Safety, authorised::CHECKER, text);
             }
             Ok((_, None)) => {}
-            Ok((increment, Some(commit))) => {
-                let Some(made) = made else {
-                    let text = format!("#{replica}: after an edit of {document:.8} the heads are {heads:?}");
-                    self.fail(Kind::Safety, "edits", text);
+            Ok((did, Some(commit))) => {
+                let (before, after) = (before.unwrap_or_default(), heads.unwrap_or_default());
+                let seen = sessions::wrote(replica, place, &before, &after, made.as_ref());
+                let (Some(made), Ok(())) = (made, &seen) else {
+                    self.fail(Kind::Safety, sessions::CHECKER, seen.err().unwrap_or_default());
                     return Ok(());
                 };
+                self.watch.causality.note(&made);
                 self.stats.edits += 1;
                 let twice = self.options.tamper == Tamper::Miscounted;
-                let increment = if twice { 2 * increment } else { *increment };
+                let increment = if twice { 2 * did.increment } else { did.increment };
                 self.trace.note(at, Some(replica), &format!("edited {document:.8}: {:.8}", made.hash));
                 if tells && let Some(engine) = self.engine(replica) {
                     let told_now = as_json(engine);
                     self.tell_edit(replica, &document, &made.hash, &told_before, &told_now);
                 }
-                let edited = Edited { place, change: made.hash, increment, content };
+                let edited = Edited { place, change: made.hash, increment, content, wrote: did.wrote.clone() };
                 self.ledger.edited(replica, *commit, edited, (made.actor, made.seq));
                 if let Err(text) = self.registry.produced(replica, number, place, &made) {
-                    self.fail(Kind::Safety, "I16 actor discipline", text);
+                    self.fail(Kind::Safety, actors::CHECKER, text);
                 }
             }
             Err(error) => {
@@ -307,7 +319,7 @@ impl World {
             }
         };
         match (waiting, reply) {
-            (Waiting::ForNothing | Waiting::ForShutdown, Reply::Done) => {}
+            (Waiting::ForNothing | Waiting::ForShutdown | Waiting::ToLeave, Reply::Done) => {}
             (Waiting::ForSpace(index), Reply::SpaceReady(space)) => self.founded(index, replica, space),
             (Waiting::ForTicket(index, goal), Reply::Ticket(ticket)) => self.invited(index, goal, replica, ticket),
             (Waiting::ForJoin(index, goal), Reply::SpaceReady(space)) => self.admitted(index, goal, replica, space),
@@ -317,6 +329,7 @@ impl World {
                 if let Some(process) = self.process(replica, number).filter(|_| still_wanted) {
                     *process.open.entry(place).or_default() += 1;
                     acknowledged::in_document(self, replica, place);
+                    self.look(replica, place);
                     match then {
                         Then::Check => {}
                         Then::ReadPast(salt) => history::read_past(self, replica, place, salt),
@@ -349,9 +362,9 @@ pub fn content_hash(json: &serde_json::Value) -> [u8; 32] {
     *blake3::hash(json.to_string().as_bytes()).as_bytes()
 }
 
-/// One to three random changes. Returns by how much the counter was incremented.
-fn change_something(edit: &mut Edit<'_>, dice: &mut Dice, first: bool) -> Result<i64, DocumentError> {
-    let mut increments = 0;
+/// One to three random changes. Returns what they were.
+fn change_something(edit: &mut Edit<'_>, dice: &mut Dice, first: bool) -> Result<Did, DocumentError> {
+    let mut did = Did::default();
     if first {
         // Made once, with the document: a counter that two make at once is two counters.
         edit.set_counter("/count", 0)?;
@@ -359,12 +372,16 @@ fn change_something(edit: &mut Edit<'_>, dice: &mut Dice, first: bool) -> Result
     }
     for _ in 0..dice.between(1, 3) {
         match dice.below(100) {
-            0..30 => edit.set(format!("/k{}", dice.below(4)).as_str(), some_value(dice))?,
+            0..30 => {
+                let key = format!("k{}", dice.below(4));
+                edit.set(format!("/{key}").as_str(), some_value(dice))?;
+                did.wrote.insert(key, Wrote::Set);
+            }
             30..45 => {
                 let by = dice.between(1, 9) as i64 - 4;
                 if edit.get("/count").is_some() && by != 0 {
                     edit.increment("/count", by)?;
-                    increments += by;
+                    did.increment += by;
                 }
             }
             45..60 => change_list(edit, dice)?,
@@ -376,9 +393,11 @@ fn change_something(edit: &mut Edit<'_>, dice: &mut Dice, first: bool) -> Result
                 edit.set(format!("/map/{}", dice.below(5)).as_str(), some_value(dice))?;
             }
             92..96 => {
-                let key = format!("/k{}", dice.below(4));
-                if edit.get(key.as_str()).is_some() {
-                    edit.remove(key.as_str())?;
+                let key = format!("k{}", dice.below(4));
+                let path = format!("/{key}");
+                if edit.get(path.as_str()).is_some() {
+                    edit.remove(path.as_str())?;
+                    did.wrote.insert(key, Wrote::Removed);
                 }
             }
             96..98 => edit.set_bytes("/blob", &vec![dice.below(256) as u8; dice.below(40_000) as usize])?,
@@ -388,7 +407,7 @@ fn change_something(edit: &mut Edit<'_>, dice: &mut Dice, first: bool) -> Result
             }
         }
     }
-    Ok(increments)
+    Ok(did)
 }
 
 fn change_list(edit: &mut Edit<'_>, dice: &mut Dice) -> Result<(), DocumentError> {

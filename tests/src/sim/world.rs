@@ -9,19 +9,19 @@ use anabranch_engine::{Command, CommandError, CommandId, Engine, Event as Told, 
 
 use super::ailments::Ailment;
 use super::byzantine::Attacker;
-use super::checkers::Registry;
 use super::checkers::untouched::Talk;
+use super::checkers::{Registry, Watch, panics};
 use super::clone::Twins;
 use super::dice::{Dice, Stream};
 use super::ledger::Ledger;
 use super::network::Connection;
-use super::options::{NetworkOptions, Options, Size, Tamper};
+use super::options::{NetworkOptions, Options, Tamper};
 use super::plan::{Plan, Step};
 use super::replica::{Process, Replica};
 use super::stats::Stats;
 use super::trace::Trace;
 use super::workload::Space;
-use super::{EVENTS_MAX, EVENTS_MAX_LARGE, Failure, Kind, OUTPUTS_PER_TURN_MAX, narrate, phases, plan};
+use super::{Failure, Kind, narrate, plan};
 
 /// Everything in one seed.
 pub struct World {
@@ -35,6 +35,8 @@ pub struct World {
     pub ledger: Ledger,
     /// Every change that was ever produced.
     pub registry: Registry,
+    /// What the checkers keep in mind.
+    pub watch: Watch,
     /// The record of this world.
     pub trace: Trace,
     /// Counts.
@@ -62,6 +64,9 @@ pub struct World {
     pub(super) overheard: Option<Talk>,
     /// A story in which joiners are refused on purpose.
     pub expects_refusals: bool,
+    /// Which deliberate fault all engines have, if any.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<anabranch_engine::Mutant>,
     pub(super) dice: AllDice,
 }
 
@@ -137,6 +142,7 @@ impl World {
             replicas: Vec::new(),
             ledger: Ledger::default(),
             registry: Registry::default(),
+            watch: Watch::default(),
             trace,
             stats: Stats::default(),
             failure: None,
@@ -155,6 +161,8 @@ impl World {
             attackers: BTreeMap::new(),
             overheard: None,
             expects_refusals: false,
+            #[cfg(feature = "mutants")]
+            mutant: None,
             dice,
             options,
         };
@@ -188,24 +196,16 @@ impl World {
             let happening = entry.remove();
             self.now = at;
             self.stats.events += 1;
-            if self.stats.events > self.events_max() {
-                let text = format!("more than {} events: something goes on for ever", self.events_max());
-                return self.fail(Kind::Liveness, "events", text);
+            if let Err(text) = panics::seed_ends(self.stats.events, self.options.size) {
+                return self.fail(Kind::Liveness, panics::ENDLESS, text);
             }
             self.happen(happening);
             if self.stats.events.is_multiple_of(64) {
-                phases::check_running(self);
+                self.check_step();
             }
         }
         self.now = self.now.max(end);
         self.stats.virtual_us = self.now;
-    }
-
-    fn events_max(&self) -> u64 {
-        match self.options.size {
-            Size::Small => EVENTS_MAX,
-            Size::Large => EVENTS_MAX_LARGE,
-        }
     }
 
     /// Lets everything happen for a while.
@@ -294,8 +294,8 @@ impl World {
             let Some(output) = output else { break };
             self.trace.output(self.now, replica, &output);
             self.execute(replica, number, output);
-            if count >= OUTPUTS_PER_TURN_MAX {
-                self.fail(Kind::Liveness, "events", format!("#{replica} has no end of outputs in one turn"));
+            if let Err(text) = panics::turn_ends(replica, count) {
+                self.fail(Kind::Liveness, panics::ENDLESS, text);
             }
             if self.failure.is_some() {
                 return;
@@ -305,7 +305,7 @@ impl World {
         let panics = process.guard.take_panics();
         self.schedule_wake(replica);
         if let Some(text) = panics.into_iter().next() {
-            self.fail(Kind::Crash, "I13 no panic", format!("#{replica}: automerge panicked: {text}"));
+            self.fail(Kind::Crash, panics::CHECKER, format!("#{replica}: automerge panicked: {text}"));
         }
     }
 
@@ -369,6 +369,7 @@ impl World {
                 if !expected {
                     self.fail(Kind::Safety, "store", format!("#{replica} stopped without a fault: {reason}"));
                 }
+                self.stats.stores_failed += 1;
                 let after = self.dice.workload.between(100_000, 5_000_000);
                 self.schedule(after, Happening::GiveUp { replica, process: number });
             }

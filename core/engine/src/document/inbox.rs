@@ -76,6 +76,10 @@ impl Inbox {
         self.arrived_bytes
     }
 
+    pub(crate) fn orphans(&self) -> usize {
+        self.orphans.len()
+    }
+
     pub(crate) fn orphan_bytes(&self) -> usize {
         self.orphan_bytes
     }

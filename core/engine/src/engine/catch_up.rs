@@ -17,7 +17,9 @@ use crate::limits::{
     ACL_REF_ENTRIES_MAX, COMMIT_BYTES_MAX, INBOX_BYTES_MAX, LIVE_BATCH_BYTES_MAX, RANGES_PER_MESSAGE_MAX,
     RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX,
 };
+use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
+use crate::space::roles::Role;
 use crate::space::{Acl, Record, short};
 use crate::storage::{Scanned, Table, document_key, parse_run_key, prefix_end};
 use crate::sync::reconcile::{Differences, Reconciler, are_apart};
@@ -45,6 +47,7 @@ impl Engine {
             return self.misbehaved(id, "ranges that overlap, or too many");
         }
         let messages = Reconciler { collection, salt: &salt, space: index, level }.nodes(nodes);
+        self.counters.ranges_compared += nodes.len() as u64;
         messages.iter().for_each(|message| self.say(id, message));
     }
 
@@ -92,9 +95,7 @@ impl Engine {
                 if space.documents.get(&key).is_some_and(|digest| !shared.takes(&document, &digest)) {
                     continue;
                 }
-                shared
-                    .transfer
-                    .want(DocumentId(key), Job { have: Default::default(), from_lamport: 0, resume_at: None });
+                shared.transfer.want(document, Job::everything());
             }
         }
         self.say_frontiers(id, index, frontiers);
@@ -342,7 +343,10 @@ impl Engine {
         let heard = session.shared_in(&space_id).and_then(|(_, shared)| shared.acl(&wire.acl)).cloned();
         // What this peer sent in full goes first: two lists with one short name can be ground out.
         let acl = heard.or_else(|| space.acl(&wire.acl).cloned());
-        let authority = acl.as_ref().and_then(|acl| space.membership.authority(&acl.entries, &device));
+        let mut authority = acl.as_ref().and_then(|acl| space.membership.authority(&acl.entries, &device));
+        if self.mutated.by(Mutant::SkipsRoleCheck) {
+            authority = authority.map(|_| gate::Authority { role: Some(Role::Writer) });
+        }
         let (Some(acl), Some(authority)) = (acl, authority) else {
             debug!(%peer, document = %wire.document, "a run that stands on members unknown here");
             if let Some((_, shared)) = session.shared_in(&space_id) {

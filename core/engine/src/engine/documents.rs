@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 use tracing::{debug, warn};
 
 use crate::document::work::{Work, WorkDone, WorkKind, WorkResult};
-use crate::document::{Document, OpenWork, Settle, Settled};
+use crate::document::{Document, Edit, OpenWork, Settle, Settled};
 use crate::engine::input::{CommandId, SessionId};
 use crate::engine::output::{CommandError, Event, Output, Reply};
-use crate::engine::{Engine, Scan};
+use crate::engine::{DocumentError, Engine, Scan};
 use crate::frontier::Proof;
 use crate::gate::{self, Refusal};
 use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
@@ -19,6 +19,7 @@ use crate::limits::{
     DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX, ORPHAN_BYTES_MAX,
     ORPHANS_PER_DOCUMENT_MAX, POISONED_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
 };
+use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
 use crate::space::Acl;
 use crate::storage::{
@@ -106,6 +107,11 @@ impl Resident {
     /// Commands that wait for the document to be open.
     pub(super) fn take_waiting(&mut self) -> Vec<CommandId> {
         core::mem::take(&mut self.waiting)
+    }
+
+    /// Runs of which it is noted who brought them.
+    pub(super) fn origins(&self) -> usize {
+        self.origins.len()
     }
 
     /// Bytes of runs that wait to be judged.
@@ -291,6 +297,11 @@ impl Engine {
                 return self.refuse(session, &run.header, &refusal);
             }
             self.counters.runs_known += 1;
+            if self.mutated.by(Mutant::CountsTwice) && self.counters.runs_known == 1 {
+                let increment = |edit: &mut Edit<'_>| edit.increment("/count", 1).map_err(DocumentError::from);
+                // Where there is no counter, or no right to write, nothing is counted at all.
+                let _ = self.edit(self.now, &key.0, &key.1, increment);
+            }
             return;
         }
         if self.broken.contains_key(&key) {
@@ -315,6 +326,11 @@ impl Engine {
             // Documents of which nothing fits yet: what is dropped is found again when roots are compared.
             self.counters.orphans_evicted += 1;
             return;
+        }
+        if self.mutated.by(Mutant::HoldsBeforeAncestors) {
+            self.resident(key);
+            self.keep_run(&run);
+            self.dirty.insert(key);
         }
         let first_seq = run.header.first_seq;
         let resident = self.resident(key);
@@ -352,6 +368,7 @@ impl Engine {
     /// Tells the deliverer and the application that a run was not taken.
     pub(super) fn refuse(&mut self, session: SessionId, header: &RunHeader, refusal: &Refusal) {
         self.counters.runs_refused += 1;
+        *self.counters.refused_for(refusal) += 1;
         let reason = refusal.to_string();
         debug!(document = %header.document, actor = %header.actor, %reason, "run refused");
         if matches!(refusal, Refusal::Poisoned) {
@@ -425,12 +442,16 @@ impl Engine {
             refused.push((origin, header, refusal));
         }
         let mut accepted = Vec::with_capacity(settled.accepted.len());
+        let noted = self.mutated.by(Mutant::ForgetsNothing).then(|| resident.origins.clone());
         for run in without_overlaps(settled.accepted) {
             let origin = resident.origins.remove(&(run.header.actor, run.header.first_seq));
             accepted.push((origin, run));
         }
         if resident.live().is_some_and(|document| document.inbox_bytes() == 0 && document.orphan_bytes() == 0) {
             resident.origins.clear();
+        }
+        if let Some(noted) = noted {
+            resident.origins = noted;
         }
         for (origin, header, refusal) in refused {
             if let Some(session) = origin {
@@ -494,17 +515,7 @@ impl Engine {
         let mut idle: Vec<_> = self
             .residents
             .iter()
-            .filter(|(key, resident)| {
-                resident.holds == 0
-                    && !self.dirty.contains(key)
-                    && !self.touched.contains(key)
-                    && resident.live().is_some_and(|document| {
-                        !document.is_busy()
-                            && document.unsigned_bytes() == 0
-                            && document.inbox_bytes() == 0
-                            && document.orphan_bytes() == 0
-                    })
-            })
+            .filter(|(key, resident)| self.is_idle(key, resident))
             .map(|(key, resident)| (resident.used, *key))
             .collect();
         let surplus = self.residents.len() - DOCUMENTS_RESIDENT_MAX;
@@ -512,10 +523,24 @@ impl Engine {
             idle.select_nth_unstable(surplus);
             idle.truncate(surplus);
         }
+        self.counters.documents_evicted += idle.len() as u64;
         for (_, key) in idle {
             self.unrecorded.remove(&key);
             self.residents.remove(&key);
         }
+    }
+
+    /// Whether a document can be let go from memory.
+    pub(super) fn is_idle(&self, key: &DocumentKey, resident: &Resident) -> bool {
+        resident.holds == 0
+            && !self.dirty.contains(key)
+            && !self.touched.contains(key)
+            && resident.live().is_some_and(|document| {
+                !document.is_busy()
+                    && document.unsigned_bytes() == 0
+                    && document.inbox_bytes() == 0
+                    && document.orphan_bytes() == 0
+            })
     }
 
     pub(super) fn scan(&mut self, scan: Scan, table: Table, from: Vec<u8>, to: Vec<u8>, bytes_max: usize) {

@@ -9,6 +9,7 @@ use crate::engine::input::HintId;
 use crate::engine::output::{Output, Verdict};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{HINT_INTERVAL, ROOT_QUIET};
+use crate::mutants::Mutant;
 use crate::space::auth::topic;
 use crate::sync::hint::{Hint, hint_roots};
 use crate::time::Timestamp;
@@ -38,13 +39,14 @@ impl Engine {
     }
 
     pub(super) fn hints_due(&mut self) {
-        let now = self.now.mono;
+        let (now, mutated) = (self.now.mono, self.mutated);
         let due: Vec<_> = self
             .hints
             .iter_mut()
             .filter(|(_, pending)| pending.due_at.is_some_and(|at| now >= at))
             .map(|(space, pending)| {
-                *pending = PendingHint { due_at: None, sent_at: Some(now) };
+                let due_at = mutated.by(Mutant::HintsForEver).then(|| now + HINT_INTERVAL);
+                *pending = PendingHint { due_at, sent_at: Some(now) };
                 *space
             })
             .collect();

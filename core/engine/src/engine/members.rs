@@ -13,6 +13,7 @@ use crate::engine::{Engine, Scan};
 use crate::id::{DeviceId, EntryHash, SpaceId};
 use crate::keys::SecretKey;
 use crate::limits::{RANGES_PER_MESSAGE_MAX, SCAN_BYTES, SPACES_MAX, TICKET_ADDRESSES_MAX};
+use crate::mutants::Mutant;
 use crate::space::auth::topic;
 use crate::space::membership::{Entry, Inserted, Membership, MembershipError};
 use crate::space::roles::Role;
@@ -231,7 +232,9 @@ impl Engine {
         for command in waiting {
             self.reply(command, Err(CommandError::UnknownSpace(space_id)));
         }
-        self.commits.remove(Table::Spaces, space_id.0.to_vec());
+        if !self.mutated.by(Mutant::LeavesInMemoryOnly) {
+            self.commits.remove(Table::Spaces, space_id.0.to_vec());
+        }
         for record in space.records.values() {
             if record.feed_seq != 0 {
                 self.commits.remove(Table::Feed, feed_key(record.feed_seq));
@@ -413,6 +416,7 @@ impl Engine {
                     if trusted {
                         self.event(Event::PeerMisbehaved { peer, reason });
                     } else {
+                        self.counters.joins_refused += 1;
                         self.say(id, &Message::JoinRefused { space: index, reason });
                     }
                 }

@@ -16,10 +16,12 @@ use crate::limits::{
     ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX,
     DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL, SESSIONS_MAX, SESSIONS_PER_DEVICE, STALL_AFTER,
 };
+use crate::mutants::Mutant;
 use crate::space::auth::topic;
 use crate::sync::collection::fingerprint;
 use crate::sync::reconcile::Reconciler;
 use crate::sync::session::{Instance, Roots, Session, Step};
+use crate::sync::transfer::Job;
 use crate::time::{Duration, Timestamp};
 use crate::wire::{Lane, Level, Message, MessageError, PeerAddresses, SpaceIndex, SpaceRoots};
 
@@ -75,6 +77,7 @@ impl Engine {
     /// The peer did what no honest peer does.
     pub(super) fn misbehaved(&mut self, id: SessionId, reason: &str) {
         if let Some(session) = self.sessions.get(&id) {
+            self.counters.peers_misbehaved += 1;
             self.event(Event::PeerMisbehaved { peer: session.peer, reason: reason.to_string() });
         }
         self.close_session(id, reason);
@@ -97,7 +100,7 @@ impl Engine {
         match message {
             Message::Roots { .. } | Message::Credit { .. } => {}
             _ if queued => self.counters.data_messages_out += 1,
-            _ => {}
+            _ => self.counters.live_dropped += 1,
         }
         if session.lanes.is_overfull() {
             self.to_close.insert(id);
@@ -115,6 +118,7 @@ impl Engine {
             self.counters.bytes_out += bytes.len() as u64;
             self.out.push_back(Output::Send { session: id, bytes });
         }
+        self.counters.credit_waits += u64::from(session.lanes.waits_for_credit());
     }
 
     pub(super) fn written(&mut self, id: SessionId, bytes: usize) {
@@ -133,6 +137,7 @@ impl Engine {
             warn!(peer = %session.peer, "two processes act as this device at once");
             self.out.push_back(Output::Event(Event::IdentityCloned { device: session.peer }));
         }
+        assert!(!self.mutated.by(Mutant::Panics) || !bytes.len().is_multiple_of(97), "a mutant panics");
         let (lane, message) = match session.lanes.receive(bytes) {
             Ok(None) => return,
             Ok(Some(received)) => received,
@@ -467,6 +472,12 @@ impl Engine {
             }
         } else {
             shared.in_sync = false;
+            if self.mutated.by(Mutant::SendsEverything)
+                && let Some(space) = self.spaces.get(&space_id)
+            {
+                space.records.keys().for_each(|document| shared.transfer.want(*document, Job::everything()));
+                self.to_pump.insert(id);
+            }
             if shared.tell_at.is_some() {
                 // Ours changed a moment ago: the peer may be about to say the same.
             } else if shared.told != Some(ours) {
@@ -494,6 +505,9 @@ impl Engine {
             return;
         }
         shared.attempt(ours, theirs, now);
+        if self.mutated.by(Mutant::NeverTriesAgain) {
+            shared.attempt_at = now + Duration::from_secs(1_000_000);
+        }
         if again {
             // The same difference as before: make sure that it is not news that got lost.
             let ask = session.next_ask(now);

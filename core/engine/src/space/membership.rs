@@ -15,8 +15,7 @@ use crate::space::roles::Role;
 
 mod entry;
 mod log;
-#[cfg(test)]
-mod reference;
+pub mod reference;
 #[cfg(test)]
 mod tests;
 

@@ -15,6 +15,7 @@ use crate::time::{Duration, Timestamp};
 #[derive(Debug, Default)]
 pub struct Dialer {
     targets: BTreeMap<String, Target>,
+    longest_waits: u64,
 }
 
 #[derive(Debug, Default)]
@@ -140,7 +141,7 @@ impl Dialer {
     pub fn disconnected(&mut self, peer: &DeviceId, reason: &str, now: Timestamp, jitter: u32) {
         for target in self.targets.values_mut().filter(|target| target.peer.as_ref() == Some(peer)) {
             target.last_failure = Some(String::from(reason));
-            target.wait(now, jitter);
+            self.longest_waits += u64::from(target.wait(now, jitter));
         }
     }
 
@@ -148,8 +149,18 @@ impl Dialer {
     pub fn failed(&mut self, address: &str, reason: &str, now: Timestamp, jitter: u32) {
         if let Some(target) = self.targets.get_mut(address) {
             target.last_failure = Some(String::from(reason));
-            target.wait(now, jitter);
+            self.longest_waits += u64::from(target.wait(now, jitter));
         }
+    }
+
+    /// Addresses known.
+    pub(crate) fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// How often an address had to wait as long as there is.
+    pub(crate) fn longest_waits(&self) -> u64 {
+        self.longest_waits
     }
 
     /// The address is our own: forget it.
@@ -170,7 +181,7 @@ impl Dialer {
         for (address, target) in &mut self.targets {
             if target.dialing_since.is_some_and(|since| now - since >= DIAL_TIMEOUT) {
                 target.last_failure = Some(String::from("no answer"));
-                target.wait(now, jitter());
+                self.longest_waits += u64::from(target.wait(now, jitter()));
             }
             if target.is_wanted(&wanted, &connected) && target.dialing_since.is_none() && target.next_at <= now {
                 target.dialing_since = Some(now);
@@ -203,14 +214,15 @@ impl Target {
         }
     }
 
-    /// Exponential backoff with full jitter on its upper half.
-    fn wait(&mut self, now: Timestamp, jitter: u32) {
+    /// Exponential backoff with full jitter on its upper half. Says whether it is the longest one.
+    fn wait(&mut self, now: Timestamp, jitter: u32) -> bool {
         self.dialing_since = None;
         let failing_since = *self.failing_since.get_or_insert(now);
         let max = if now - failing_since < BACKOFF_EARLY_FOR { BACKOFF_MAX_EARLY } else { BACKOFF_MAX_LATE };
         let doubled = BACKOFF_MIN.0.saturating_mul(1 << self.failures.min(20)).min(max.0);
         self.failures = self.failures.saturating_add(1);
         self.next_at = now + Duration(doubled / 2 + doubled / 2 * u64::from(jitter >> 16) / (1 << 16));
+        doubled == max.0
     }
 }
 

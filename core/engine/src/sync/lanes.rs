@@ -67,6 +67,22 @@ impl Lanes {
         self.queued_bytes + self.unwritten_bytes > 4 * OUTGOING_BYTES_MAX
     }
 
+    /// Bytes queued, and on their way.
+    pub(crate) fn outgoing_bytes(&self) -> usize {
+        let bulk: usize = self.queues[Lane::Bulk as usize].iter().map(Vec::len).sum();
+        bulk + self.queued_bytes + self.unwritten_bytes
+    }
+
+    /// Bytes of messages that are being put together.
+    pub(crate) fn incoming_bytes(&self) -> usize {
+        self.assemblies.iter().map(Assembly::bytes).sum()
+    }
+
+    /// Something is held back until the peer has taken in what it was sent.
+    pub(crate) fn waits_for_credit(&self) -> bool {
+        !self.queues[Lane::Bulk as usize].is_empty() && !self.has_credit()
+    }
+
     /// The next frame to hand to the network.
     pub fn poll(&mut self) -> Option<Vec<u8>> {
         if self.unwritten_bytes > OUTGOING_BYTES_MAX {

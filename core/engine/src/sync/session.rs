@@ -20,7 +20,7 @@ const ROOT_QUIET_CATCHING_UP: Duration = Duration::from_millis(20);
 /// Reconciling the same two roots again waits twice as long each time, up to this.
 const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(60);
 /// `acl_ref`s heard of and not yet needed.
-const HEARD_ACLS_MAX: usize = 1_024;
+pub(crate) const HEARD_ACLS_MAX: usize = 1_024;
 
 /// One session.
 #[derive(Debug)]
@@ -344,6 +344,16 @@ impl Shared {
     /// Whether it makes sense to send this document: not if it is as it was when the peer refused it.
     pub fn takes(&self, document: &DocumentId, digest: &Digest) -> bool {
         self.refused.get(document) != Some(digest)
+    }
+
+    /// How many documents are remembered as refused.
+    pub(crate) fn refused_len(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// How many `acl_ref`s the peer has sent in full.
+    pub(crate) fn heard_acls_len(&self) -> usize {
+        self.heard_acls.len()
     }
 
     /// Which of these `acl_ref`s the peer was not told of on this lane. Call [`Self::told_acl`] when they are on their way.

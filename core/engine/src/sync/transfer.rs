@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::document::record::DocumentRecord;
 use crate::id::{ActorId, DocumentId};
-use crate::limits::{RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX, TRANSFER_QUEUE_MAX};
+use crate::limits::{RUN_BYTES_MAX, RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX, TRANSFER_QUEUE_MAX};
 use crate::wire::{ActorTip, WireRun};
 
 /// Scans at once for one peer and space. Enough to keep the store busy, few enough to bound what waits in memory.
@@ -14,6 +14,10 @@ const SCANS_MAX: usize = 4;
 
 /// Bytes of runs read for one peer and space and not yet in a message; beyond it no page is read.
 const STAGED_BYTES_MAX: usize = 4 * RUNS_MESSAGE_BYTES;
+
+/// Bytes read for one peer and space at most: what is staged when the last pages are asked for, and these, each of which
+/// ends with the run that fills it.
+pub(crate) const STAGED_MAX: usize = STAGED_BYTES_MAX + SCANS_MAX * 2 * (RUNS_MESSAGE_BYTES + RUN_BYTES_MAX);
 
 /// What the peer has of one document: actor to last sequence number.
 pub type Have = BTreeMap<ActorId, u64>;
@@ -37,6 +41,13 @@ pub struct Job {
     pub from_lamport: u64,
     /// Where to read on, if a part of the document was read already.
     pub resume_at: Option<Vec<u8>>,
+}
+
+impl Job {
+    /// All of the document, for a peer that has nothing of it.
+    pub fn everything() -> Self {
+        Self { have: Have::new(), from_lamport: 0, resume_at: None }
+    }
 }
 
 /// How a peer's frontier of a document compares with ours.
@@ -158,6 +169,16 @@ impl Transfer {
         self.staged_bytes -= bytes;
         let rest = self.staged.split_off(count);
         Some(core::mem::replace(&mut self.staged, rest))
+    }
+
+    /// Documents that wait to be read.
+    pub(crate) fn queued(&self) -> usize {
+        self.wanted.len()
+    }
+
+    /// Bytes that were read and not sent.
+    pub(crate) fn staged_bytes(&self) -> usize {
+        self.staged_bytes
     }
 
     /// Nothing is queued, being read, or staged.

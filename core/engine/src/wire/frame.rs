@@ -105,6 +105,11 @@ struct Partial {
 pub struct FrameError(pub String);
 
 impl Assembly {
+    /// Bytes kept of a message that is not complete.
+    pub(crate) fn bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.body.len())
+    }
+
     /// Takes in a frame of this lane; returns the message that it completes. `message_bytes_max` bounds what is kept and what is
     /// inflated.
     pub fn push(&mut self, frame: &[u8], message_bytes_max: usize) -> Result<Option<Vec<u8>>, FrameError> {

@@ -5,7 +5,8 @@ use crate::sim::ledger::Place;
 use crate::sim::world::World;
 use crate::sim::{Kind, checkers::convergence::Observed};
 
-const CHECKER: &str = "I2 no acknowledged write lost";
+/// The checker's name.
+pub const CHECKER: &str = "I2 no acknowledged write lost";
 
 /// Right after a start, before anything else happens: spaces and documents are there, and the boot epoch has grown.
 pub fn after_start(world: &mut World, replica: usize) {
@@ -96,7 +97,7 @@ mod tests {
     fn a_saved_change_that_one_replica_lacks_is_reported() {
         let place = (SpaceId([1; 32]), DocumentId([2; 16]));
         let change = ChangeHash([3; 32]);
-        let edited = Edited { place, change, increment: 0, content: [0; 32] };
+        let edited = Edited { place, change, increment: 0, content: [0; 32], wrote: Default::default() };
         let mut view = Observed { replica: 4, space: place.0, ..Observed::default() };
         let error = everywhere([&edited].into_iter(), std::slice::from_ref(&view)).unwrap_err();
         assert!(error.contains("is not at #4"), "{error}");

@@ -8,6 +8,9 @@ use anabranch_engine::id::{ActorId, ChangeHash};
 
 use crate::sim::ledger::Place;
 
+/// The checker's name.
+pub const CHECKER: &str = "I16 actor discipline";
+
 /// Every change that was ever made, by whom.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {

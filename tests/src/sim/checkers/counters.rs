@@ -3,6 +3,9 @@
 use crate::sim::checkers::convergence::Observed;
 use crate::sim::ledger::Ledger;
 
+/// The checker's name.
+pub const CHECKER: &str = "I4 exactly once";
+
 /// Compares every counter with its history.
 ///
 /// # Errors
@@ -38,7 +41,7 @@ mod tests {
         let place = (SpaceId([1; 32]), DocumentId([2; 16]));
         let change = ChangeHash([3; 32]);
         let mut ledger = Ledger::default();
-        let edited = Edited { place, change, increment: 5, content: [0; 32] };
+        let edited = Edited { place, change, increment: 5, content: [0; 32], wrote: Default::default() };
         ledger.edited(0, CommitId(1), edited, (ActorId([4; 16]), 1));
         let with = |counter| {
             let seen = Seen { changes: [change].into(), counter: Some(counter), ..Seen::default() };

@@ -3,7 +3,7 @@
 use crate::sim::phases::Report;
 use crate::sim::{Failure, Kind};
 
-/// Its name.
+/// The checker's name.
 pub const CHECKER: &str = "I12 determinism";
 
 /// Compares two runs of one seed.

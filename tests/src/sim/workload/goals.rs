@@ -266,7 +266,8 @@ impl World {
         }
         let Some((index, goal, space)) = dice.pick(&inside).copied() else { return };
         self.stats.leaves += 1;
-        self.ledger.left(replica, &space);
+        self.ledger.left(replica, space);
+        self.watch.left(replica, space);
         if let Some(process) = self.replicas[replica].process.as_mut() {
             process.open.retain(|place, _| place.0 != space);
         }

@@ -1,36 +1,58 @@
-//! The resolver once more, from scratch and as short as possible: what `log` must agree with on every set of entries.
+//! The resolver once more, from scratch and as short as possible: what `log` must agree with on every set of entries, and
+//! who audits a store judges by. Nothing of a running engine uses it.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::entry::{Kind, Parsed, proof_bytes};
+use super::MembershipError;
+use super::entry::{self, Kind, Parsed, proof_bytes};
 use crate::id::{DeviceId, EntryHash, SpaceId};
 use crate::keys::{self, Domain};
 use crate::space::roles::Role;
 
 /// A set of entries closed under `prev`.
-pub(super) struct Reference<'a> {
+#[derive(Debug)]
+pub struct Reference {
     space: SpaceId,
-    entries: &'a BTreeMap<EntryHash, Parsed>,
+    entries: BTreeMap<EntryHash, Parsed>,
     counting: BTreeSet<EntryHash>,
 }
 
-impl<'a> Reference<'a> {
-    pub(super) fn new(space: SpaceId, entries: &'a BTreeMap<EntryHash, Parsed>) -> Self {
+impl Reference {
+    /// Reads entries, as they are stored.
+    ///
+    /// # Errors
+    /// One of them is malformed, or stands on one that is not among them.
+    pub fn read<'a>(space: SpaceId, entries: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, MembershipError> {
+        let read = |bytes| Ok((entry::hash(bytes), Parsed::read(bytes, &space)?));
+        let entries = entries.into_iter().map(read).collect::<Result<BTreeMap<_, _>, MembershipError>>()?;
+        if let Some(missing) = entries.values().flat_map(|entry| &entry.prev).find(|prev| !entries.contains_key(*prev))
+        {
+            return Err(MembershipError::Malformed(alloc::format!("an entry stands on {missing}, which is not here")));
+        }
+        Ok(Self::new(space, entries))
+    }
+
+    pub(super) fn new(space: SpaceId, entries: BTreeMap<EntryHash, Parsed>) -> Self {
+        let mut order: Vec<_> = entries.iter().map(|(hash, entry)| (entry.depth, *hash)).collect();
+        order.sort_unstable();
         let mut reference = Self { space, entries, counting: BTreeSet::new() };
-        let mut order: Vec<_> = entries.keys().collect();
-        order.sort_by_key(|hash| (entries[*hash].depth, **hash));
-        for hash in order {
-            let entry = &entries[hash];
+        for (_, hash) in order {
+            let entry = &reference.entries[&hash];
             if reference.counts(entry, &reference.ancestors(&entry.prev)) {
-                reference.counting.insert(*hash);
+                reference.counting.insert(hash);
             }
         }
         reference
     }
 
-    /// The state that some entries stand for.
-    pub(super) fn state(&self, of: &[EntryHash]) -> BTreeMap<DeviceId, Role> {
+    /// Whether an entry is among these.
+    pub fn has(&self, entry: &EntryHash) -> bool {
+        self.entries.contains_key(entry)
+    }
+
+    /// Who has which role in the state that some of the entries stand for.
+    pub fn state(&self, of: &[EntryHash]) -> BTreeMap<DeviceId, Role> {
         let mut state = BTreeMap::new();
         for entry in self.ancestors(of).intersection(&self.counting).map(|hash| &self.entries[hash]) {
             if let Some(role) = self.gives(entry) {
@@ -40,7 +62,8 @@ impl<'a> Reference<'a> {
         state
     }
 
-    pub(super) fn unknown_authority(&self) -> Option<u8> {
+    /// The smallest kind number of authority that this program does not know, if an entry that counts has such a kind.
+    pub fn unknown_authority(&self) -> Option<u8> {
         let unknown = |hash| match self.entries[hash].kind {
             Kind::UnknownAuthority(number) => Some(number),
             _ => None,

@@ -580,7 +580,7 @@ proptest! {
         acls in vec(vec(any::<Index>(), 0..4), 10),
     ) {
         let (space, parsed, bytes) = graph(&steps);
-        let reference = Reference::new(space, &parsed);
+        let reference = Reference::new(space, parsed.clone());
         let hashes: Vec<EntryHash> = parsed.keys().copied().collect();
         let now = reference.state(&hashes);
         let named: BTreeSet<_> = parsed.values().flat_map(|entry| entry.prev.iter().copied()).collect();

@@ -1,0 +1,114 @@
+//! How full the engine is: every table and queue that what comes in from outside can fill, with the most that it may hold.
+
+use alloc::vec::Vec;
+
+use crate::document::Document;
+use crate::engine::Engine;
+use crate::engine::documents::Resident;
+use crate::limits::{
+    ADDRESSES_PER_DEVICE_MAX, BULK_CREDIT_BYTES, CHANGE_BYTES_MAX, COMMANDS_PENDING_MAX, COMMIT_BYTES_MAX,
+    DEVICES_REMEMBERED_MAX, DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX,
+    ENTRIES_PER_SPACE_MAX, INBOX_BYTES_MAX, MESSAGE_BYTES_MAX, ORPHAN_BYTES_MAX, ORPHAN_BYTES_PER_DOCUMENT_MAX,
+    ORPHANS_PER_DOCUMENT_MAX, OUTGOING_BYTES_MAX, POISONED_MAX, REFUSED_REMEMBERED_MAX, RUNS_PER_MESSAGE_MAX,
+    SESSIONS_MAX, SPACES_MAX, TRANSFER_QUEUE_MAX, UNSIGNED_BYTES_MAX,
+};
+use crate::sync::lanes::Lanes;
+use crate::sync::session::{HEARD_ACLS_MAX, Shared};
+use crate::sync::transfer::STAGED_MAX;
+use crate::wire::Lane;
+
+/// What is taken in although credit has stopped: what every peer was promised before.
+const PROMISED_BYTES: usize = SESSIONS_MAX * 2 * BULK_CREDIT_BYTES as usize;
+
+/// How full one table or queue is. Of those that exist once for each document, session or space, the fullest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Its name, for people.
+    pub what: &'static str,
+    /// Items, or bytes where the name says so.
+    pub count: usize,
+    /// The most that it may hold.
+    pub limit: usize,
+    /// It is only for what goes on: empty when peers are in sync and nothing is being written.
+    pub passing: bool,
+}
+
+impl Engine {
+    /// Every table and queue that could grow by what comes in. Drain first.
+    pub fn held(&self) -> Vec<Held> {
+        let lasting = |what, count, limit| Held { what, count, limit, passing: false };
+        let passing = |what, count, limit| Held { what, count, limit, passing: true };
+        let residents = |of: fn(&Resident) -> usize| self.residents.values().map(of).max().unwrap_or(0);
+        let live = || self.residents.values().filter_map(Resident::live);
+        let lanes = || self.sessions.values().map(|session| &session.lanes);
+        let shared = || self.sessions.values().flat_map(|session| &session.shared);
+        let idle = self.residents.iter().filter(|(key, resident)| self.is_idle(key, resident)).count();
+        let most = |counts: &mut dyn Iterator<Item = usize>| counts.max().unwrap_or(0);
+        alloc::vec![
+            lasting("spaces", self.spaces.len(), SPACES_MAX),
+            lasting("sessions", self.sessions.len(), SESSIONS_MAX),
+            lasting("idle documents in memory", idle, DOCUMENTS_RESIDENT_MAX),
+            lasting("documents that nothing is stored of", self.unrecorded.len(), DOCUMENTS_UNRECORDED_MAX),
+            lasting("addresses", self.dialer.len(), DEVICES_REMEMBERED_MAX * ADDRESSES_PER_DEVICE_MAX),
+            lasting("devices with addresses", self.remembered.len(), DEVICES_REMEMBERED_MAX),
+            lasting("runs that broke the merge", self.poisoned.len() + self.deaths.len(), POISONED_MAX),
+            lasting(
+                "documents of a space",
+                most(&mut self.spaces.values().map(|space| space.records.len())),
+                DOCUMENTS_PER_SPACE_MAX,
+            ),
+            lasting(
+                "membership entries of a space",
+                most(&mut self.spaces.values().map(|space| space.entries.len())),
+                ENTRIES_PER_SPACE_MAX,
+            ),
+            lasting(
+                "documents that a peer refused",
+                most(&mut shared().map(Shared::refused_len)),
+                REFUSED_REMEMBERED_MAX
+            ),
+            lasting("acl_refs heard from a peer", most(&mut shared().map(Shared::heard_acls_len)), HEARD_ACLS_MAX),
+            passing("commands that wait for sync", self.waits.len(), COMMANDS_PENDING_MAX),
+            passing("scans", self.scans.len(), COMMANDS_PENDING_MAX),
+            passing(
+                "bytes for the next commit",
+                self.commits.bytes(),
+                COMMIT_BYTES_MAX + INBOX_BYTES_MAX + PROMISED_BYTES
+            ),
+            passing("bytes of runs to be judged", self.backlog_bytes(), INBOX_BYTES_MAX + PROMISED_BYTES),
+            passing("bytes of waiting runs", live().map(Document::orphan_bytes).sum(), ORPHAN_BYTES_MAX),
+            passing(
+                "bytes of a document's waiting runs",
+                most(&mut live().map(Document::orphan_bytes)),
+                ORPHAN_BYTES_PER_DOCUMENT_MAX,
+            ),
+            passing("waiting runs of a document", most(&mut live().map(Document::orphans)), ORPHANS_PER_DOCUMENT_MAX,),
+            passing(
+                "runs of a document whose bringer is noted",
+                residents(Resident::origins),
+                2 * (ORPHANS_PER_DOCUMENT_MAX + 4 * RUNS_PER_MESSAGE_MAX),
+            ),
+            passing(
+                "bytes of a document's unsigned changes",
+                most(&mut live().map(Document::unsigned_bytes)),
+                UNSIGNED_BYTES_MAX + CHANGE_BYTES_MAX,
+            ),
+            passing(
+                "bytes for a peer",
+                most(&mut lanes().map(Lanes::outgoing_bytes)),
+                5 * OUTGOING_BYTES_MAX + 2 * MESSAGE_BYTES_MAX,
+            ),
+            passing(
+                "bytes of messages from a peer that are not complete",
+                most(&mut lanes().map(Lanes::incoming_bytes)),
+                Lane::ALL.len() * MESSAGE_BYTES_MAX,
+            ),
+            passing(
+                "documents queued for a peer",
+                most(&mut shared().map(|s| s.transfer.queued())),
+                TRANSFER_QUEUE_MAX
+            ),
+            passing("bytes read for a peer", most(&mut shared().map(|s| s.transfer.staged_bytes())), STAGED_MAX),
+        ]
+    }
+}

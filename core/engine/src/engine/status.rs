@@ -1,0 +1,91 @@
+//! How a replica stands: its spaces and its peers, for people to read.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::engine::Engine;
+use crate::id::{DeviceId, SpaceId};
+use crate::space::roles::Role;
+
+/// One space, as the replica sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpaceStatus {
+    /// Its id.
+    pub space: SpaceId,
+    /// Its name; `None` while joining.
+    pub name: Option<String>,
+    /// Our role; `None` while joining.
+    pub role: Option<Role>,
+    /// Documents held.
+    pub documents: usize,
+    /// Digest of all of them: equal on two replicas that hold the same.
+    pub root: [u8; 32],
+    /// Why it is read-only although our role is not, if so.
+    pub read_only: Option<String>,
+    /// Each connected member: in sync as of the last comparison?
+    pub peers: Vec<(DeviceId, bool)>,
+}
+
+/// One peer, as the replica sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub peer: DeviceId,
+    /// There is an authenticated session.
+    pub connected: bool,
+    /// Where it is or was.
+    pub addresses: Vec<String>,
+    /// The spaces shared in this session.
+    pub spaces: Vec<SpaceId>,
+    /// Why there is no session, if it was tried.
+    pub last_failure: Option<String>,
+}
+
+impl Engine {
+    /// Every space.
+    pub fn spaces(&mut self) -> Vec<SpaceStatus> {
+        let device = self.device;
+        let read_only: Vec<_> = self.spaces.values().map(|space| self.read_only(space)).collect();
+        let sessions = &self.sessions;
+        self.spaces
+            .iter_mut()
+            .zip(read_only)
+            .map(|((id, space), read_only)| SpaceStatus {
+                space: *id,
+                name: space.membership.name().map(String::from),
+                role: if space.joining().is_some() { None } else { space.membership.role(&device) },
+                documents: space.records.len(),
+                root: space.documents.root(),
+                read_only,
+                peers: sessions
+                    .values()
+                    .filter(|session| session.is_open())
+                    .filter_map(|session| {
+                        let shared = session.shared.iter().find(|shared| shared.space == *id)?;
+                        Some((session.peer, shared.in_sync))
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+
+    /// Every known peer, by device.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        let mut peers = self.dialer.peers();
+        peers.extend(self.sessions.values().filter(|session| session.is_open()).map(|session| session.peer));
+        peers.remove(&self.device);
+        peers
+            .into_iter()
+            .map(|peer| {
+                let open = self.sessions.values().find(|session| session.peer == peer && session.is_open());
+                PeerStatus {
+                    peer,
+                    connected: open.is_some(),
+                    addresses: self.dialer.addresses(&peer),
+                    spaces: open.map(|s| s.shared.iter().map(|shared| shared.space).collect()).unwrap_or_default(),
+                    last_failure: if open.is_some() { None } else { self.dialer.last_failure(&peer) },
+                }
+            })
+            .collect()
+    }
+}
