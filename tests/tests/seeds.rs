@@ -11,8 +11,15 @@ use anabranch_tests::sim::{Failure, Kind, Options, Regression, Tamper};
 
 #[test]
 fn sixty_seeds_pass_and_repeat_themselves() {
-    let campaign =
-        Campaign { seeds: 0..60, size: Size::Small, steps: None, twice_every: 6, threads: 2, failures_max: 5 };
+    let campaign = Campaign {
+        seeds: 0..60,
+        size: Size::Small,
+        steps: None,
+        hostile: true,
+        twice_every: 6,
+        threads: 2,
+        failures_max: 5,
+    };
     let summary =
         campaign.run(&|_| false, &|seed, failure| eprintln!("seed {seed}: {failure}\n{:?}", Options::small(seed)));
     assert_eq!(summary.failures, []);

@@ -105,9 +105,9 @@ pub struct Settled {
     pub refused: Vec<(RunHeader, Refusal)>,
     /// Dropped because everything in them was known.
     pub known: usize,
-    /// Now waiting for others that they depend on.
+    /// Of those in the inbox, how many have to wait for others that they depend on, if the limits leave them.
     pub waiting: usize,
-    /// Waiting runs that were pushed out by the limits. They are found again by reconciliation.
+    /// Waiting runs, these or earlier ones, that were pushed out by the limits. They are found again by reconciliation.
     pub evicted: usize,
     /// A run shows that a copy of this process goes on under our actor; we write under another one from now on.
     pub cloned: bool,
@@ -373,14 +373,14 @@ impl Document {
         self.inbox.bytes()
     }
 
-    /// Runs that wait for what they depend on.
-    pub(crate) fn orphans(&self) -> usize {
-        self.inbox.orphans()
-    }
-
     /// Bytes of runs that wait for what they depend on.
     pub fn orphan_bytes(&self) -> usize {
         self.inbox.orphan_bytes()
+    }
+
+    /// Runs that wait for others that they depend on.
+    pub fn orphans(&self) -> usize {
+        self.inbox.orphans()
     }
 
     /// Gives up waiting runs until there are at most so many bytes of them. Says how many were given up.

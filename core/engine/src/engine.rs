@@ -263,37 +263,45 @@ impl Engine {
         for space in loaded.remnants {
             engine.purge(space);
         }
-        if let Some(slot) = config.slot {
-            engine.read_slot(slot);
-        }
+        engine.read_slot(config.slot);
         info!(device = %engine.device, storage = %engine.storage, epoch = engine.epoch, "started");
         Ok(engine)
     }
 
-    /// An earlier process died while it applied these runs. That may have been chance: a process is killed whenever it is
-    /// killed, and to refuse an innocent run is to differ from everyone else for ever. So they are tried in small groups from
-    /// now on, and only what several processes in a row died of, alone, is refused.
-    fn read_slot(&mut self, slot: Slot) {
+    /// An earlier process may have died while it applied these runs. That may have been chance: a process is killed whenever
+    /// it is killed, most easily at the same point of catching up again and again, and to refuse an innocent run is to differ
+    /// from everyone else. So they are tried in small groups from now on, only what several processes in a row died of, alone,
+    /// is refused, and only by the process that finds it so: the next one tries it once more.
+    fn read_slot(&mut self, slot: Option<Slot>) {
+        let tips = slot.as_ref().map(|slot| slot.tips.as_slice()).unwrap_or_default();
+        let alone = if let [tip] = tips { Some(*tip) } else { None };
+        for (tip, deaths) in core::mem::take(&mut self.deaths) {
+            if alone == Some(tip) {
+                self.deaths.insert(tip, deaths);
+            } else if deaths >= DEATHS_UNTIL_POISONED {
+                self.count_deaths(tip, DEATHS_UNTIL_POISONED - 1);
+            } else {
+                self.commits.remove(Table::Meta, [META_POISONED, &tip.0].concat());
+            }
+        }
+        let Some(slot) = slot else { return };
         warn_of_slot(&slot);
-        let mut poisoned = false;
-        if let [tip] = slot.tips.as_slice()
+        if let Some(tip) = alone
             && self.poisoned.len() + self.deaths.len() < POISONED_MAX
         {
-            let deaths = self.deaths.get(tip).copied().unwrap_or(0) + 1;
-            poisoned = deaths >= DEATHS_UNTIL_POISONED;
-            let row = if poisoned {
-                self.deaths.remove(tip);
-                self.poisoned.insert(*tip);
-                Vec::new()
-            } else {
-                self.deaths.insert(*tip, deaths);
-                alloc::vec![deaths]
-            };
-            self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), row);
+            let deaths = self.deaths.get(&tip).copied().unwrap_or(0).saturating_add(1);
+            self.count_deaths(tip, deaths);
+            if deaths >= DEATHS_UNTIL_POISONED {
+                self.poisoned.insert(tip);
+                return;
+            }
         }
-        if !poisoned {
-            self.suspects.insert((slot.space, slot.document), slot.tips);
-        }
+        self.suspects.insert((slot.space, slot.document), slot.tips);
+    }
+
+    fn count_deaths(&mut self, tip: ChangeHash, deaths: u8) {
+        self.deaths.insert(tip, deaths);
+        self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), alloc::vec![deaths]);
     }
 
     /// Takes one piece of news. Drain [`Self::poll_output`] afterwards.

@@ -125,9 +125,10 @@ pub const ORPHAN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Local changes of one document that wait to be signed, which happens with every commit; more are refused until the disk
 /// has caught up.
 pub const UNSIGNED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// A run is held guilty when this many processes in a row have died while they merged it alone. One may be chance: a process
-/// that is killed is merging something.
-pub const DEATHS_UNTIL_POISONED: u8 = 3;
+/// A run is held guilty when this many processes in a row have died while they merged it alone. Few may be chance: a process
+/// that is killed is merging something, and one that is killed soon after its start is merging what the last one was. Seen:
+/// three in a row, of two runs in 1,500, with a replica that was killed 20 times within a few seconds while it caught up.
+pub const DEATHS_UNTIL_POISONED: u8 = 5;
 /// Runs remembered because they broke the merge.
 pub const POISONED_MAX: usize = 1_024;
 /// Tips of runs that broke the merge, remembered for one document while it is in memory.

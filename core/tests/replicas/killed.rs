@@ -88,3 +88,48 @@ async fn a_run_that_several_processes_died_of_is_refused_and_all_else_goes_on() 
     within("shutdown", bob.shutdown()).await;
     within("shutdown", alice.shutdown()).await;
 }
+
+/// Bob, who is closed and was killed so often while he applied the one run that alice is ahead with; nobody runs.
+async fn killed_often(times: u8) -> ((tempfile::TempDir, tempfile::TempDir), SpaceId, DocumentId, ChangeHash) {
+    let directories = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let pair = Pair::of(peer_in(directories.0.path()).await, peer_in(directories.1.path()).await).await;
+    let (first, _) = pair.document().await;
+    let tip = one_ahead(&pair, &first).await;
+    let (space, document) = (first.space().id(), first.id());
+    within("shutdown", pair.alice.shutdown()).await;
+    for _ in 0..times {
+        leave_note(directories.1.path(), space, document, tip);
+        within("shutdown", open(Peer::builder().directory(directories.1.path())).await.shutdown()).await;
+    }
+    (directories, space, document, tip)
+}
+
+/// Opens both and waits until bob has what alice has.
+async fn both_agree(alice: &Path, bob: &Path, space: SpaceId, document: DocumentId) {
+    let alice = peer_in(alice).await;
+    let bob = open(Peer::builder().directory(bob).dial(&alice.listening()[0])).await;
+    let of_bob = bob.space(space).unwrap();
+    within("synced", of_bob.synced_with(alice.device())).await.unwrap();
+    let second = within("open", of_bob.open(document)).await.unwrap();
+    assert_eq!(second.json().unwrap(), json!({"both": 1, "ahead": 2}));
+    within("shutdown", bob.shutdown()).await;
+    within("shutdown", alice.shutdown()).await;
+}
+
+// A replica killed at one point of its catching up, now and then over its life, refused an innocent run: deaths were added up
+// over all starts. Now a start that is not after such a death begins to count again.
+#[tokio::test]
+async fn deaths_count_in_a_row_only() {
+    let (directories, space, document, tip) = killed_often(limits::DEATHS_UNTIL_POISONED - 1).await;
+    within("shutdown", open(Peer::builder().directory(directories.1.path())).await.shutdown()).await;
+    leave_note(directories.1.path(), space, document, tip);
+    both_agree(directories.0.path(), directories.1.path(), space, document).await;
+}
+
+// A replica killed several times in a row while it caught up refused an innocent run for ever and never agreed with the others
+// again. Now the verdict is that of one process: the next one tries the run once more.
+#[tokio::test]
+async fn a_run_refused_for_deaths_is_tried_again_by_the_next_process() {
+    let (directories, space, document, _) = killed_often(limits::DEATHS_UNTIL_POISONED).await;
+    both_agree(directories.0.path(), directories.1.path(), space, document).await;
+}

@@ -12,29 +12,29 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Command {
-    /// Answered with [`Identity`].
+    /// Answered with [`Identity`](crate::Identity).
     Id,
-    /// Answered with [`Status`].
+    /// Answered with [`Status`](crate::Status).
     Status,
-    /// Items are [`PeerLine`]s.
+    /// Items are [`PeerLine`](crate::PeerLine)s.
     Peers,
-    /// Answered with [`SpaceLine`].
+    /// Answered with [`SpaceLine`](crate::SpaceLine).
     SpaceCreate { name: String },
-    /// Items are [`SpaceLine`]s.
+    /// Items are [`SpaceLine`](crate::SpaceLine)s.
     SpaceList,
-    /// Answered with [`Invitation`].
+    /// Answered with [`Invitation`](crate::Invitation).
     SpaceInvite { space: Option<String>, role: String, uses: u32, addresses: Vec<String> },
-    /// Answered with [`SpaceLine`].
+    /// Answered with [`SpaceLine`](crate::SpaceLine).
     SpaceJoin { ticket: String, timeout_ms: u64 },
-    /// Answered with [`SpaceLine`], as it was.
+    /// Answered with [`SpaceLine`](crate::SpaceLine), as it was.
     SpaceLeave { space: String },
-    /// Items are [`MemberLine`]s.
+    /// Items are [`MemberLine`](crate::MemberLine)s.
     SpaceMembers { space: Option<String> },
-    /// Answered with [`Edited`].
+    /// Answered with [`Edited`](crate::Edited).
     DocNew { space: Option<String>, name: Option<String> },
-    /// Items are [`DocumentLine`]s.
+    /// Items are [`DocumentLine`](crate::DocumentLine)s.
     DocList { space: Option<String> },
-    /// Answered with [`Got`].
+    /// Answered with [`Got`](crate::Got).
     DocGet {
         #[serde(flatten)]
         which: Which,
@@ -42,7 +42,7 @@ pub enum Command {
         #[serde(default)]
         at: Vec<String>,
     },
-    /// Items are [`Acknowledged`] if `each`; answered with [`Edited`].
+    /// Items are [`Acknowledged`](crate::Acknowledged) if `each`; answered with [`Edited`](crate::Edited).
     DocEdit {
         #[serde(flatten)]
         which: Which,
@@ -56,7 +56,7 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         lines: Vec<u64>,
     },
-    /// Answered with [`Edited`].
+    /// Answered with [`Edited`](crate::Edited).
     DocImport {
         space: Option<String>,
         /// `None`: a new one.
@@ -64,27 +64,27 @@ pub enum Command {
         name: Option<String>,
         value: Value,
     },
-    /// Items are strings: JSON text in pieces. Answered with [`Exported`].
+    /// Items are strings: JSON text in pieces. Answered with [`Exported`](crate::Exported).
     DocExport {
         #[serde(flatten)]
         which: Which,
         #[serde(default)]
         at: Vec<String>,
     },
-    /// Items are [`ChangeLine`]s.
+    /// Items are [`ChangeLine`](crate::ChangeLine)s.
     DocLog {
         #[serde(flatten)]
         which: Which,
     },
-    /// Items are [`ConflictLine`]s.
+    /// Items are [`ConflictLine`](crate::ConflictLine)s.
     DocConflicts {
         #[serde(flatten)]
         which: Which,
         path: Option<String>,
     },
-    /// Items are [`ChangedLine`]s if a document is named, else [`FeedLine`]s. Ends with the connection.
+    /// Items are [`ChangedLine`](crate::ChangedLine)s if a document is named, else [`FeedLine`](crate::FeedLine)s. Ends with the connection.
     Watch { space: Option<String>, document: Option<String>, since: Option<u64> },
-    /// Items are [`SyncedLine`]s, one for each space, as they come true.
+    /// Items are [`SyncedLine`](crate::SyncedLine)s, one for each space, as they come true.
     WaitSynced { space: Option<String>, peer: Option<String>, timeout_ms: u64 },
 }
 

@@ -63,6 +63,9 @@ struct Run {
     /// Steps of applications in each seed, instead of what the seed draws.
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
+    /// Let everybody be honest, also in seeds that draw a hostile member.
+    #[arg(long)]
+    honest: bool,
     /// Print every input and output as it happens; on one thread.
     #[arg(long)]
     verbose: bool,
@@ -155,6 +158,7 @@ impl Run {
             seeds: self.seeds.clone(),
             size: if self.large { Size::Large } else { Size::Small },
             steps: self.steps,
+            hostile: !self.honest,
             twice_every: self.twice_every,
             threads: if self.verbose { 1 } else { self.threads },
             failures_max: self.failures.max(1),
@@ -169,7 +173,7 @@ impl Run {
         };
         let summary = campaign.run(&enough, &|seed, failure| self.tell(&campaign, seed, failure));
         print_summary(&summary, clock.time().as_secs_f64());
-        let never = summary.never(self.sometimes);
+        let never = summary.never(&campaign, self.sometimes);
         if !never.is_empty() {
             println!("sim: FAILED: in {} seeds never: {}", summary.seeds, never.join(", "));
         }
@@ -194,8 +198,9 @@ impl Run {
         let plan = Plan::draw(&options);
         let (large, steps) = (if self.large { " --large" } else { "" }, plan.steps.len());
         let fixed = self.steps.map(|steps| format!(" --steps {steps}")).unwrap_or_default();
+        let honest = if self.honest { " --honest" } else { "" };
         println!(
-            "seed {seed} FAILED: {failure}\n  options: {options:?}\n  again: sim --seeds {seed}{large}{fixed} --verbose"
+            "seed {seed} FAILED: {failure}\n  options: {options:?}\n  again: sim --seeds {seed}{large}{honest}{fixed} --verbose"
         );
         let clock = Stopwatch::start();
         let over = || clock.time() >= SHRINK_TIME_MAX;

@@ -57,7 +57,7 @@ pub fn evicted(data: &[u8]) -> usize {
                 [],
                 "an honest run is refused, or one is judged before its ancestors are known"
             );
-            assert!(settled.waiting <= ORPHANS_PER_DOCUMENT_MAX, "{} runs wait", settled.waiting);
+            assert!(document.orphans() <= ORPHANS_PER_DOCUMENT_MAX, "{} runs wait", document.orphans());
             assert!(document.orphan_bytes() <= ORPHAN_BYTES_PER_DOCUMENT_MAX, "{} bytes wait", document.orphan_bytes());
             evicted += settled.evicted;
             closed(&document.view());

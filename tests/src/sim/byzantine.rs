@@ -1,6 +1,6 @@
 //! Hostile participants: a member that holds a valid key and does with it what it likes, and a relay that lies. Each runs an
 //! honest engine, so that it is authenticated, connected and in sync; what that engine sends passes through the attacker,
-//! which leaves out, delays and repeats, and adds frames of its own. An attack only says what it wants done ([`Move`]); the
+//! which leaves out, delays and repeats, and adds frames of its own. An attack only says what it wants done (`Move`); the
 //! world does it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -30,6 +30,8 @@ pub struct Campaign {
     pub size: Size,
     /// Steps of applications, instead of what each seed draws.
     pub steps: Option<usize>,
+    /// Seeds that draw a hostile member have one; else it is an honest one.
+    pub hostile: bool,
     /// Every so many seeds, one runs twice; 0 for never.
     pub twice_every: u64,
     /// Threads.
@@ -63,6 +65,9 @@ impl Campaign {
             Size::Large => Options::large(seed),
         };
         options.steps = self.steps.unwrap_or(options.steps);
+        if !self.hostile {
+            options.byzantine = None;
+        }
         options
     }
 
@@ -125,8 +130,8 @@ impl Campaign {
 
 impl Summary {
     /// What has never happened although it must have in a campaign this long; in a shorter one if `asked`.
-    pub fn never(&self, asked: bool) -> Vec<&'static str> {
-        if asked || self.seeds >= SOMETIMES_SEEDS { self.stats.never() } else { Vec::new() }
+    pub fn never(&self, campaign: &Campaign, asked: bool) -> Vec<&'static str> {
+        if asked || self.seeds >= SOMETIMES_SEEDS { self.stats.never(campaign.hostile) } else { Vec::new() }
     }
 
     /// The worst kind of failure: the exit code.

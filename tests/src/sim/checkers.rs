@@ -194,8 +194,13 @@ impl World {
     /// Every open document of a replica: what it shows, what follows from patches, what its store has of it.
     fn check_documents(&mut self, replica: usize) {
         let Some(process) = &self.replicas[replica].process else { return };
-        let walked = process.store.rows().map_err(|failure| failure.to_string());
-        let stored = match walked.and_then(|rows| self.watch.audit.walk(&rows)) {
+        let rows = match process.store.rows() {
+            Ok(rows) => rows,
+            // Its disk failed a moment ago, and its engine has not been told yet.
+            Err(_) if self.replicas[replica].disk_failed => return,
+            Err(failure) => return self.fail(Kind::Safety, "store", format!("#{replica}: {failure}")),
+        };
+        let stored = match self.watch.audit.walk(&rows) {
             Ok(stored) => stored,
             Err(text) => return self.fail(Kind::Safety, authorised::CHECKER, format!("#{replica}: {text}")),
         };

@@ -190,15 +190,20 @@ pub(super) const VALUE: usize = 8;
 pub(super) const PRED_COUNT: usize = 9;
 pub(super) const PRED_ACTOR: usize = 10;
 pub(super) const PRED_COUNTER: usize = 11;
-const EXPAND: usize = 12;
+pub(super) const EXPAND: usize = 12;
 pub(super) const MARK_NAME: usize = 13;
 const SPECS: [u64; 14] = [0x01, 0x02, 0x11, 0x13, 0x15, 0x34, 0x42, 0x56, 0x57, 0x70, 0x71, 0x73, 0x94, 0xa5];
 /// The bit of a column's type that says it is deflated.
 const DEFLATED: u64 = 0x08;
 
-/// The data of each column, empty if there is none.
+/// The columns of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Columns<'a>(pub(super) [&'a [u8]; SPECS.len()]);
+pub(super) struct Columns<'a> {
+    /// The data of each, empty if there is none.
+    pub(super) data: [&'a [u8]; SPECS.len()],
+    /// The directory has a column without data, which automerge leaves out.
+    pub(super) names_empty: bool,
+}
 
 impl<'a> Columns<'a> {
     fn parse(input: &mut Input<'a>) -> Result<Self, Refusal> {
@@ -207,6 +212,7 @@ impl<'a> Columns<'a> {
         let mut ranges: [Range<usize>; SPECS.len()] = Default::default();
         let mut next = 0;
         let mut end = 0_usize;
+        let mut names_empty = false;
         for _ in 0..count {
             let spec = input.unsigned("column")?;
             if spec & DEFLATED != 0 {
@@ -218,17 +224,18 @@ impl<'a> Columns<'a> {
             next += index + 1;
             let length = input.unsigned("column")?;
             limit("a column's bytes", length, CHANGE_BYTES_MAX as u64)?;
+            names_empty |= length == 0;
             ranges[next - 1] = end..end + length as usize;
             end += length as usize;
         }
         let data = input.take(end, "columns")?;
-        Ok(Self(ranges.map(|range| &data[range])))
+        Ok(Self { data: ranges.map(|range| &data[range]), names_empty })
     }
 
     /// Bounds everything that decoding could become; says how many operations there are. `actors` is how many actors the
     /// columns may refer to.
     fn check(&self, actors: u64) -> Result<u64, Refusal> {
-        let Self(columns) = self;
+        let columns = &self.data;
         let ops = numbers(columns[ACTION], "action", CHANGE_OPS_MAX, |value, _| match value {
             Some(0..=7) => Ok(()),
             _ => Err(malformed("an action is unknown")),

@@ -73,7 +73,7 @@ pub(crate) struct Operations<'a> {
 impl<'a> Chunk<'a> {
     /// Its operations, in order.
     pub(crate) fn operations(&self) -> Operations<'a> {
-        let column = |index: usize| self.columns.0[index];
+        let column = |index: usize| self.columns.data[index];
         let numbers = |index: usize| Rows::new(column(index), |input| input.unsigned("number"));
         let names = |index: usize| Rows::new(column(index), name);
         Operations {
