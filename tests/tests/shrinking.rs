@@ -37,11 +37,10 @@ fn assert_tells(story: &str, wanted: &[&str]) {
 
 #[test]
 fn a_lost_write_shrinks_to_a_power_cut() {
-    let small = shrunk(Tamper::LyingDisks, "I2 no acknowledged write lost");
+    let small = shrunk(Tamper::LyingDisks, "I7 durability");
     let story = story(&small);
     assert!(small.plan.steps.len() <= 2, "{:#?}\n{story}", small.plan.steps);
-    let lost =
-        ["alice starts", "has founded space", "power is cut", "starts again", "FAILED (I2 no acknowledged write lost)"];
+    let lost = ["alice starts", "has founded space", "power is cut", "starts again", "FAILED (I7 durability)"];
     assert_tells(&story, &lost);
 }
 

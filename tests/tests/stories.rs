@@ -313,3 +313,18 @@ fn wait_synced_is_answered_only_when_roots_are_equal() {
     let heads = story.read(alice, note, |view| view.heads());
     assert_eq!(story.world.engine(bob.0).unwrap().heads(&space, &note.1), heads, "it is there when we are told so");
 }
+
+// Joining a space while what was left of it was still being removed was refused with "try again in a moment".
+#[test]
+fn a_space_can_be_joined_again_while_it_is_still_being_removed() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let note = story.document(alice, space);
+    story.edit(alice, note, |edit| Ok(edit.set("/a", 1)?));
+    story.agree();
+    let ticket = story.ticket(alice, space, Role::Writer);
+    story.world.command(bob.0, Command::LeaveSpace { space }).unwrap();
+    story.join(bob, ticket).unwrap();
+    story.agree();
+    assert_eq!(story.json(bob, note), json!({ "a": 1 }));
+}

@@ -19,6 +19,7 @@ use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, UNSIGNED_BYTES_MAX};
 use crate::mutants::{Mutant, Mutated};
 use crate::run::Run;
 use crate::space::membership::Member;
+use crate::space::ticket::Ticket;
 use crate::space::{Acl, Record, Space};
 use crate::storage::{
     self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
@@ -100,8 +101,8 @@ pub struct Engine {
     broken: BTreeMap<DocumentKey, String>,
     /// Documents in memory that have no record yet.
     unrecorded: BTreeSet<DocumentKey>,
-    /// Spaces that we left, as long as rows of them are being removed.
-    purging: BTreeSet<SpaceId>,
+    /// Spaces that we left, as long as rows of them are being removed, and who wants to join them again.
+    purging: BTreeMap<SpaceId, Vec<(CommandId, Ticket)>>,
 
     scans: BTreeMap<ScanId, Scan>,
     last_scan: u64,
@@ -217,7 +218,7 @@ impl Engine {
             suspects: BTreeMap::new(),
             broken: BTreeMap::new(),
             unrecorded: BTreeSet::new(),
-            purging: BTreeSet::new(),
+            purging: BTreeMap::new(),
             scans: BTreeMap::new(),
             last_scan: 0,
             waits: BTreeMap::new(),
@@ -615,6 +616,7 @@ impl Engine {
         let mut commands = self.commits.abandon();
         commands.extend(core::mem::take(&mut self.waits).into_keys());
         commands.extend(core::mem::take(&mut self.joins).into_values().flatten());
+        commands.extend(self.purging.values_mut().flat_map(core::mem::take).map(|(command, _)| command));
         for (_, scan) in core::mem::take(&mut self.scans) {
             if let Scan::Feed { command, .. } = scan {
                 commands.push(command);

@@ -374,7 +374,13 @@ fn change_something(edit: &mut Edit<'_>, dice: &mut Dice, first: bool) -> Result
         match dice.below(100) {
             0..30 => {
                 let key = format!("k{}", dice.below(4));
-                edit.set(format!("/{key}").as_str(), some_value(dice))?;
+                let path = format!("/{key}");
+                let mut value = some_value(dice);
+                if edit.get(path.as_str()).as_ref() == Some(&value) {
+                    // What is there already is not written once more, and is not in the books.
+                    value = json!(format!("another {}", dice.any()));
+                }
+                edit.set(path.as_str(), value)?;
                 did.wrote.insert(key, Wrote::Set);
             }
             30..45 => {

@@ -32,6 +32,9 @@ impl Engine {
             for waiting in self.joins.values_mut() {
                 waiting.retain(|command| *command != other);
             }
+            for joining in self.purging.values_mut() {
+                joining.retain(|(command, _)| *command != other);
+            }
             for resident in self.residents.values_mut() {
                 resident.forget(other);
             }
@@ -47,7 +50,7 @@ impl Engine {
         match command {
             Command::CreateSpace { name } => self.create_space(id, &name),
             Command::Invite { space, role, max_uses, addresses } => self.invite(id, space, role, max_uses, addresses),
-            Command::Join { ticket } => self.join(id, &ticket),
+            Command::Join { ticket } => self.join(id, ticket),
             Command::LeaveSpace { space } => self.leave_space(id, space),
             Command::OpenDocument { space, document } => self.open_document(id, (space, document)),
             Command::WaitSynced { space, peer } => self.wait_synced(id, space, peer),

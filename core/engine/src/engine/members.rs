@@ -101,7 +101,7 @@ impl Engine {
         self.commits.follow(command, Reply::Ticket(ticket));
     }
 
-    pub(super) fn join(&mut self, command: CommandId, ticket: &Ticket) {
+    pub(super) fn join(&mut self, command: CommandId, ticket: Ticket) {
         if let Some(space) = self.spaces.get(&ticket.space) {
             if space.joining().is_none() {
                 return self.reply(command, Ok(Reply::SpaceReady(ticket.space)));
@@ -109,12 +109,13 @@ impl Engine {
         } else if let Err(error) = self.room_for_a_space() {
             return self.reply(command, Err(error));
         }
-        if self.purging.contains(&ticket.space) {
-            let text = String::from("the space was left and is still being removed here: try again in a moment");
-            return self.reply(command, Err(CommandError::Invalid(text)));
+        if let Some(joining) = self.purging.get_mut(&ticket.space) {
+            // It was left a moment ago: what is still being removed would take the new rows with it.
+            joining.push((command, ticket));
+            return;
         }
         info!(space = %ticket.space, "joining");
-        let access = Access::joining(ticket);
+        let access = Access::joining(&ticket);
         self.keep_access(&ticket.space, &access);
         match self.spaces.get_mut(&ticket.space) {
             Some(space) => space.access = access,
@@ -257,7 +258,7 @@ impl Engine {
     /// Removes what is left of a space's rows, a page at a time; the membership log last, because what is left of it is how
     /// the next start knows that there is something to remove.
     pub(super) fn purge(&mut self, space: SpaceId) {
-        self.purging.insert(space);
+        self.purging.entry(space).or_default();
         self.purge_table(space, PURGE_ORDER[0], space.0.to_vec());
     }
 
@@ -276,7 +277,11 @@ impl Engine {
         }
         match PURGE_ORDER.into_iter().skip_while(|at| *at != table).nth(1) {
             Some(next) => self.purge_table(space, next, space.0.to_vec()),
-            None => _ = self.purging.remove(&space),
+            None => {
+                for (command, ticket) in self.purging.remove(&space).unwrap_or_default() {
+                    self.join(command, ticket);
+                }
+            }
         }
     }
 
