@@ -295,18 +295,9 @@ impl World {
         self.pursue_goals();
     }
 
-    /// Whether an application had to expect this: its space was left meanwhile, or is still being removed. It asks again where
-    /// it still wants something.
+    /// Whether an application had to expect this: its space was left meanwhile. It asks again where it still wants something.
     pub(super) fn is_expected(&mut self, replica: usize, waiting: &Waiting, error: &CommandError) -> bool {
         match (waiting, error) {
-            (Waiting::ForJoin(index, goal), CommandError::Invalid(text)) if text.contains("still being removed") => {
-                let wanted = &mut self.spaces[*index].goals[*goal];
-                if wanted.joiner == replica {
-                    wanted.state = Joining::HasTicket;
-                }
-                self.schedule(SECONDS, Happening::Pursue);
-                true
-            }
             (waiting, CommandError::UnknownSpace(space)) => {
                 if let Waiting::ForTicket(index, goal) = waiting {
                     self.spaces[*index].goals[*goal].state = Joining::NeedsTicket;
