@@ -578,6 +578,7 @@ impl State {
             | Event::JoinRefused { .. }
             | Event::InSync { .. }
             | Event::RunRefused { .. }
+            | Event::IdentityCloned { .. }
             | Event::StrangerRefused { .. }
             | Event::PeerMisbehaved { .. }
             | Event::DocumentDamaged { .. }

@@ -6,10 +6,12 @@
 //! in which everyone has to agree within [`CONVERGE_WITHIN`] and fall silent.
 
 pub mod ailments;
+pub mod backup;
 pub mod byzantine;
 pub mod campaign;
 pub mod checkers;
 pub mod clock;
+pub mod clone;
 pub mod dice;
 pub mod disk;
 pub mod gossip;
@@ -53,8 +55,10 @@ pub const SECONDS: u64 = 1_000_000;
 pub const CONVERGE_WITHIN: u64 = 600 * SECONDS;
 /// How long replicas that agree are watched for idle talk.
 pub const SILENCE: u64 = 120 * SECONDS;
-/// Events of one seed before it counts as endless. Measured: small seeds need 500 to 30,000.
+/// Events of one small seed before it counts as endless. Measured: they need 500 to 30,000.
 pub const EVENTS_MAX: u64 = 500_000;
+/// Events of one large seed before it counts as endless.
+pub const EVENTS_MAX_LARGE: u64 = 10_000_000;
 /// Outputs of one turn before it counts as endless.
 pub const OUTPUTS_PER_TURN_MAX: usize = 200_000;
 

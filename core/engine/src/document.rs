@@ -61,6 +61,8 @@ pub struct Document {
     /// when it is lost it is made anew.
     index: Option<OpIndex>,
     merging: bool,
+    /// An actor of ours was retired and nobody was told yet.
+    cloned: bool,
     /// Local changes made since the running merge took its copy.
     meanwhile: Vec<am::Change>,
 }
@@ -108,6 +110,8 @@ pub struct Settled {
     pub waiting: usize,
     /// Waiting runs, these or earlier ones, that were pushed out by the limits. They are found again by reconciliation.
     pub evicted: usize,
+    /// A run shows that a copy of this process goes on under our actor; we write under another one from now on.
+    pub cloned: bool,
 }
 
 /// What to do about the runs in the inbox.
@@ -243,6 +247,7 @@ impl Document {
             left_out: Vec::new(),
             index: Some(OpIndex::default()),
             merging: false,
+            cloned: false,
             meanwhile: Vec::new(),
         }
     }
@@ -453,7 +458,8 @@ impl Document {
         let waiting = outcome.waiting.len();
         let evicted = self.inbox.keep_waiting(core::mem::take(&mut outcome.waiting));
         let accepted = core::mem::take(&mut outcome.accepted).into_iter().map(|candidate| candidate.run).collect();
-        Settled { accepted, refused: outcome.refused, known: outcome.known, waiting, evicted }
+        let cloned = core::mem::take(&mut self.cloned);
+        Settled { accepted, refused: outcome.refused, known: outcome.known, waiting, evicted, cloned }
     }
 
     /// A merge is running.
@@ -541,9 +547,15 @@ impl Document {
         if let Some(live) = self.live {
             let last = self.history.tip(&live.actor).map_or(0, |(seq, _)| seq);
             if self.inbox.has_beyond(&live.actor, last, &live.device) {
-                self.live = None;
+                self.retire(&live.actor);
+                self.cloned = true;
             }
         }
+    }
+
+    /// Local changes are made under a fresh actor from now on, if they were made under this one. Says whether they were.
+    pub(crate) fn retire(&mut self, actor: &ActorId) -> bool {
+        self.live.take_if(|live| live.actor == *actor).is_some()
     }
 
     /// The merged history with the local changes made since the merge took its copy; `None` if there are none.

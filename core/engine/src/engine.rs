@@ -74,6 +74,8 @@ pub struct Engine {
     now: Now,
     storage: StorageId,
     epoch: u64,
+    /// Random: what tells this process from a copy of it.
+    instance: u64,
 
     spaces: BTreeMap<SpaceId, Space>,
     residents: BTreeMap<DocumentKey, Resident>,
@@ -201,6 +203,7 @@ impl Engine {
             now,
             storage: StorageId([0; 16]),
             epoch: loaded.epoch + 1,
+            instance: 0,
             spaces: loaded.spaces,
             residents: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -248,6 +251,7 @@ impl Engine {
                 storage
             }
         };
+        engine.instance = u64::from_be_bytes(engine.random());
         engine.commits.put(Table::Meta, META_BOOT_EPOCH.to_vec(), engine.epoch.to_be_bytes().to_vec());
         for (device, addresses) in loaded.addresses {
             for address in addresses {

@@ -66,6 +66,8 @@ pub const BACKOFF_EARLY_FOR: Duration = Duration::from_secs(600);
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Sessions at once.
 pub const SESSIONS_MAX: usize = 256;
+/// Sessions with processes of one device: it may have been copied. More copies than this are no accident.
+pub const SESSIONS_PER_DEVICE: usize = 4;
 /// A space with sessions enough dials one more member this often, and lets go of the last one.
 pub const SCOUT_INTERVAL: Duration = Duration::from_secs(60);
 /// Sessions that we dial for one space.

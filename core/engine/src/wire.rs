@@ -55,6 +55,9 @@ pub enum Message {
         /// Where we can be reached.
         #[n(2)]
         addresses: Vec<String>,
+        /// A random number of this process: two that share a store id are told apart by it.
+        #[n(3)]
+        instance: u64,
     },
     /// Where we stand, also the keep-alive.
     #[n(3)]
@@ -464,6 +467,7 @@ mod tests {
                     storage: StorageId([0x50; 16]),
                     epoch: 3,
                     addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+                    instance: 7,
                 },
             ),
             (

@@ -411,6 +411,25 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_cut_after_any_byte_gives_the_whole_frames_before_it_and_no_part_of_another() {
+        let frames: [&[u8]; 4] = [b"x", &[0; 40], b"a frame", &[255; 300]];
+        let wire = wire(&frames);
+        let mut ends = vec![0];
+        ends.extend(frames.iter().scan(0, |end, frame| {
+            *end += 4 + frame.len();
+            Some(*end)
+        }));
+        for cut in 0..=wire.len() {
+            let mut deframer = Deframer::default();
+            let found = parts(&mut deframer, &wire[..cut]).unwrap();
+            let whole = ends[1..].iter().filter(|end| **end <= cut).count();
+            let expected: Vec<Part> = frames[..whole].iter().map(|frame| Part::Frame(frame.to_vec())).collect();
+            assert_eq!(found, expected, "cut after {cut} bytes");
+            assert_eq!(deframer.is_inside(), !ends.contains(&cut), "cut after {cut} bytes");
+        }
+    }
+
+    #[test]
     fn a_frame_over_the_limit_is_refused_by_its_length_alone() {
         let error = parts(&mut Deframer::default(), &(FRAME_BYTES_MAX as u32 + 1).to_be_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "frame is 65537 bytes, limit 65536");

@@ -185,6 +185,9 @@ fn log(event: Event) {
         Event::DocumentMended { space, document, runs, waiting } => {
             warn!(%space, %document, runs, waiting, "a document was built anew from what is readable; peers bring the rest");
         }
+        Event::IdentityCloned { device } => {
+            warn!(%device, "two processes act as this device at once: it was copied; give one of them a directory of its own");
+        }
         Event::StrangerRefused { peer } => warn!(%peer, "a stranger was refused: no space is shared with it"),
         Event::PeerMisbehaved { peer, reason } => warn!(%peer, reason, "peer misbehaved"),
         Event::Stopped { reason } => {

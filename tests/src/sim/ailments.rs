@@ -147,6 +147,10 @@ impl World {
             | Happening::Knock { .. }
             | Happening::Restart { .. }
             | Happening::Mend { .. }
+            | Happening::ComeBack { .. }
+            | Happening::Pursue
+            | Happening::ReplaceDisk { .. }
+            | Happening::Retire { .. }
             | Happening::Recover { .. }
             | Happening::Restless => None,
         }

@@ -15,6 +15,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::checkers::{determinism, panics};
 use super::narrate::{self, Narrative};
+pub use super::options::Size;
 use super::phases::{Report, run_with};
 use super::stats::{SOMETIMES_SEEDS, Stats};
 use super::trace::Trace;
@@ -37,15 +38,6 @@ pub struct Campaign {
     pub threads: usize,
     /// Seeds that fail before the campaign gives up.
     pub failures_max: usize,
-}
-
-/// How large the worlds are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Size {
-    /// [`Options::small`].
-    Small,
-    /// [`Options::large`].
-    Large,
 }
 
 /// What came of a campaign.

@@ -65,6 +65,13 @@ impl Watch {
         self.followers.died(replica);
     }
 
+    /// A replica leaves a space: nothing of it is looked at any more.
+    pub fn left(&mut self, replica: usize, space: SpaceId) {
+        self.sessions.left(replica, space);
+        self.followers.left(replica, space);
+        self.causality.left(replica, space);
+    }
+
     /// A replica gets another disk than the one it had: an older one, a copy, one that lost what it said it had. What it holds
     /// from now on is what it starts with.
     pub fn forget(&mut self, replica: usize) {
@@ -112,6 +119,7 @@ impl World {
         let Some(process) = &self.replicas[replica].process else { return };
         let rows = match process.store.rows() {
             Ok(rows) => rows,
+            Err(_) if self.replicas[replica].rotten => return self.replace_rotten_disk(replica),
             Err(failure) => return self.fail(Kind::Safety, "store", format!("#{replica}: {failure}")),
         };
         let found =

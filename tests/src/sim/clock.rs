@@ -95,7 +95,8 @@ impl Clock {
 }
 
 impl World {
-    pub(super) fn disturb_clock(&mut self, replica: usize, fault: ClockFault) {
+    /// Something happens to the clocks of a replica.
+    pub fn disturb_clock(&mut self, replica: usize, fault: ClockFault) {
         let now = self.now;
         let there = &mut self.replicas[replica];
         match fault {

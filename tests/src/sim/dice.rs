@@ -24,7 +24,7 @@ pub enum Stream {
     Faults = 7,
     /// Who is hostile and how.
     Byzantine = 8,
-    /// How large a large seed is.
+    /// How large a large seed is, and what it has more of.
     Size = 9,
 }
 

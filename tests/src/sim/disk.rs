@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use anabranch_engine::Input;
 use anabranch_engine::id::SpaceId;
-use anabranch_engine::storage::{Failure, Reply, Request, ScanId, Table};
+use anabranch_engine::storage::{Failure, Reply, Request, Row, ScanId, Table};
 use anabranch_store::backend::crashable::{Disk, Fault};
 use anabranch_store::{OpenError, Store};
 
@@ -27,7 +27,11 @@ enum Submitted {
     /// The disk has not begun.
     Waiting(Request),
     /// It is done, the process has not been told.
-    Done(Reply),
+    Done {
+        reply: Reply,
+        /// What a commit wrote.
+        rows: Vec<Row>,
+    },
 }
 
 impl OpenStore {
@@ -84,7 +88,12 @@ impl OpenStore {
 impl Submitted {
     fn execute(&mut self, store: &Store) {
         if let Self::Waiting(request) = self {
-            *self = Self::Done(store.execute(request.clone()));
+            let reply = store.execute(request.clone());
+            let rows = match request {
+                Request::Commit { rows, .. } => std::mem::take(rows),
+                Request::Scan { .. } => Vec::new(),
+            };
+            *self = Self::Done { reply, rows };
         }
     }
 }
@@ -129,13 +138,17 @@ impl World {
         let store = &mut running.store;
         let Some(mut request) = store.requests.pop_front() else { return };
         request.execute(&store.store);
-        let Submitted::Done(reply) = request else { return };
+        let Submitted::Done { reply, rows } = request else { return };
+        if matches!(reply, Reply::Committed { result: Ok(()), .. }) {
+            self.ledger.stored(replica, &rows);
+        }
         let failure = match &reply {
             Reply::Committed { result, .. } => result.as_ref().err(),
             Reply::Scanned { result, .. } => result.as_ref().err(),
         };
         if let Some(failure) = failure
             && !self.replicas[replica].disk_failed
+            && !self.replicas[replica].rotten
         {
             let text = format!("#{replica}: {failure}");
             return self.fail(Kind::Safety, "store", text);
@@ -181,8 +194,9 @@ impl World {
         let requests = &process.store.requests;
         self.stats.deaths_before_execution +=
             u64::from(requests.iter().any(|request| matches!(request, Submitted::Waiting(Request::Commit { .. }))));
-        self.stats.deaths_before_answer +=
-            u64::from(requests.iter().any(|request| matches!(request, Submitted::Done(Reply::Committed { .. }))));
+        self.stats.deaths_before_answer += u64::from(
+            requests.iter().any(|request| matches!(request, Submitted::Done { reply: Reply::Committed { .. }, .. })),
+        );
     }
 }
 

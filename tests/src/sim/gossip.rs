@@ -52,12 +52,10 @@ impl World {
 
     /// Admission ends with the last connection.
     pub(super) fn forget_admission(&mut self, replica: usize) {
-        let gone: Vec<DeviceId> = (0..self.replicas.len())
-            .filter(|other| !self.connected(replica, *other))
-            .map(|other| self.replicas[other].device)
-            .collect();
+        let others = (0..self.replicas.len()).filter(|other| self.connected(replica, *other));
+        let connected: BTreeSet<DeviceId> = others.map(|other| self.replicas[other].device).collect();
         if let Some(gossip) = self.gossip(replica) {
-            gossip.admitted.retain(|peer| !gone.contains(peer));
+            gossip.admitted.retain(|peer| connected.contains(peer));
         }
     }
 

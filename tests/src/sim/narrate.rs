@@ -135,6 +135,14 @@ pub fn act(act: &Act) -> Option<String> {
             }
         }
         Act::Strike { replica, attack } => format!("{}, who is hostile, strikes: {attack:?}", name(*replica)),
+        Act::Leave(replica) => format!("{} leaves one of its spaces, to come back", name(*replica)),
+        Act::Backup(replica) => format!("a backup of {}'s disk is made", name(*replica)),
+        Act::Restore { replica, .. } => format!("{} goes on from its last backup, if there is one", name(*replica)),
+        Act::Clone { replica, ends } => {
+            let how_long = if ends.is_some() { "until one of the two is gone" } else { "for good" };
+            format!("{}'s machine is copied, and both run {how_long}", name(*replica))
+        }
+        Act::Rot(replica) => format!("bits of {}'s disk change", name(*replica)),
         Act::BreakDisk(replica) => format!("{}'s disk will fail, until it starts again", name(*replica)),
         Act::SecondProcess(replica) => format!("a second process is started on {}'s store", name(*replica)),
         Act::FillDisk(replica) => format!("{}'s disk is full from now on, until it starts again", name(*replica)),
@@ -217,6 +225,9 @@ impl World {
             }
             Event::PeerMisbehaved { peer: other, reason } => {
                 self.tell(|| format!("{who} blames {}: {reason}", peer(other)));
+            }
+            Event::IdentityCloned { device } => {
+                self.tell(|| format!("{who} finds that two processes act as {}", peer(device)));
             }
             Event::StrangerRefused { peer: other } => {
                 self.tell(|| format!("{who} shares nothing with {} and sends it away", peer(other)));

@@ -216,7 +216,7 @@ impl World {
                 }
                 Item::Frame(_) => {
                     // Nobody is there any more (or it has closed its end), and the machine says so.
-                    if !self.is_cut(receiver, sender) {
+                    if !self.is_cut(receiver, sender) && !self.replicas[receiver].dark {
                         let after = self.latency();
                         let reason = "connection reset by peer".to_owned();
                         self.schedule(after, Happening::Closed { connection, end: from, reason });

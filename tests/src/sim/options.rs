@@ -14,6 +14,8 @@ use super::{MILLIS, SECONDS};
 pub struct Options {
     /// The seed.
     pub seed: u64,
+    /// Which kind of world this is, for its bounds.
+    pub size: Size,
     /// Planned steps of applications.
     pub steps: usize,
     /// Replicas. The first one listens and founds the first space.
@@ -46,6 +48,17 @@ pub struct Options {
     pub byzantine: Option<ByzantineOptions>,
     /// What is deliberately broken, to see that it is noticed.
     pub tamper: Tamper,
+}
+
+/// How large a world is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Size {
+    /// At most 5 replicas and 60 steps.
+    #[default]
+    Small,
+    /// At most 16 replicas and 500 steps.
+    Large,
 }
 
 /// Who dials whom.
@@ -158,8 +171,16 @@ pub struct FaultOptions {
     pub broken_disks: usize,
     /// A disk is very slow for a while.
     pub slow_disks: usize,
+    /// A disk rots.
+    pub rots: usize,
     /// A second process is started on a store that is open.
     pub second_processes: usize,
+    /// A member leaves a space and comes back.
+    pub leaves: usize,
+    /// A replica goes on from a backup.
+    pub rollbacks: usize,
+    /// A running machine is copied, and both go on.
+    pub clones: usize,
 }
 
 /// What is deliberately broken. Each is caught by the checker named.
@@ -199,6 +220,7 @@ impl Options {
         let few = |dice: &mut Dice, on: bool, max: u64| if on { dice.between(0, max) as usize } else { 0 };
         let mut options = Self {
             seed,
+            size: Size::Small,
             steps: dice.between(10, 60) as usize,
             replicas,
             late,
@@ -242,6 +264,41 @@ impl Options {
         options
     }
 
+    /// The options of a large seed: 6 to 16 replicas, 300 to 500 steps, several spaces, and more of everything.
+    pub fn large(seed: u64) -> Self {
+        let mut options = Self::small(seed);
+        let mut dice = Dice::new(seed, Stream::Size);
+        options.size = Size::Large;
+        options.replicas = dice.between(6, 16) as usize;
+        options.late = dice.between(0, options.replicas as u64 / 3) as usize;
+        options.steps = dice.between(300, 500) as usize;
+        options.spaces = dice.between(2, 5) as usize;
+        options.chaos = options.chaos.max(dice.between(60, 180) * SECONDS);
+        let faults = &mut options.faults;
+        for count in [
+            &mut faults.splits,
+            &mut faults.bridges,
+            &mut faults.rings,
+            &mut faults.one_way,
+            &mut faults.resets,
+            &mut faults.half_opens,
+            &mut faults.cut_frames,
+            &mut faults.slow_peers,
+            &mut faults.unread,
+            &mut faults.stops,
+            &mut faults.clocks,
+            &mut faults.crashes,
+            &mut faults.slow_disks,
+        ] {
+            *count *= 2;
+        }
+        faults.leaves += if dice.percent(50) { dice.between(1, 6) as usize } else { 0 };
+        faults.rollbacks += if dice.percent(20) { dice.between(1, 3) as usize } else { 0 };
+        faults.clones += if dice.percent(20) { dice.between(1, 2) as usize } else { 0 };
+        options.draw_byzantine();
+        options
+    }
+
     /// Draws who is hostile. There is a space then that they are not in.
     fn draw_byzantine(&mut self) {
         self.byzantine = ByzantineOptions::draw(self);
@@ -250,22 +307,11 @@ impl Options {
         }
     }
 
-    /// The options of a large seed: 6 to 16 replicas, about 500 steps.
-    pub fn large(seed: u64) -> Self {
-        let mut options = Self::small(seed);
-        let mut dice = Dice::new(seed, Stream::Size);
-        options.steps = dice.between(400, 600) as usize;
-        options.replicas = dice.between(6, 16) as usize;
-        options.late = dice.between(0, options.replicas as u64 / 3) as usize;
-        options.chaos = dice.between(60, 300) * SECONDS;
-        options.draw_byzantine();
-        options
-    }
-
     /// No faults, a quick network, nothing planned: the world of a story.
     pub fn calm(seed: u64) -> Self {
         Self {
             seed,
+            size: Size::Small,
             steps: 0,
             replicas: 0,
             late: 0,
@@ -301,6 +347,10 @@ impl FaultOptions {
         self.broken_disks = few(8, 1);
         self.slow_disks = few(15, 2);
         self.second_processes = few(10, 2);
+        self.leaves = few(15, 2);
+        self.rollbacks = few(15, 2);
+        self.clones = few(12, 1);
+        self.rots = few(8, 1);
     }
 
     /// Planned faults in all.
@@ -308,6 +358,7 @@ impl FaultOptions {
         let network = self.splits + self.bridges + self.rings + self.one_way + self.flaps;
         let connections = self.resets + self.half_opens + self.cut_frames + self.slow_peers + self.unread;
         let processes = self.crashes + self.stops + self.clocks + self.second_processes;
+        let processes = processes + self.leaves + self.rollbacks + self.clones + self.rots;
         network + connections + processes + self.full_disks + self.broken_disks + self.slow_disks
     }
 }
@@ -395,6 +446,15 @@ mod tests {
     fn a_seed_draws_the_same_options_each_time() {
         assert_eq!(Options::small(5), Options::small(5));
         assert_ne!(Options::small(5), Options::small(6));
+    }
+
+    #[test]
+    fn a_fifth_of_large_seeds_has_copies_or_goes_back() {
+        let odd = (0..500).filter(|seed| {
+            let faults = Options::large(*seed).faults;
+            faults.clones + faults.rollbacks > 0
+        });
+        assert!(odd.count() > 150);
     }
 
     #[test]

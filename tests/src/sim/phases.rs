@@ -50,6 +50,7 @@ pub fn run_world(mut world: World, plan: Plan) -> Report {
     for replica in 0..world.replicas.len() {
         world.count(replica);
     }
+    world.stats.excused = world.ledger.excused();
     Report {
         seed,
         failure: world.failure.clone(),
@@ -92,6 +93,8 @@ fn heal(world: &mut World) {
     world.frames_to_cut.clear();
     world.recover_all();
     world.steady_clocks();
+    world.retire_all();
+    world.replace_rotten_disks();
     world.mute_attackers();
     for replica in 0..world.replicas.len() {
         world.replicas[replica].doomed = None;
@@ -195,13 +198,13 @@ fn everyone_knows(world: &mut World) -> bool {
 /// Nobody has anything to say any more.
 fn fall_silent(world: &mut World) -> bool {
     world.run_for(30 * SECONDS);
-    let before = silence::said(world);
+    let (before, sessions) = (silence::said(world), world.stats.sessions);
     world.overheard = Some(untouched::Talk::new());
     world.run_for(SILENCE);
     let talk = world.overheard.take().unwrap_or_default();
     let silent = if world.attackers.keys().all(|replica| world.is_trustworthy(*replica)) {
-        let keep_alives = silence::keep_alives(world.replicas.len(), SILENCE);
-        silence::silent(&before, &silence::said(world), keep_alives)
+        let allowed = silence::allowed(world, world.stats.sessions - sessions);
+        silence::silent(&before, &silence::said(world), allowed)
     } else {
         untouched::silent(&talk, |space| world.is_attacked(space))
     };
@@ -279,7 +282,7 @@ fn leave(world: &mut World) {
     world.trace.note(world.now, Some(replica), "leaves a space");
     // From now on its application counts on nothing of it.
     world.ledger.left(replica, space);
-    world.watch.sessions.left(replica, space);
+    world.watch.left(replica, space);
     if let Some(process) = &mut world.replicas[replica].process {
         process.open.retain(|place, _| place.0 != space);
     }

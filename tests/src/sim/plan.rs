@@ -43,6 +43,24 @@ pub enum Act {
     WaitSynced(usize),
     /// One who was not there at the start is invited and joins.
     Join(usize),
+    /// A member leaves one of its spaces and comes back later.
+    Leave(usize),
+    /// A backup of a replica's disk is made.
+    Backup(usize),
+    /// A replica goes on from the last backup of its disk.
+    Restore {
+        /// Which.
+        replica: usize,
+        /// How long until it runs.
+        down: u64,
+    },
+    /// A machine is copied while it runs, identity and all, and both run from then on.
+    Clone {
+        /// Which.
+        replica: usize,
+        /// After how long one of the two is gone for good, if ever.
+        ends: Option<u64>,
+    },
     /// A process dies.
     Crash {
         /// Whose.
@@ -100,6 +118,8 @@ pub enum Act {
     FillDisk(usize),
     /// A replica's disk fails, or can only be read, from some call on until the replica is started again.
     BreakDisk(usize),
+    /// Bits of a replica's disk change, and its process is killed soon after.
+    Rot(usize),
     /// A second process is started on the store of a running one.
     SecondProcess(usize),
     /// A hostile participant does something, if it is in all of its spaces by then.
@@ -149,12 +169,17 @@ impl Act {
             | Self::ReadFeed(replica)
             | Self::WaitSynced(replica)
             | Self::Join(replica)
+            | Self::Leave(replica)
+            | Self::Backup(replica)
+            | Self::Restore { replica, .. }
+            | Self::Clone { replica, .. }
             | Self::Crash { replica, .. }
             | Self::Ail { replica, .. }
             | Self::Clock { replica, .. }
             | Self::Strike { replica, .. }
             | Self::FillDisk(replica)
             | Self::BreakDisk(replica)
+            | Self::Rot(replica)
             | Self::SecondProcess(replica) => vec![replica],
             Self::Cut { pairs, .. } => pairs.iter_mut().flat_map(|(from, to)| [from, to]).collect(),
             Self::Reset(a, b) | Self::CutFrame { a, b, .. } | Self::HalfOpen { gone: a, other: b } => vec![a, b],

@@ -11,6 +11,7 @@ use anabranch_store::backend::crashable::{Disk, Fault};
 
 use super::Kind;
 use super::ailments::Ailments;
+use super::backup::Backup;
 use super::clock::{Clock, WallClock, YEAR_S};
 use super::disk::{OpenStore, as_left_by_a_kill};
 use super::gossip::Gossip;
@@ -42,6 +43,14 @@ pub struct Replica {
     /// What its machine and its process suffer from at present.
     pub(super) ailments: Ailments,
     pub(super) wall: WallClock,
+    /// What there is to go back to.
+    pub(super) backup: Option<Backup>,
+    /// Its machine has no power: it answers nothing, not even that nobody is there.
+    pub(super) dark: bool,
+    /// It is gone for good.
+    pub retired: bool,
+    /// Bits of its disk have changed: it may be refused, or parts of it, but never misread.
+    pub(super) rotten: bool,
     identity: [u8; 32],
     engine_seed: Option<[u8; 32]>,
     slot: Option<Slot>,
@@ -115,6 +124,10 @@ impl World {
             doomed_applying: 0,
             ailments: Ailments::default(),
             wall: WallClock::new(skew),
+            backup: None,
+            dark: false,
+            retired: false,
+            rotten: false,
             identity,
             engine_seed: None,
             slot: None,
@@ -123,8 +136,46 @@ impl World {
         index
     }
 
-    /// Starts a replica's process on what its disk has.
+    /// Adds a replica with the identity of another one and a disk of its own, not yet started. Returns its index.
+    pub(super) fn add_copy(&mut self, of: usize, disk: Disk) -> usize {
+        let original = &self.replicas[of];
+        self.replicas.push(Replica {
+            device: original.device,
+            disk,
+            process: None,
+            listens: original.listens,
+            disk_failed: false,
+            doomed: None,
+            doomed_applying: 0,
+            ailments: Ailments::default(),
+            wall: original.wall,
+            backup: None,
+            dark: false,
+            retired: false,
+            rotten: false,
+            identity: original.identity,
+            engine_seed: original.engine_seed,
+            slot: None,
+            starts: 0,
+        });
+        self.replicas.len() - 1
+    }
+
+    /// Gives a replica that does not run another disk.
+    pub(super) fn replace_disk(&mut self, replica: usize, image: Vec<u8>) {
+        let there = &mut self.replicas[replica];
+        there.disk = Disk::from_image(image);
+        there.disk.lie_about_sync(self.options.tamper == Tamper::LyingDisks);
+        there.slot = None;
+        there.rotten = false;
+        self.watch.forget(replica);
+    }
+
+    /// Starts a replica's process on what its disk has. One that is gone for good does not start.
     pub fn start(&mut self, replica: usize) {
+        if self.replicas[replica].retired {
+            return;
+        }
         self.processes_made += 1;
         let number = self.processes_made;
         let uptime = self.dice.secrets.below(self.now + 1);
@@ -133,6 +184,7 @@ impl World {
         let now = self.now;
         let there = &mut self.replicas[replica];
         there.disk.heal();
+        there.dark = false;
         there.disk_failed = false;
         there.doomed = None;
         there.starts += 1;
@@ -143,6 +195,7 @@ impl World {
             .and_then(|store| Ok((store.image().map_err(|failure| failure.to_string())?, store)));
         let (image, store) = match opened {
             Ok(opened) => opened,
+            Err(_) if there.rotten => return self.replace_rotten_disk(replica),
             Err(error) => return self.fail(Kind::Safety, "store", format!("#{replica} does not open: {error}")),
         };
         let guard = SimGuard::default();
@@ -151,6 +204,7 @@ impl World {
         #[cfg_attr(not(feature = "mutants"), expect(unused_mut, reason = "only a mutant is changed"))]
         let mut engine = match Engine::new(config, key, seed, clock.read(now), image) {
             Ok(engine) => engine,
+            Err(_) if there.rotten => return self.replace_rotten_disk(replica),
             Err(error) => return self.fail(Kind::Safety, "store", format!("#{replica} does not start: {error}")),
         };
         #[cfg(feature = "mutants")]
@@ -198,6 +252,10 @@ impl World {
             Topology::Ring => vec![(replica + count - 1) % count],
             Topology::Full => (0..count).collect(),
         };
+        // A copy of a machine cannot be found at the addresses that its peers remember, so it has to find them.
+        let copied = self.twins.iter().any(|twins| twins.pair.contains(&replica));
+        let founders = (0..count).filter(|other| copied && self.is_founder(*other));
+        let others: BTreeSet<usize> = others.into_iter().chain(founders).collect();
         others.into_iter().filter(|other| *other != replica && self.replicas[*other].listens).collect()
     }
 
@@ -219,7 +277,7 @@ impl World {
     }
 
     /// Ends a replica's process, and starts it again after a while.
-    pub(super) fn crash(&mut self, replica: usize, how: Crash, down: u64) {
+    pub fn crash(&mut self, replica: usize, how: Crash, down: u64) {
         if self.running(replica).is_none() {
             return;
         }
@@ -257,6 +315,7 @@ impl World {
         if let Some(process) = there.process.take() {
             there.slot = process.guard.slot();
         }
+        self.replicas[replica].dark = matches!(how, Crash::PowerCut | Crash::MidRequest);
         self.ledger.died(replica);
         self.watch.died(replica);
         self.schedule(down, Happening::Restart { replica });

@@ -57,12 +57,28 @@ stats! {
     full_disks => "full disks",
     /// Disks that failed.
     broken_disks => "broken disks",
+    /// Disks that rotted.
+    rots => "rotten disks",
+    /// Of these, found out and replaced by empty ones.
+    rots_found => "rot found out",
     /// Disks that took seconds for a request.
     slow_disks => "slow disks",
     /// Processes stopped and continued.
     stops => "stops",
     /// Second processes on a store that was open.
     second_processes => "second processes",
+    /// Replicas that went on from a backup.
+    rollbacks => "rollbacks",
+    /// Machines copied, identity and all.
+    clones => "clones",
+    /// Copied machines of which one was gone for good.
+    clones_ended => "clones ended",
+    /// Replicas that said that two processes act as one device.
+    copies_noticed => "copies noticed",
+    /// Acknowledged edits lost with the only store that had them.
+    excused => "acknowledged edits lost with their only store",
+    /// Members that left a space.
+    leaves => "leaves",
     /// Wall clocks set.
     wall_jumps => "wall clock jumps",
     /// Clocks that ran at a wrong rate or stood still.
@@ -271,9 +287,12 @@ impl Stats {
             + self.kills_applying
             + self.full_disks
             + self.broken_disks
+            + self.rots
             + self.slow_disks
             + self.stops
             + self.second_processes
+            + self.rollbacks
+            + self.clones
             + self.wall_jumps
             + self.clock_drifts
             + self.clock_leaps

@@ -9,6 +9,7 @@ use anabranch_engine::space::ticket::Ticket;
 use anabranch_engine::{Command, CommandError, DocumentError, Reply};
 
 use super::checkers::{acknowledged, convergence, silence};
+use super::dice::Dice;
 use super::ledger::Place;
 use super::network::address_of;
 use super::plan::Crash;
@@ -219,6 +220,37 @@ impl Story {
         self.go_on();
     }
 
+    /// A backup of someone's disk is made.
+    pub fn back_up(&mut self, who: Who) {
+        self.world.back_up(who.0, &mut Dice::salted(0));
+    }
+
+    /// Someone goes on from the last backup.
+    pub fn restore(&mut self, who: Who, down_s: u64) {
+        self.world.restore(who.0, down_s * SECONDS);
+        self.wait(down_s);
+        self.go_on();
+    }
+
+    /// Someone's machine is copied while it runs; both run from then on.
+    pub fn copy(&mut self, who: Who, name: &'static str) -> Who {
+        self.world.clone_machine(who.0, None, &mut Dice::salted(0));
+        self.names.push(name);
+        self.go_on();
+        Who(self.world.replicas.len() - 1)
+    }
+
+    /// Someone leaves a space.
+    pub fn leave(&mut self, who: Who, space: SpaceId) {
+        self.world.ledger.left(who.0, space);
+        self.world.watch.left(who.0, space);
+        if let Some(process) = self.world.replicas[who.0].process.as_mut() {
+            process.open.retain(|place, _| place.0 != space);
+        }
+        let answer = self.ask(who, Command::LeaveSpace { space });
+        assert!(matches!(answer, Ok(Reply::Done)), "leaving: {answer:?}");
+    }
+
     /// Virtual seconds pass.
     pub fn wait(&mut self, seconds: u64) {
         self.world.run_for(seconds * SECONDS);
@@ -260,8 +292,8 @@ impl Story {
         let before = silence::said(&self.world);
         self.world.run_for(SILENCE);
         self.check();
-        let keep_alives = silence::keep_alives(self.world.replicas.len(), SILENCE);
-        silence::silent(&before, &silence::said(&self.world), keep_alives).expect("silence");
+        let allowed = silence::allowed(&self.world, 0);
+        silence::silent(&before, &silence::said(&self.world), allowed).expect("silence");
     }
 
     fn go_on(&mut self) {

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 
 use anabranch_engine::document::Edit;
 use anabranch_engine::id::{DocumentId, SpaceId};
-use anabranch_engine::space::roles::Role;
-use anabranch_engine::space::ticket::Ticket;
 use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Engine, Reply};
 use anabranch_store::backend::crashable::Fault;
 use serde_json::json;
@@ -14,52 +12,14 @@ use serde_json::json;
 use super::checkers::{acknowledged, actors, authorised, history, sessions};
 use super::dice::Dice;
 use super::ledger::{Edited, Place, Wrote};
-use super::narrate;
-use super::network::address_of;
 use super::options::Tamper;
 use super::plan::{Act, Crash};
 use super::world::{Happening, World};
 use super::{Kind, MILLIS, SECONDS};
 
-/// A space that is wanted, and who is to be in it.
-#[derive(Debug)]
-pub struct Space {
-    founder: usize,
-    state: Founding,
-    goals: Vec<Goal>,
-}
+mod goals;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Founding {
-    NotYet,
-    Asked { process: u64 },
-    Founded(SpaceId),
-}
-
-/// Someone is to become a member. An application whose process died asks again.
-#[derive(Debug)]
-struct Goal {
-    joiner: usize,
-    role: Role,
-    state: Joining,
-}
-
-#[derive(Debug, Clone)]
-enum Joining {
-    /// Not yet its time.
-    Later,
-    NeedsTicket,
-    Inviting {
-        inviter: usize,
-        process: u64,
-    },
-    HasTicket(Ticket),
-    Asking {
-        ticket: Ticket,
-        process: u64,
-    },
-    Joined,
-}
+pub use goals::Space;
 
 /// What an application waits for.
 #[derive(Debug, Clone)]
@@ -72,6 +32,8 @@ pub enum Waiting {
     ForTicket(usize, usize),
     /// Being admitted.
     ForJoin(usize, usize),
+    /// Being out.
+    ForLeave(usize, usize),
     /// A document, and what to do then.
     ToOpen(Place, Then),
     /// Being in sync.
@@ -109,135 +71,6 @@ pub enum Then {
 }
 
 impl World {
-    /// Decides who is to be in which space: everyone in the first one, some in the others.
-    pub(super) fn want_spaces(&mut self) {
-        let replicas = self.options.replicas;
-        let late = replicas - self.options.late;
-        for index in 0..self.options.spaces {
-            let listens = |replica: &usize| self.replicas[*replica].listens;
-            let listeners: Vec<usize> =
-                (0..late).filter(listens).filter(|replica| index == 0 || self.is_honest(*replica)).collect();
-            let founder = if index == 0 { 0 } else { *self.dice.workload.pick(&listeners).expect("the first listens") };
-            let mut goals = Vec::new();
-            for joiner in (0..replicas).filter(|joiner| *joiner != founder) {
-                let role = match self.dice.workload.below(100) {
-                    n if n < self.options.readers => Role::Reader,
-                    n if n > 85 => Role::Admin,
-                    _ => Role::Writer,
-                };
-                let state = if joiner >= late { Joining::Later } else { Joining::NeedsTicket };
-                // The last of several spaces is without anybody hostile, and with all others.
-                let hostile = !self.is_honest(joiner);
-                let kept_clean = index > 0 && index + 1 == self.options.spaces && !self.attackers.is_empty();
-                if kept_clean && hostile {
-                    continue;
-                }
-                if index == 0 || kept_clean || self.dice.workload.percent(60) {
-                    goals.push(Goal { joiner, role, state });
-                }
-            }
-            self.spaces.push(Space { founder, state: Founding::NotYet, goals });
-        }
-        self.pursue_goals();
-    }
-
-    /// Whether every space is founded and everyone who is to be a member is.
-    pub fn goals_reached(&self) -> bool {
-        self.unreached_goals().is_empty()
-    }
-
-    /// What is still wanted.
-    pub fn unreached_goals(&self) -> Vec<String> {
-        let mut open = Vec::new();
-        for (index, space) in self.spaces.iter().enumerate() {
-            if !matches!(space.state, Founding::Founded(_)) {
-                open.push(format!("space {index}: {:?}", space.state));
-            }
-            for goal in &space.goals {
-                if !matches!(goal.state, Joining::Joined) {
-                    let state = match &goal.state {
-                        Joining::HasTicket(_) => "has a ticket",
-                        Joining::Asking { .. } => "is joining",
-                        Joining::Inviting { .. } => "is being invited",
-                        _ => "needs a ticket",
-                    };
-                    open.push(format!("#{} {state} for space {index}", goal.joiner));
-                }
-            }
-        }
-        open
-    }
-
-    /// Whether a replica is in all spaces that it is to be in.
-    pub(super) fn is_everywhere(&self, replica: usize) -> bool {
-        self.spaces.iter().all(|space| {
-            let joined = |goal: &Goal| goal.joiner != replica || matches!(goal.state, Joining::Joined);
-            (space.founder != replica || matches!(space.state, Founding::Founded(_))) && space.goals.iter().all(joined)
-        })
-    }
-
-    /// Nobody is to come later than now.
-    pub(super) fn want_everyone(&mut self) {
-        for goal in self.spaces.iter_mut().flat_map(|space| &mut space.goals) {
-            if matches!(goal.state, Joining::Later) {
-                goal.state = Joining::NeedsTicket;
-            }
-        }
-        self.pursue_goals();
-    }
-
-    /// Asks for whatever is wanted and not under way.
-    pub(super) fn pursue_goals(&mut self) {
-        for index in 0..self.spaces.len() {
-            let (founder, state) = (self.spaces[index].founder, self.spaces[index].state);
-            match state {
-                Founding::Founded(space) => {
-                    for goal in 0..self.spaces[index].goals.len() {
-                        self.pursue(index, goal, space);
-                    }
-                }
-                Founding::Asked { process } if self.running(founder) == Some(process) => {}
-                Founding::NotYet | Founding::Asked { .. } => {
-                    let Some(process) = self.running(founder) else { continue };
-                    self.spaces[index].state = Founding::Asked { process };
-                    let name = format!("space {index}");
-                    self.command_for(founder, Command::CreateSpace { name }, Waiting::ForSpace(index));
-                }
-            }
-        }
-    }
-
-    fn pursue(&mut self, index: usize, goal: usize, space: SpaceId) {
-        let Goal { joiner, role, state } = &self.spaces[index].goals[goal];
-        let (joiner, role) = (*joiner, *role);
-        match state.clone() {
-            Joining::Later | Joining::Joined => {}
-            Joining::Inviting { inviter, process } if self.running(inviter) == Some(process) => {}
-            Joining::NeedsTicket | Joining::Inviting { .. } => {
-                // Who waits for an invitation has it from anyone who may give one.
-                let admins = self.ledger.members_of(&space).into_iter();
-                let admins = admins.filter(|(who, role)| *role == Role::Admin && self.replicas[*who].process.is_some());
-                let admins: Vec<usize> = admins.map(|(who, _)| who).collect();
-                let Some(inviter) = self.dice.workload.pick(&admins).copied() else { return };
-                let process = self.running(inviter).expect("just filtered");
-                let founder = self.spaces[index].founder;
-                let mut addresses = vec![address_of(founder)];
-                if inviter != founder && self.replicas[inviter].listens {
-                    addresses.push(address_of(inviter));
-                }
-                self.spaces[index].goals[goal].state = Joining::Inviting { inviter, process };
-                let command = Command::Invite { space, role, max_uses: 1, addresses };
-                self.command_for(inviter, command, Waiting::ForTicket(index, goal));
-            }
-            Joining::Asking { process, .. } if self.running(joiner) == Some(process) => {}
-            Joining::HasTicket(ticket) | Joining::Asking { ticket, .. } => {
-                let Some(process) = self.running(joiner) else { return };
-                self.spaces[index].goals[goal].state = Joining::Asking { ticket: ticket.clone(), process };
-                self.command_for(joiner, Command::Join { ticket }, Waiting::ForJoin(index, goal));
-            }
-        }
-    }
-
     /// Performs a planned act. One that makes no sense now does nothing.
     pub(super) fn act(&mut self, act: &Act, salt: u64) {
         let mut dice = Dice::salted(salt);
@@ -272,18 +105,8 @@ impl World {
                 let after = dice.between(SECONDS, 30 * SECONDS);
                 self.schedule(after, Happening::Forget { replica: *replica, process, command: id });
             }
-            Act::Join(joiner) => {
-                for goal in self.spaces.iter_mut().flat_map(|space| &mut space.goals) {
-                    if goal.joiner == *joiner && matches!(goal.state, Joining::Later) {
-                        goal.state = Joining::NeedsTicket;
-                    }
-                }
-                if self.replicas[*joiner].process.is_none() {
-                    self.start(*joiner);
-                } else {
-                    self.pursue_goals();
-                }
-            }
+            Act::Join(joiner) => self.join_now(*joiner),
+            Act::Leave(replica) => self.leave_somewhere(*replica, &mut dice),
             Act::Crash { replica, how: Crash::MidRequest, down } => self.replicas[*replica].doomed = Some(*down),
             Act::Crash { replica, how: Crash::WhileApplying, down } => {
                 self.replicas[*replica].doomed_applying = *down;
@@ -303,7 +126,11 @@ impl World {
                 let fault = *dice.pick(&[Fault::Io, Fault::Sync, Fault::ReadOnly]).expect("not empty");
                 self.fail_disk(*replica, dice.below(20), fault);
             }
+            Act::Rot(replica) => self.rot(*replica, &mut dice),
             Act::SecondProcess(replica) => self.start_second(*replica),
+            Act::Backup(replica) => self.back_up(*replica, &mut dice),
+            Act::Restore { replica, down } => self.restore(*replica, *down),
+            Act::Clone { replica, ends } => self.clone_machine(*replica, *ends, &mut dice),
             Act::Strike { replica, attack } => _ = self.strike(*replica, *attack, salt),
         }
     }
@@ -443,7 +270,7 @@ impl World {
                     self.tell_edit(replica, &document, &made.hash, &told_before, &told_now);
                 }
                 let edited = Edited { place, change: made.hash, increment, content, wrote: did.wrote.clone() };
-                self.ledger.edited(replica, *commit, edited);
+                self.ledger.edited(replica, *commit, edited, (made.actor, made.seq));
                 if let Err(text) = self.registry.produced(replica, number, place, &made) {
                     self.fail(Kind::Safety, actors::CHECKER, text);
                 }
@@ -454,7 +281,8 @@ impl World {
                         format!("#{replica}: a refused edit of {document:.8} left {heads:?} where {before:?} was");
                     self.fail(Kind::Safety, "refused edits", text);
                 }
-                let stopped = matches!(error, DocumentError::Stopped(_)) && self.replicas[replica].disk_failed;
+                let failing = self.replicas[replica].disk_failed || self.replicas[replica].rotten;
+                let stopped = matches!(error, DocumentError::Stopped(_)) && failing;
                 match error {
                     DocumentError::NotAWriter(_) if !may_write => self.stats.refused_edits += 1,
                     DocumentError::Busy(_) => {}
@@ -480,7 +308,11 @@ impl World {
         }
         let reply = match result {
             Ok(reply) => reply,
-            Err(CommandError::Stopped(_)) if self.replicas[replica].disk_failed => return,
+            Err(CommandError::Stopped(_)) if self.replicas[replica].disk_failed || self.replicas[replica].rotten => {
+                return;
+            }
+            Err(CommandError::Damaged(_)) if self.replicas[replica].rotten => return,
+            Err(error) if self.is_expected(replica, &waiting, &error) => return,
             Err(error) => {
                 let text = format!("#{replica}: {waiting:?} failed: {error}");
                 return self.fail(Kind::Safety, "answers", text);
@@ -488,26 +320,13 @@ impl World {
         };
         match (waiting, reply) {
             (Waiting::ForNothing | Waiting::ForShutdown | Waiting::ToLeave, Reply::Done) => {}
-            (Waiting::ForSpace(index), Reply::SpaceReady(space)) => {
-                self.ledger.joined(replica, space, Role::Admin);
-                self.tell(|| format!("{} has founded space {space:.8}", narrate::name(replica)));
-                self.spaces[index].state = Founding::Founded(space);
-                self.pursue_goals();
-            }
-            (Waiting::ForTicket(index, goal), Reply::Ticket(ticket)) => {
-                self.spaces[index].goals[goal].state = Joining::HasTicket(ticket);
-                self.pursue_goals();
-            }
-            (Waiting::ForJoin(index, goal), Reply::SpaceReady(space)) => {
-                self.stats.joins += 1;
-                let role = self.spaces[index].goals[goal].role;
-                self.ledger.joined(replica, space, role);
-                self.tell(|| format!("{} is in space {space:.8} as {}", narrate::name(replica), role.with_article()));
-                self.spaces[index].goals[goal].state = Joining::Joined;
-                self.pursue_goals();
-            }
+            (Waiting::ForSpace(index), Reply::SpaceReady(space)) => self.founded(index, replica, space),
+            (Waiting::ForTicket(index, goal), Reply::Ticket(ticket)) => self.invited(index, goal, replica, ticket),
+            (Waiting::ForJoin(index, goal), Reply::SpaceReady(space)) => self.admitted(index, goal, replica, space),
+            (Waiting::ForLeave(index, goal), Reply::Done) => self.is_out(index, goal),
             (Waiting::ToOpen(place, then), Reply::DocumentOpen) => {
-                if let Some(process) = self.process(replica, number) {
+                let still_wanted = self.ledger.spaces_of(replica).contains_key(&place.0);
+                if let Some(process) = self.process(replica, number).filter(|_| still_wanted) {
                     *process.open.entry(place).or_default() += 1;
                     acknowledged::in_document(self, replica, place);
                     self.look(replica, place);

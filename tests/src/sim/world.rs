@@ -11,6 +11,7 @@ use super::ailments::Ailment;
 use super::byzantine::Attacker;
 use super::checkers::untouched::Talk;
 use super::checkers::{Registry, Watch, panics};
+use super::clone::Twins;
 use super::dice::{Dice, Stream};
 use super::ledger::Ledger;
 use super::network::Connection;
@@ -53,6 +54,8 @@ pub struct World {
     pub(super) frames_to_cut: BTreeMap<(usize, usize), u64>,
     pub(super) network: NetworkOptions,
     pub(super) spaces: Vec<Space>,
+    /// Machines that share an identity.
+    pub(super) twins: Vec<Twins>,
     /// Answers that stories asked for.
     pub(super) answers: BTreeMap<(usize, CommandId), Result<Reply, CommandError>>,
     /// Who is hostile.
@@ -106,6 +109,14 @@ pub(super) enum Happening {
     GiveUp { replica: usize, process: u64 },
     /// Frames flow again between these.
     Mend { pairs: Vec<(usize, usize)> },
+    /// One who left a space wants to be in it again.
+    ComeBack { space: usize, goal: usize },
+    /// Applications ask again for what they want.
+    Pursue,
+    /// A rotten disk is replaced.
+    ReplaceDisk { replica: usize },
+    /// One of two that share an identity is gone for good.
+    Retire { pair: usize },
     /// Something ails a replica no more.
     Recover { replica: usize, process: u64, ailment: Ailment },
     /// An application asks for something.
@@ -145,6 +156,7 @@ impl World {
             frames_to_cut: BTreeMap::new(),
             network,
             spaces: Vec::new(),
+            twins: Vec::new(),
             answers: BTreeMap::new(),
             attackers: BTreeMap::new(),
             overheard: None,
@@ -184,7 +196,7 @@ impl World {
             let happening = entry.remove();
             self.now = at;
             self.stats.events += 1;
-            if let Err(text) = panics::seed_ends(self.stats.events) {
+            if let Err(text) = panics::seed_ends(self.stats.events, self.options.size) {
                 return self.fail(Kind::Liveness, panics::ENDLESS, text);
             }
             self.happen(happening);
@@ -252,6 +264,11 @@ impl World {
     /// Replicas that run.
     pub fn alive(&self) -> Vec<usize> {
         (0..self.replicas.len()).filter(|replica| self.replicas[*replica].process.is_some()).collect()
+    }
+
+    /// Replicas that run or are to run again.
+    pub fn lasting(&self) -> Vec<usize> {
+        (0..self.replicas.len()).filter(|replica| !self.replicas[*replica].retired).collect()
     }
 
     /// Gives a replica's engine an input and executes what it wants done.
@@ -348,7 +365,7 @@ impl World {
                 }
             }
             Told::Stopped { reason } => {
-                let expected = self.replicas[replica].disk_failed;
+                let expected = self.replicas[replica].disk_failed || self.replicas[replica].rotten;
                 if !expected {
                     self.fail(Kind::Safety, "store", format!("#{replica} stopped without a fault: {reason}"));
                 }
@@ -370,6 +387,13 @@ impl World {
                 let text = format!("#{replica} and {peer:.8} over {document:.8}, by us: {by_us}: {reason}");
                 self.fail(Kind::Safety, "honest runs", format!("a run was refused: {text}"));
             }
+            // Whoever looks after the replica hears of it, and gives it another disk.
+            Told::DocumentDamaged { space, document, .. } if self.replicas[replica].rotten => {
+                if let Some(process) = self.process(replica, number) {
+                    process.open.remove(&(space, document));
+                }
+                self.schedule(1_000_000, Happening::ReplaceDisk { replica });
+            }
             Told::DocumentDamaged { document, reason, .. } => {
                 self.fail(Kind::Safety, "store", format!("#{replica} cannot read {document:.8}: {reason}"));
             }
@@ -377,6 +401,14 @@ impl World {
                 // Where single frames are lost, honest peers cannot help sounding confused.
                 if !self.loses_frames() && !self.is_hostile_between(replica, &peer) {
                     self.fail(Kind::Safety, "honest peers", format!("#{replica} blames {peer:.8}: {reason}"));
+                }
+            }
+            Told::IdentityCloned { device } => {
+                self.stats.copies_noticed += 1;
+                // A restored backup counts its starts again, as a copy would.
+                if self.is_honest_device(&device) && self.twins.is_empty() && self.stats.rollbacks == 0 {
+                    let text = format!("#{replica} takes {device:.8}, which runs once, for two");
+                    self.fail(Kind::Safety, "honest peers", text);
                 }
             }
             Told::MembersChanged { .. } | Told::SpaceJoined { .. } => {}
@@ -448,9 +480,14 @@ impl World {
             Happening::GiveUp { replica, process } => {
                 if self.process(replica, process).is_some() {
                     self.crash(replica, plan::Crash::Kill, 100_000);
+                    self.replace_rotten_disk(replica);
                 }
             }
             Happening::Mend { pairs } => self.mend(&pairs),
+            Happening::ComeBack { space, goal } => self.come_back(space, goal),
+            Happening::Pursue => self.pursue_goals(),
+            Happening::ReplaceDisk { replica } => self.replace_rotten_disk(replica),
+            Happening::Retire { pair } => self.retire_one(pair),
             Happening::Recover { replica, process, ailment } => self.recover(replica, process, ailment),
             Happening::Command { replica, process, id, command } => self.commanded(replica, process, id, command),
             Happening::Forget { replica, process, command } => {

@@ -326,7 +326,13 @@ impl Engine {
         if let Some(known) = self.known_tip(&key, &actor)
             && known.0 >= tip.last_seq
         {
-            if known.0 == tip.last_seq && known.1 != tip.tip {
+            let document = self.residents.get(&key).and_then(Resident::live);
+            let ours = document.and_then(|document| document.change_hash(&actor, tip.last_seq));
+            let ours = ours.or((known.0 == tip.last_seq).then_some(known.1));
+            if ours.is_some_and(|ours| ours != tip.tip) {
+                if run.header.device == self.device && gate::inspect(&run, authority).is_ok() {
+                    self.copy_found(key, &actor);
+                }
                 let refusal = Refusal::Fork { actor: actor.to_string(), seq: tip.last_seq };
                 return self.refuse(session, &run.header, &refusal);
             }
@@ -380,6 +386,15 @@ impl Engine {
             }
         }
         self.touched.insert(key);
+    }
+
+    /// Our own signature on a change that we have not made, under a number of ours: a copy of this process runs elsewhere.
+    fn copy_found(&mut self, key: DocumentKey, actor: &ActorId) {
+        let document = self.residents.get_mut(&key).and_then(Resident::live_mut);
+        if document.is_some_and(|document| document.retire(actor)) {
+            warn!(document = %key.1, %actor, "a copy of this process writes as this device");
+            self.event(Event::IdentityCloned { device: self.device });
+        }
     }
 
     fn known_tip(&self, key: &DocumentKey, actor: &ActorId) -> Option<(u64, ChangeHash)> {
@@ -455,6 +470,10 @@ impl Engine {
         self.counters.orphans_evicted += settled.evicted as u64;
         if settled.waiting > 0 {
             self.bound_orphans(key);
+        }
+        if settled.cloned {
+            warn!(document = %key.1, "a copy of this process writes as this device");
+            self.event(Event::IdentityCloned { device: self.device });
         }
         let Some(resident) = self.residents.get_mut(&key) else { return };
         let mut refused = Vec::new();

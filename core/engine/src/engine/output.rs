@@ -226,6 +226,12 @@ pub enum Event {
         /// Runs that wait for others, which are gone here: a peer may bring them.
         waiting: usize,
     },
+    /// Two processes act as this device at once, ours or a peer's: an identity or a whole machine was copied. Both are kept
+    /// connected, and what either writes is kept.
+    IdentityCloned {
+        /// The device.
+        device: DeviceId,
+    },
     /// A stranger connected: nothing shared. It was sent away.
     StrangerRefused {
         /// Who it was.

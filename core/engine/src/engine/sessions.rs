@@ -6,7 +6,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use minicbor::bytes::ByteArray;
-use tracing::{debug, info, trace};
+use tracing::{debug, info, trace, warn};
 
 use crate::engine::Engine;
 use crate::engine::input::SessionId;
@@ -14,13 +14,13 @@ use crate::engine::output::{Event, Output};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
     ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX,
-    DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL, SESSIONS_MAX, STALL_AFTER,
+    DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL, SESSIONS_MAX, SESSIONS_PER_DEVICE, STALL_AFTER,
 };
 use crate::mutants::Mutant;
 use crate::space::auth::topic;
 use crate::sync::collection::fingerprint;
 use crate::sync::reconcile::Reconciler;
-use crate::sync::session::{Roots, Session, Step};
+use crate::sync::session::{Instance, Roots, Session, Step};
 use crate::sync::transfer::Job;
 use crate::time::{Duration, Timestamp};
 use crate::wire::{Lane, Level, Message, MessageError, PeerAddresses, SpaceIndex, SpaceRoots};
@@ -133,6 +133,10 @@ impl Engine {
         self.counters.frames_in += 1;
         self.counters.bytes_in += bytes.len() as u64;
         session.heard_at = self.now.mono;
+        if core::mem::take(&mut session.has_rival) {
+            warn!(peer = %session.peer, "two processes act as this device at once");
+            self.out.push_back(Output::Event(Event::IdentityCloned { device: session.peer }));
+        }
         assert!(!self.mutated.by(Mutant::Panics) || !bytes.len().is_multiple_of(97), "a mutant panics");
         let (lane, message) = match session.lanes.receive(bytes) {
             Ok(None) => return,
@@ -161,15 +165,16 @@ impl Engine {
     fn heard(&mut self, id: SessionId, lane: Lane, message: Message) {
         match message {
             Message::Hello { .. } | Message::Tags { .. } | Message::Bye { .. } => {}
-            Message::Greeting { storage, epoch, addresses } => {
+            Message::Greeting { storage, epoch, addresses, instance } => {
                 let Some(session) = self.sessions.get_mut(&id) else { return };
-                if session.storage.is_some() {
+                if session.instance.is_some() {
                     return self.misbehaved(id, "a second greeting");
                 }
-                session.storage = Some((storage, epoch));
+                session.instance = Some(Instance { storage, epoch, number: instance });
                 let short = addresses.into_iter().filter(|address| address.len() <= ADDRESS_BYTES_MAX);
                 session.addresses.extend(short.take(ADDRESSES_PER_DEVICE_MAX));
                 self.learn_addresses(id);
+                self.settle_instances(id);
             }
             Message::Roots { ask, answer, spaces } => self.heard_roots(id, ask, answer, &spaces),
             Message::Nodes { space, level, nodes } => self.heard_nodes(id, space, level, &nodes),
@@ -249,13 +254,13 @@ impl Engine {
             self.learn_addresses(id);
         }
         let addresses = self.own_addresses(ADDRESSES_PER_DEVICE_MAX);
-        self.say(id, &Message::Greeting { storage: self.storage, epoch: self.epoch, addresses });
+        let (storage, epoch, instance) = (self.storage, self.epoch, self.instance);
+        self.say(id, &Message::Greeting { storage, epoch, addresses, instance });
         self.tell_roots(id, None, 0, 0);
         self.introduce(id);
     }
 
-    /// Keeps one session with each peer. Where both dialed at once both sides keep the one that the smaller device opened;
-    /// otherwise the newest wins, because the peer would not have dialed again without need.
+    /// Where two dialed each other at once, both sides keep the session that the smaller device opened.
     fn settle_duplicates(&mut self, id: SessionId) -> bool {
         let Some(new) = self.sessions.get(&id) else { return false };
         let (peer, opener) = (new.peer, new.opener);
@@ -266,15 +271,44 @@ impl Engine {
             .map(|(other, session)| (*other, session.opener, session.opened_at))
             .collect();
         for (other, other_opener, opened_at) in others {
-            let simultaneous = opener != other_opener && self.now.mono - opened_at < SIMULTANEOUS;
+            if opener == other_opener || self.now.mono - opened_at >= SIMULTANEOUS {
+                continue;
+            }
             let ours_opens = self.device < peer;
-            if simultaneous && opener != ours_opens {
+            if opener != ours_opens {
                 self.close_session(id, "a second session");
                 return false;
             }
-            self.close_session(other, "replaced by a newer session");
+            self.close_session(other, "a second session");
         }
         true
+    }
+
+    /// Keeps one session with each process of a peer: the newest, because the peer would not have dialed again without need.
+    /// Where a device was copied two processes share its identity, and to let each push the other out would never end.
+    fn settle_instances(&mut self, id: SessionId) {
+        let Some(peer) = self.sessions.get(&id).map(|session| session.peer) else { return };
+        let mut known: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.peer == peer && session.is_open())
+            .filter_map(|(id, session)| Some((session.opened_at, *id, session.instance?)))
+            .collect();
+        known.sort_unstable_by_key(|(opened_at, id, _)| (*opened_at, *id));
+        let count = known.len();
+        for (at, (_, older, instance)) in known.iter().enumerate() {
+            if known[at + 1..].iter().any(|(_, _, newer)| newer.replaces(instance)) {
+                self.close_session(*older, "replaced by a newer session");
+            } else if count - at > SESSIONS_PER_DEVICE {
+                self.close_session(*older, "there are newer sessions enough with this device");
+            }
+        }
+        // What is said on a session after a later one of another process: both live. One that is dead is never heard again.
+        for (_, older, _) in &known[..count.saturating_sub(1)] {
+            if let Some(session) = self.sessions.get_mut(older) {
+                session.has_rival = true;
+            }
+        }
     }
 
     /// Remembers where the peer of a session is, once it is known as a member of a space of ours.

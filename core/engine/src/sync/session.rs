@@ -47,12 +47,33 @@ pub struct Session {
     pub shared: Vec<Shared>,
     /// Keys the fingerprints.
     pub salt: [u8; 32],
-    /// The peer's store and boot epoch, once told.
-    pub storage: Option<(StorageId, u64)>,
+    /// Which process of the peer this is, once told.
+    pub instance: Option<Instance>,
+    /// A later session was opened by another process of the same device. When this one is heard again, both live.
+    pub has_rival: bool,
     /// The last question for roots that is not answered, and since when.
     pub asked: Option<(u32, Timestamp)>,
     last_ask: u32,
     nonce: [u8; 32],
+}
+
+/// One process of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instance {
+    /// Its store.
+    pub storage: StorageId,
+    /// How often a process has started on that.
+    pub epoch: u64,
+    /// Random.
+    pub number: u64,
+}
+
+impl Instance {
+    /// Whether a later session with this one means that the earlier session with `other` is over: it is the same process, or
+    /// it runs in its place. If not, both run, and one is a copy.
+    pub fn replaces(&self, other: &Self) -> bool {
+        self.storage == other.storage && (self.number == other.number || self.epoch > other.epoch)
+    }
 }
 
 /// How far a session is.
@@ -128,7 +149,8 @@ impl Session {
             sent_at: now,
             shared: Vec::new(),
             salt: [0; 32],
-            storage: None,
+            instance: None,
+            has_rival: false,
             asked: None,
             last_ask: 0,
             nonce,

@@ -194,7 +194,10 @@ pub(super) fn greetings(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move>
         let message = match dice.below(4) {
             0 => Message::Hello { version: dice.below(3) as u32, nonce: dice.bytes().into() },
             1 => Message::Tags { tags: (0..8).map(|_| dice.bytes().into()).collect() },
-            2 => Message::Greeting { storage: StorageId(dice.bytes()), epoch: dice.any(), addresses: Vec::new() },
+            2 => {
+                let (storage, epoch, instance) = (StorageId(dice.bytes()), dice.any(), dice.any());
+                Message::Greeting { storage, epoch, addresses: Vec::new(), instance }
+            }
             _ => Message::Bye { reason: "no reason".repeat(dice.between(1, 200) as usize) },
         };
         frames(&message)

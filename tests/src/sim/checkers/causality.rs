@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_engine::document::view::ChangeInfo;
 use anabranch_engine::frontier::Frontier;
-use anabranch_engine::id::{ActorId, ChangeHash};
+use anabranch_engine::id::{ActorId, ChangeHash, SpaceId};
 
 use crate::sim::ledger::Place;
 
@@ -30,6 +30,11 @@ impl Causality {
     /// A replica has another disk than it had.
     pub fn forget(&mut self, replica: usize) {
         self.held.retain(|(held_by, _), _| *held_by != replica);
+    }
+
+    /// A replica has left a space.
+    pub fn left(&mut self, replica: usize, space: SpaceId) {
+        self.held.retain(|(held_by, place), _| *held_by != replica || place.0 != space);
     }
 
     /// A replica is about to keep, and to tell peers, that it holds this much of a document.
@@ -97,7 +102,7 @@ impl Causality {
 mod tests {
     use super::*;
     use anabranch_engine::frontier::Proof;
-    use anabranch_engine::id::{AclHash, DeviceId, DocumentId, SpaceId};
+    use anabranch_engine::id::{AclHash, DeviceId, DocumentId};
     use anabranch_engine::run::RunHeader;
 
     const PLACE: Place = (SpaceId([1; 32]), DocumentId([2; 16]));

@@ -60,7 +60,7 @@ pub fn settled(world: &mut World) -> Result<(), String> {
         return Err(goal);
     }
     let mut spaces: BTreeMap<SpaceId, Vec<Observed>> = BTreeMap::new();
-    for replica in (0..world.replicas.len()).filter(|replica| world.is_trustworthy(*replica)).collect::<Vec<_>>() {
+    for replica in world.lasting().into_iter().filter(|replica| world.is_trustworthy(*replica)).collect::<Vec<_>>() {
         let member_of = world.ledger.spaces_of(replica);
         let Some(engine) = world.engine(replica) else { return Err(format!("#{replica} does not run")) };
         if let Some(reason) = engine.stopped() {
@@ -105,7 +105,7 @@ pub fn settled(world: &mut World) -> Result<(), String> {
 /// A document that is not open.
 pub fn observe(world: &mut World) -> Result<Vec<Observed>, String> {
     let mut all = Vec::new();
-    for replica in (0..world.replicas.len()).filter(|replica| world.is_trustworthy(*replica)).collect::<Vec<_>>() {
+    for replica in world.lasting().into_iter().filter(|replica| world.is_trustworthy(*replica)).collect::<Vec<_>>() {
         let member_of = world.ledger.spaces_of(replica);
         let Some(engine) = world.engine(replica) else { return Err(format!("#{replica} does not run")) };
         for status in engine.spaces() {

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
     use crate::sim::checkers::convergence::Seen;
     use crate::sim::ledger::Edited;
-    use anabranch_engine::id::{ChangeHash, DocumentId, SpaceId};
+    use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, SpaceId};
     use anabranch_engine::storage::CommitId;
 
     #[test]
@@ -42,7 +42,7 @@ mod tests {
         let change = ChangeHash([3; 32]);
         let mut ledger = Ledger::default();
         let edited = Edited { place, change, increment: 5, content: [0; 32], wrote: Default::default() };
-        ledger.edited(0, CommitId(1), edited);
+        ledger.edited(0, CommitId(1), edited, (ActorId([4; 16]), 1));
         let with = |counter| {
             let seen = Seen { changes: [change].into(), counter: Some(counter), ..Seen::default() };
             Observed { space: place.0, documents: [(place.1, seen)].into(), ..Observed::default() }

@@ -98,7 +98,8 @@ mod tests {
                 message: None,
             });
             let wrote = [("k".to_owned(), wrote)].into();
-            ledger.edited(0, CommitId(1), Edited { place, change, increment: 0, content: [0; 32], wrote });
+            let edited = Edited { place, change, increment: 0, content: [0; 32], wrote };
+            ledger.edited(0, CommitId(1), edited, (ActorId([change.0[0]; 16]), 1));
         }
         let with = |changes: &[u8], there: bool| {
             let changes = changes.iter().map(|n| ChangeHash([*n; 32])).collect();

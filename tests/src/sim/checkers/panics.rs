@@ -1,7 +1,8 @@
 //! I13 no panic and no endless loop, whatever comes in: a seed has an end, and so has every turn of an engine. Panics are
 //! caught by the campaign, those under the engine's guard by the simulator's guard.
 
-use crate::sim::{EVENTS_MAX, OUTPUTS_PER_TURN_MAX};
+use crate::sim::options::Size;
+use crate::sim::{EVENTS_MAX, EVENTS_MAX_LARGE, OUTPUTS_PER_TURN_MAX};
 
 /// The checker's name.
 pub const CHECKER: &str = "I13 no panic";
@@ -12,8 +13,12 @@ pub const ENDLESS: &str = "I13 no endless loop";
 ///
 /// # Errors
 /// There is no end to them.
-pub fn seed_ends(events: u64) -> Result<(), String> {
-    if events > EVENTS_MAX { Err(format!("more than {EVENTS_MAX} events: something goes on for ever")) } else { Ok(()) }
+pub fn seed_ends(events: u64, size: Size) -> Result<(), String> {
+    let most = match size {
+        Size::Small => EVENTS_MAX,
+        Size::Large => EVENTS_MAX_LARGE,
+    };
+    if events > most { Err(format!("more than {most} events: something goes on for ever")) } else { Ok(()) }
 }
 
 /// Outputs of a replica's turn so far.
@@ -33,8 +38,9 @@ mod tests {
 
     #[test]
     fn what_has_no_end_is_seen() {
-        assert_eq!(seed_ends(EVENTS_MAX), Ok(()));
-        assert!(seed_ends(EVENTS_MAX + 1).is_err());
+        assert_eq!(seed_ends(EVENTS_MAX, Size::Small), Ok(()));
+        assert!(seed_ends(EVENTS_MAX + 1, Size::Small).is_err());
+        assert_eq!(seed_ends(EVENTS_MAX + 1, Size::Large), Ok(()));
         assert_eq!(turn_ends(0, 1_000), Ok(()));
         assert!(turn_ends(3, OUTPUTS_PER_TURN_MAX).unwrap_err().contains("#3"));
     }

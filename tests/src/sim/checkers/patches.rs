@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anabranch_engine::document::View;
-use anabranch_engine::id::ChangeHash;
+use anabranch_engine::id::{ChangeHash, SpaceId};
 use serde_json::{Value, json};
 
 use crate::sim::ledger::Place;
@@ -25,6 +25,11 @@ impl Followers {
     /// A process ended, and its followers with it.
     pub fn died(&mut self, replica: usize) {
         self.followed.retain(|(by, _, _), _| *by != replica);
+    }
+
+    /// A replica has left a space.
+    pub fn left(&mut self, replica: usize, space: SpaceId) {
+        self.followed.retain(|(by, _, place), _| *by != replica || place.0 != space);
     }
 
     /// Follows a document to this version, and returns its content as it follows from all patches so far.
@@ -62,7 +67,7 @@ pub fn equal(replica: usize, place: Place, followed: &Value, read: &Value) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anabranch_engine::id::{DocumentId, SpaceId};
+    use anabranch_engine::id::DocumentId;
 
     #[test]
     fn a_follower_that_has_something_else_is_seen() {

@@ -20,6 +20,7 @@ impl Plan {
         plan.add_ailments(&mut dice, options);
         plan.add_clock_faults(&mut dice, options);
         plan.add_disk_faults(&mut dice, options);
+        plan.add_copies(&mut dice, options);
         plan.steps.extend(options.byzantine.iter().flat_map(|byzantine| byzantine.plan(options)));
         plan.steps.sort_by_key(|step| step.at);
         plan
@@ -165,7 +166,26 @@ impl Plan {
         let faults = &options.faults;
         self.scatter(dice, end, faults.full_disks, |dice| Act::FillDisk(dice.index(replicas)));
         self.scatter(dice, end, faults.broken_disks, |dice| Act::BreakDisk(dice.index(replicas)));
+        self.scatter(dice, end, faults.rots, |dice| Act::Rot(dice.index(replicas)));
         self.scatter(dice, end, faults.second_processes, |dice| Act::SecondProcess(dice.index(replicas)));
+    }
+}
+
+impl Plan {
+    fn add_copies(&mut self, dice: &mut Dice, options: &Options) {
+        let (end, replicas) = (options.chaos, options.replicas);
+        self.scatter(dice, end, options.faults.leaves, |dice| Act::Leave(dice.index(replicas)));
+        for _ in 0..options.faults.rollbacks {
+            let replica = dice.index(replicas);
+            let (backup, restore) = (dice.below(end), dice.below(end));
+            self.add(dice, backup.min(restore), Act::Backup(replica));
+            let down = dice.heavy(SECONDS / 100, 3 * SECONDS, 200, 60 * SECONDS);
+            self.add(dice, backup.max(restore), Act::Restore { replica, down });
+        }
+        self.scatter(dice, end, options.faults.clones, |dice| {
+            let ends = dice.percent(50).then(|| dice.between(SECONDS, end));
+            Act::Clone { replica: dice.index(replicas), ends }
+        });
     }
 }
 

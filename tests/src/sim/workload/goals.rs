@@ -1,0 +1,352 @@
+//! Who is to be in which space: founding, inviting, joining, leaving, coming back. Applications whose process died ask again.
+
+use anabranch_engine::id::SpaceId;
+use anabranch_engine::space::roles::Role;
+use anabranch_engine::space::ticket::Ticket;
+use anabranch_engine::{Command, CommandError};
+
+use super::Waiting;
+use crate::sim::SECONDS;
+use crate::sim::dice::Dice;
+use crate::sim::narrate;
+use crate::sim::network::address_of;
+use crate::sim::world::{Happening, World};
+
+/// A space that is wanted, and who is to be in it.
+#[derive(Debug)]
+pub struct Space {
+    founder: usize,
+    state: Founding,
+    goals: Vec<Goal>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Founding {
+    NotYet,
+    Asked { process: u64 },
+    Founded(SpaceId),
+}
+
+/// Someone is to become a member. An application whose process died asks again.
+#[derive(Debug)]
+struct Goal {
+    joiner: usize,
+    role: Role,
+    state: Joining,
+    /// The last ticket, and who made it. It may be used up: to come back it is as good as a new one.
+    ticket: Option<(Ticket, usize)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Joining {
+    /// Not yet its time.
+    Later,
+    NeedsTicket,
+    Inviting {
+        inviter: usize,
+        process: u64,
+    },
+    HasTicket,
+    Asking {
+        process: u64,
+    },
+    Joined,
+    /// It wants to be out again.
+    Leaving {
+        process: u64,
+    },
+    /// It is out, for a while.
+    Left,
+}
+
+impl Goal {
+    /// It is to be a member again: with the old ticket, if it is still known who made it.
+    fn ask_again(&mut self) {
+        self.state = if self.ticket.is_some() { Joining::HasTicket } else { Joining::NeedsTicket };
+    }
+}
+
+impl World {
+    /// Decides who is to be in which space: everyone in the first one, some in the others.
+    pub(in crate::sim) fn want_spaces(&mut self) {
+        let replicas = self.options.replicas;
+        let late = replicas - self.options.late;
+        for index in 0..self.options.spaces {
+            let listens = |replica: &usize| self.replicas[*replica].listens;
+            let listeners: Vec<usize> =
+                (0..late).filter(listens).filter(|replica| index == 0 || self.is_honest(*replica)).collect();
+            let founder = if index == 0 { 0 } else { *self.dice.workload.pick(&listeners).expect("the first listens") };
+            let mut goals = Vec::new();
+            for joiner in (0..replicas).filter(|joiner| *joiner != founder) {
+                let role = match self.dice.workload.below(100) {
+                    n if n < self.options.readers => Role::Reader,
+                    n if n > 85 => Role::Admin,
+                    _ => Role::Writer,
+                };
+                let state = if joiner >= late { Joining::Later } else { Joining::NeedsTicket };
+                // The last of several spaces is without anybody hostile, and with all others.
+                let hostile = !self.is_honest(joiner);
+                let kept_clean = index > 0 && index + 1 == self.options.spaces && !self.attackers.is_empty();
+                if kept_clean && hostile {
+                    continue;
+                }
+                if index == 0 || kept_clean || self.dice.workload.percent(60) {
+                    goals.push(Goal { joiner, role, state, ticket: None });
+                }
+            }
+            self.spaces.push(Space { founder, state: Founding::NotYet, goals });
+        }
+        self.pursue_goals();
+    }
+
+    /// Whether every space is founded and everyone who is to be a member is.
+    pub fn goals_reached(&self) -> bool {
+        self.unreached_goals().is_empty()
+    }
+
+    /// What is still wanted.
+    pub fn unreached_goals(&self) -> Vec<String> {
+        let mut open = Vec::new();
+        for (index, space) in self.spaces.iter().enumerate() {
+            if !matches!(space.state, Founding::Founded(_)) {
+                open.push(format!("space {index}: {:?}", space.state));
+            }
+            for goal in &space.goals {
+                let state = match goal.state {
+                    Joining::Joined => continue,
+                    Joining::Later | Joining::NeedsTicket => "needs a ticket for",
+                    Joining::Inviting { .. } => "is being invited into",
+                    Joining::HasTicket => "has a ticket for",
+                    Joining::Asking { .. } => "is joining",
+                    Joining::Leaving { .. } => "is leaving",
+                    Joining::Left => "has left",
+                };
+                open.push(format!("#{} {state} space {index}", goal.joiner));
+            }
+        }
+        open
+    }
+
+    /// Whether a replica is in all spaces that it is to be in.
+    pub(in crate::sim) fn is_everywhere(&self, replica: usize) -> bool {
+        self.spaces.iter().all(|space| {
+            let joined = |goal: &Goal| goal.joiner != replica || goal.state == Joining::Joined;
+            (space.founder != replica || matches!(space.state, Founding::Founded(_))) && space.goals.iter().all(joined)
+        })
+    }
+
+    /// Nobody is to come later than now.
+    pub(in crate::sim) fn want_everyone(&mut self) {
+        for goal in self.spaces.iter_mut().flat_map(|space| &mut space.goals) {
+            match goal.state {
+                Joining::Later => goal.state = Joining::NeedsTicket,
+                Joining::Left => goal.ask_again(),
+                _ => {}
+            }
+        }
+        self.pursue_goals();
+    }
+
+    /// Asks for whatever is wanted and not under way.
+    pub(in crate::sim) fn pursue_goals(&mut self) {
+        for index in 0..self.spaces.len() {
+            let (founder, state) = (self.spaces[index].founder, self.spaces[index].state);
+            match state {
+                Founding::Founded(space) => {
+                    for goal in 0..self.spaces[index].goals.len() {
+                        self.pursue(index, goal, space);
+                    }
+                }
+                Founding::Asked { process } if self.running(founder) == Some(process) => {}
+                Founding::NotYet | Founding::Asked { .. } => {
+                    let Some(process) = self.running(founder) else { continue };
+                    self.spaces[index].state = Founding::Asked { process };
+                    let name = format!("space {index}");
+                    self.command_for(founder, Command::CreateSpace { name }, Waiting::ForSpace(index));
+                }
+            }
+        }
+    }
+
+    fn pursue(&mut self, index: usize, goal: usize, space: SpaceId) {
+        let Goal { joiner, role, state, .. } = self.spaces[index].goals[goal];
+        match state {
+            Joining::Later | Joining::Joined | Joining::Left => {}
+            Joining::Inviting { inviter, process } if self.running(inviter) == Some(process) => {}
+            Joining::NeedsTicket | Joining::Inviting { .. } => {
+                // Who waits for an invitation has it from anyone who may give one.
+                let admins = self.ledger.members_of(&space).into_iter();
+                let admins = admins.filter(|(who, role)| *role == Role::Admin && self.replicas[*who].process.is_some());
+                let admins: Vec<usize> = admins.map(|(who, _)| who).collect();
+                let Some(inviter) = self.dice.workload.pick(&admins).copied() else { return };
+                let process = self.running(inviter).expect("just filtered");
+                let founder = self.spaces[index].founder;
+                let mut addresses = vec![address_of(founder)];
+                if inviter != founder && self.replicas[inviter].listens {
+                    addresses.push(address_of(inviter));
+                }
+                self.spaces[index].goals[goal].state = Joining::Inviting { inviter, process };
+                let command = Command::Invite { space, role, max_uses: 1, addresses };
+                self.command_for(inviter, command, Waiting::ForTicket(index, goal));
+            }
+            Joining::Asking { process } | Joining::Leaving { process } if self.running(joiner) == Some(process) => {}
+            Joining::HasTicket | Joining::Asking { .. } => {
+                let Some(process) = self.running(joiner) else { return };
+                let Some((ticket, _)) = self.spaces[index].goals[goal].ticket.clone() else { return };
+                self.spaces[index].goals[goal].state = Joining::Asking { process };
+                self.command_for(joiner, Command::Join { ticket }, Waiting::ForJoin(index, goal));
+            }
+            Joining::Leaving { .. } => {
+                // It died before it was told that it is out.
+                let Some(process) = self.running(joiner) else { return };
+                let inside = self.engine(joiner).is_some_and(|e| e.spaces().iter().any(|status| status.space == space));
+                if inside {
+                    self.spaces[index].goals[goal].state = Joining::Leaving { process };
+                    self.command_for(joiner, Command::LeaveSpace { space }, Waiting::ForLeave(index, goal));
+                } else {
+                    self.spaces[index].goals[goal].state = Joining::Left;
+                }
+            }
+        }
+    }
+
+    /// A space was founded.
+    pub(super) fn founded(&mut self, index: usize, founder: usize, space: SpaceId) {
+        self.ledger.joined(founder, space, Role::Admin);
+        self.tell(|| format!("{} has founded space {space:.8}", narrate::name(founder)));
+        self.spaces[index].state = Founding::Founded(space);
+        self.pursue_goals();
+    }
+
+    /// A ticket was made.
+    pub(super) fn invited(&mut self, index: usize, goal: usize, inviter: usize, ticket: Ticket) {
+        let goal = &mut self.spaces[index].goals[goal];
+        goal.ticket = Some((ticket, inviter));
+        goal.state = Joining::HasTicket;
+        self.pursue_goals();
+    }
+
+    /// A member was admitted. If its goal is another one's by now, the one who asked does not count.
+    pub(super) fn admitted(&mut self, index: usize, goal: usize, joiner: usize, space: SpaceId) {
+        let goal = &mut self.spaces[index].goals[goal];
+        if goal.joiner == joiner {
+            self.stats.joins += 1;
+            goal.state = Joining::Joined;
+            let role = goal.role;
+            self.ledger.joined(joiner, space, role);
+            self.tell(|| format!("{} is in space {space:.8} as {}", narrate::name(joiner), role.with_article()));
+        }
+        self.pursue_goals();
+    }
+
+    /// One who was not there at the start is to join now.
+    pub(super) fn join_now(&mut self, joiner: usize) {
+        for goal in self.spaces.iter_mut().flat_map(|space| &mut space.goals) {
+            if goal.joiner == joiner && goal.state == Joining::Later {
+                goal.state = Joining::NeedsTicket;
+            }
+        }
+        if self.replicas[joiner].process.is_none() {
+            self.start(joiner);
+        } else {
+            self.pursue_goals();
+        }
+    }
+
+    /// A member leaves one of its spaces, and comes back after a while.
+    pub(super) fn leave_somewhere(&mut self, replica: usize, dice: &mut Dice) {
+        let stays = self.is_stopped(replica) || !self.is_honest(replica);
+        let Some(process) = self.running(replica).filter(|_| !stays) else { return };
+        let mut inside = Vec::new();
+        for (index, wanted) in self.spaces.iter().enumerate() {
+            let Founding::Founded(space) = wanted.state else { continue };
+            let goals = wanted.goals.iter().enumerate();
+            let joined = goals.filter(|(_, goal)| goal.joiner == replica && goal.state == Joining::Joined);
+            inside.extend(joined.map(|(goal, _)| (index, goal, space)));
+        }
+        let Some((index, goal, space)) = dice.pick(&inside).copied() else { return };
+        self.stats.leaves += 1;
+        self.ledger.left(replica, space);
+        self.watch.left(replica, space);
+        if let Some(process) = self.replicas[replica].process.as_mut() {
+            process.open.retain(|place, _| place.0 != space);
+        }
+        self.spaces[index].goals[goal].state = Joining::Leaving { process };
+        self.command_for(replica, Command::LeaveSpace { space }, Waiting::ForLeave(index, goal));
+        self.schedule(dice.between(SECONDS, 40 * SECONDS), Happening::ComeBack { space: index, goal });
+    }
+
+    /// A member is out.
+    pub(super) fn is_out(&mut self, index: usize, goal: usize) {
+        let goal = &mut self.spaces[index].goals[goal];
+        if matches!(goal.state, Joining::Leaving { .. }) {
+            goal.state = Joining::Left;
+        }
+    }
+
+    /// One who left wants to be a member again.
+    pub(in crate::sim) fn come_back(&mut self, space: usize, goal: usize) {
+        let wanted = &mut self.spaces[space].goals[goal];
+        match wanted.state {
+            Joining::Left => wanted.ask_again(),
+            Joining::Leaving { .. } => return self.schedule(SECONDS, Happening::ComeBack { space, goal }),
+            _ => return,
+        }
+        self.pursue_goals();
+    }
+
+    /// Whether an application had to expect this: its space was left meanwhile. It asks again where it still wants something.
+    pub(super) fn is_expected(&mut self, replica: usize, waiting: &Waiting, error: &CommandError) -> bool {
+        match (waiting, error) {
+            (waiting, CommandError::UnknownSpace(space)) => {
+                if let Waiting::ForTicket(index, goal) = waiting {
+                    self.spaces[*index].goals[*goal].state = Joining::NeedsTicket;
+                    self.schedule(SECONDS, Happening::Pursue);
+                }
+                if let Waiting::ForLeave(index, goal) = waiting {
+                    self.is_out(*index, *goal);
+                }
+                !self.ledger.spaces_of(replica).contains_key(space)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a replica has founded every space that it is to found.
+    pub(in crate::sim) fn has_founded_all(&self, replica: usize) -> bool {
+        let mut own = self.spaces.iter().filter(|space| space.founder == replica);
+        own.all(|space| matches!(space.state, Founding::Founded(_)))
+    }
+
+    /// Whether a replica is to found a space.
+    pub(in crate::sim) fn is_founder(&self, replica: usize) -> bool {
+        self.spaces.iter().any(|space| space.founder == replica)
+    }
+
+    /// A replica knows less than it did, or is another one from now on: what its applications want is looked at again. Nobody
+    /// may know any more of the invitations that it made.
+    pub(in crate::sim) fn reconsider(&mut self, replica: usize, now: usize) {
+        let member_of = self.ledger.spaces_of(now);
+        for wanted in &mut self.spaces {
+            let Founding::Founded(space) = wanted.state else { continue };
+            for goal in &mut wanted.goals {
+                if goal.ticket.as_ref().is_some_and(|(_, inviter)| *inviter == replica) {
+                    goal.ticket = None;
+                    if matches!(goal.state, Joining::HasTicket | Joining::Asking { .. }) {
+                        goal.state = Joining::NeedsTicket;
+                    }
+                }
+                if goal.joiner != replica {
+                    continue;
+                }
+                goal.joiner = now;
+                match goal.state {
+                    Joining::Joined if !member_of.contains_key(&space) => goal.ask_again(),
+                    // The space may be back.
+                    Joining::Left => goal.state = Joining::Leaving { process: 0 },
+                    _ => {}
+                }
+            }
+        }
+    }
+}
