@@ -569,6 +569,7 @@ impl State {
             | Event::JoinRefused { .. }
             | Event::InSync { .. }
             | Event::RunRefused { .. }
+            | Event::DocumentForked { .. }
             | Event::StrangerRefused { .. }
             | Event::PeerMisbehaved { .. }
             | Event::DocumentDamaged { .. } => {}

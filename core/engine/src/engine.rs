@@ -18,11 +18,11 @@ use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, UNSIGNED_BYTES_MAX};
 use crate::run::Run;
 use crate::space::membership::Member;
 use crate::space::roles::Role;
-use crate::space::{Record, Space};
+use crate::space::{Fork, Record, Space};
 use crate::storage::{
     self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
 };
-use crate::sync::dialer::Dialer;
+use crate::sync::dialer::{Dialer, Source};
 use crate::sync::session::{Session, Shared};
 use crate::sync::transfer::Job;
 use crate::time::{Now, Timestamp};
@@ -90,6 +90,8 @@ pub struct Engine {
     broken: BTreeMap<DocumentKey, String>,
     /// Documents in memory that have no record yet.
     unrecorded: BTreeSet<DocumentKey>,
+    /// Documents with runs that wait for others, and since when.
+    waiting_since: BTreeMap<DocumentKey, Timestamp>,
     /// Spaces that we left, as long as rows of them are being removed.
     purging: BTreeSet<SpaceId>,
 
@@ -171,6 +173,8 @@ pub struct SpaceStatus {
     pub root: [u8; 32],
     /// Why it is read-only although our role is not, if so.
     pub read_only: Option<String>,
+    /// Documents that have two histories, of which each member can have one only.
+    pub forked: Vec<(DocumentId, Fork)>,
     /// Each connected member: in sync as of the last comparison?
     pub peers: Vec<(DeviceId, bool)>,
 }
@@ -265,6 +269,7 @@ impl Engine {
             suspects: BTreeMap::new(),
             broken: BTreeMap::new(),
             unrecorded: BTreeSet::new(),
+            waiting_since: BTreeMap::new(),
             purging: BTreeSet::new(),
             scans: BTreeMap::new(),
             last_scan: 0,
@@ -296,7 +301,7 @@ impl Engine {
         engine.commits.put(Table::Meta, META_BOOT_EPOCH.to_vec(), engine.epoch.to_be_bytes().to_vec());
         for (device, addresses) in loaded.addresses {
             for address in addresses {
-                if let Err(error) = engine.dialer.learn(&address, Some(device), false, now.mono) {
+                if let Err(error) = engine.dialer.learn(&address, Some(device), Source::Itself, now.mono) {
                     debug!(%error, "an address is not remembered");
                 }
             }
@@ -385,6 +390,7 @@ impl Engine {
     fn timeout(&mut self) {
         self.sessions_due();
         self.hints_due();
+        self.orphans_due();
         self.dial_check = true;
     }
 
@@ -635,7 +641,9 @@ impl Engine {
         if self.stopped.is_some() {
             return None;
         }
-        [self.dial_deadline(), self.sessions_deadline(), self.hints_deadline()].into_iter().flatten().min()
+        let deadlines =
+            [self.dial_deadline(), self.sessions_deadline(), self.hints_deadline(), self.orphans_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Lets go of one opening of a document.
@@ -697,6 +705,7 @@ impl Engine {
                 documents: space.records.len(),
                 root: space.documents.root(),
                 read_only,
+                forked: space.forks.iter().map(|(document, fork)| (*document, *fork)).collect(),
                 peers: sessions
                     .values()
                     .filter(|session| session.is_open())
