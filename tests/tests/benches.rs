@@ -47,6 +47,17 @@ fn trace_reports_time_and_bytes() {
 }
 
 #[test]
+fn arrive_reports_time_of_sequential_and_concurrent_traces() {
+    for (name, changes) in [("friendsforever", 501), ("automerge-paper", 501)] {
+        let file = format!("{}/data/{name}.json.gz", env!("CARGO_MANIFEST_DIR"));
+        let report = bench(&["arrive", &file]);
+        let floor = ["arrive_s", "us_per_change"];
+        assert_reports(&report, "arrive", &["arrive_s", "us_per_change", "changes", "index_bytes_per_op"], &floor);
+        assert_eq!(report["ours"]["changes"], changes);
+    }
+}
+
+#[test]
 fn durable_writes_reports_both_rates() {
     assert_reports(&bench(&["durable-writes"]), "durable-writes", &["per_s_1", "per_s_16"], &["per_s_1", "per_s_16"]);
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use anabranch_engine::gate::Refusal;
 use anabranch_tests::fuzz::{TARGETS, gate, orphans, seeds};
 
 fn corpus(target: &str) -> PathBuf {
@@ -122,6 +123,19 @@ fn seeds_of_the_gate_pass_it() {
     // Or the fuzzer would begin in front of it.
     for (name, bytes) in files("gate").iter().filter(|(name, _)| name.starts_with("seed-")) {
         assert!(gate::accepted(bytes) >= 5, "{name}: {} changes accepted", gate::accepted(bytes));
+    }
+}
+
+// Changes that name objects which are not there went through the gate, and automerge panicked over them.
+#[test]
+fn what_automerge_panics_over_is_refused_before_it_sees_it() {
+    let files: Vec<_> =
+        files("gate").into_iter().filter(|(name, _)| name.starts_with("automerge-panics-at-")).collect();
+    assert!(files.len() >= 3);
+    for (name, bytes) in files {
+        let (_, refused) = gate::judged(&bytes);
+        assert!(refused.iter().any(|refusal| matches!(refusal, Refusal::Impossible { .. })), "{name}: {refused:?}");
+        assert!(!refused.contains(&Refusal::Poisoned), "{name}: {refused:?}");
     }
 }
 

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use automerge as am;
 
 use crate::gate::envelope::Candidate;
+use crate::gate::validator::OpIndex;
 use crate::gate::{Guard, Refusal, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::keys::SIGNATURE_LEN;
@@ -53,6 +54,11 @@ pub struct Document {
     signed_heads: BTreeSet<ChangeHash>,
     inbox: Inbox,
     suspects: Suspects,
+    /// Tips of stored runs that broke the merge when this document was opened, or before.
+    left_out: Vec<ChangeHash>,
+    /// Every operation of the history but those of local changes not taken out yet, for the gate. A running merge has it;
+    /// when it is lost it is made anew.
+    index: Option<OpIndex>,
     merging: bool,
     /// Local changes made since the running merge took its copy.
     meanwhile: Vec<am::Change>,
@@ -118,6 +124,7 @@ pub struct MergeWork {
     space: SpaceId,
     document: DocumentId,
     history: History,
+    index: Option<OpIndex>,
     suspects: Suspects,
     candidates: Vec<Candidate>,
     /// What was decided on arrival.
@@ -129,6 +136,7 @@ pub struct MergeWork {
 #[derive(Debug)]
 pub struct Merged {
     history: History,
+    index: Option<OpIndex>,
     outcome: Outcome,
 }
 
@@ -143,6 +151,8 @@ pub struct OpenWork {
     pub runs: Vec<Run>,
     /// Tips that were being applied when an earlier process died (see [`Guard`]): they are applied in small groups.
     pub suspects: Vec<ChangeHash>,
+    /// Tips of runs that are known to break the merge. They, and what depends on them, are left out.
+    pub poisoned: Vec<ChangeHash>,
 }
 
 impl core::fmt::Debug for Document {
@@ -166,17 +176,18 @@ impl OpenWork {
     /// # Errors
     /// Names a run that nevertheless does not fit. Poisoned runs, and what depends on them, are left out without an error.
     pub fn run(self, guard: &dyn Guard) -> Result<Document, String> {
-        let Self { space, id, runs, suspects } = self;
+        let Self { space, id, runs, suspects, poisoned } = self;
         let mut document = Document::empty(space, id);
         document.suspect(&suspects);
+        document.suspects.guilty.extend(poisoned);
         let mut candidates = Vec::with_capacity(runs.len());
         for run in runs {
             let name = name(&run.header);
             candidates.push(Candidate::new(run).map_err(|refusal| format!("{name}: {refusal}"))?);
         }
-        let mut merger = Merger::new(space, id, Trust::Store, &document.suspects, guard);
+        let mut merger = Merger::new(space, id, Trust::Store, &document.suspects, guard, document.index.take());
         let history = merger.merge(History::default(), candidates);
-        let mut outcome = merger.outcome;
+        let (index, mut outcome) = (merger.index, merger.outcome);
         for (header, refusal) in &outcome.refused {
             if *refusal != Refusal::Poisoned {
                 return Err(format!("{}: {refusal}", name(header)));
@@ -188,9 +199,12 @@ impl OpenWork {
             let missing = missing.map_or_else(|| String::from("what it depends on"), |hash| format!("{hash}"));
             return Err(format!("{}: it needs {missing}, which is not stored", name(&candidate.run.header)));
         }
+        document.left_out = outcome.refused.iter().map(|(header, _)| header.tip).collect();
+        document.suspects.guilty.extend(&document.left_out);
         document.clear_suspicion(&outcome);
         document.inbox.keep_waiting(core::mem::take(&mut outcome.waiting));
         document.adopt(history);
+        document.index = index;
         document.signed_heads = document.history.heads().into_iter().collect();
         Ok(document)
     }
@@ -203,12 +217,12 @@ fn name(header: &RunHeader) -> String {
 impl MergeWork {
     /// Merges the batch into a copy.
     pub fn run(self, guard: &dyn Guard) -> Merged {
-        let Self { space, document, history, suspects, candidates, refused, known } = self;
-        let mut merger = Merger::new(space, document, Trust::Peer, &suspects, guard);
+        let Self { space, document, history, index, suspects, candidates, refused, known } = self;
+        let mut merger = Merger::new(space, document, Trust::Peer, &suspects, guard, index);
         merger.outcome.refused = refused;
         merger.outcome.known = known;
         let history = merger.merge(history, candidates);
-        Merged { history, outcome: merger.outcome }
+        Merged { history, index: merger.index, outcome: merger.outcome }
     }
 }
 
@@ -225,6 +239,8 @@ impl Document {
             signed_heads: BTreeSet::new(),
             inbox: Inbox::default(),
             suspects: Suspects::default(),
+            left_out: Vec::new(),
+            index: Some(OpIndex::default()),
             merging: false,
             meanwhile: Vec::new(),
         }
@@ -233,6 +249,17 @@ impl Document {
     /// Takes note of the slot of a process that died, as [`OpenWork::suspects`] does for a document that is opened.
     pub fn suspect(&mut self, tips: &[ChangeHash]) {
         self.suspects.apart.extend(tips);
+    }
+
+    /// Tips of the stored runs that were left out when it was opened, because they break the merge. With them went the runs
+    /// that depend on them.
+    pub fn left_out(&self) -> &[ChangeHash] {
+        &self.left_out
+    }
+
+    /// What peers and the store know of a document of which runs were left out: these heads, as they were recorded.
+    pub fn stand_on(&mut self, heads: &[ChangeHash]) {
+        self.signed_heads = heads.iter().copied().collect();
     }
 
     /// Runs `f` on an [`Edit`] and keeps what it did as one local change; says whether there was anything to keep. If `f`
@@ -249,6 +276,12 @@ impl Document {
             self.tail.pending_bytes += committed.bytes;
         }
         Ok((value, committed.is_some()))
+    }
+
+    /// automerge has panicked in a local edit. What was in memory is thrown away; the document is to be dropped, neither read
+    /// nor saved.
+    pub fn is_damaged(&self) -> bool {
+        self.history.is_damaged()
     }
 
     /// Makes a local change that was recorded ([`Self::last_local_change`]), as if `edit` had made it now.
@@ -273,9 +306,11 @@ impl Document {
         };
         let candidate = Candidate::new(Run { header, payload: bytes.to_vec() })?;
         self.harvest();
-        let mut merger = Merger::new(self.space, self.id, Trust::Peer, &self.suspects, guard);
+        let mut merger = Merger::new(self.space, self.id, Trust::Peer, &self.suspects, guard, self.index.take());
         let history = merger.merge(self.history.clone(), alloc::vec![candidate]);
-        let outcome = merger.outcome;
+        let (index, outcome) = (merger.index, merger.outcome);
+        // A running merge brings back its own.
+        self.index = index.filter(|_| !self.merging);
         if let Some((_, refusal)) = outcome.refused.into_iter().next() {
             return Err(refusal);
         }
@@ -368,6 +403,7 @@ impl Document {
             space: self.space,
             document: self.id,
             history: self.history.clone(),
+            index: self.index.take(),
             suspects: self.suspects.clone(),
             candidates,
             refused,
@@ -377,7 +413,7 @@ impl Document {
 
     /// Swaps in the merged copy, with the local changes made meanwhile.
     pub fn finish_merge(&mut self, merged: Merged, guard: &dyn Guard) -> Settled {
-        let Merged { mut history, mut outcome } = merged;
+        let Merged { mut history, mut index, mut outcome } = merged;
         self.harvest();
         self.merging = false;
         let meanwhile = core::mem::take(&mut self.meanwhile);
@@ -390,6 +426,7 @@ impl Document {
                     for candidate in core::mem::take(&mut outcome.accepted) {
                         self.inbox.put_back(candidate);
                     }
+                    index = None;
                 }
             }
         }
@@ -399,6 +436,8 @@ impl Document {
                 advance(&mut self.signed_heads, deps, hash);
             }
         }
+        self.index = index;
+        self.add_to_index(meanwhile.into_iter().map(Change));
         for (header, refusal) in &outcome.refused {
             if *refusal == Refusal::Poisoned && self.suspects.guilty.len() < POISONED_REMEMBERED_MAX {
                 self.suspects.guilty.insert(header.tip);
@@ -441,6 +480,11 @@ impl Document {
         self.history.ops()
     }
 
+    /// Bytes of memory that the gate's index of the operations takes, about; zero while a merge has it.
+    pub fn index_bytes(&self) -> usize {
+        self.index.as_ref().map_or(0, OpIndex::bytes)
+    }
+
     /// A read-only view of the present.
     pub fn view(&self) -> View<'_> {
         View::now(&self.history)
@@ -456,7 +500,21 @@ impl Document {
         if self.tail.pending_bytes > 0 {
             self.tail.pending_bytes = 0;
             let new = self.history.since(&self.tail.base);
+            self.add_to_index(new.iter());
             self.keep_harvested(new);
+        }
+    }
+
+    /// Adds local changes to the index, if it is here.
+    fn add_to_index(&mut self, changes: impl IntoIterator<Item = impl core::borrow::Borrow<Change>>) {
+        if let Some(mut index) = self.index.take() {
+            let mut changes = changes.into_iter();
+            match changes.try_for_each(|change| change.borrow().add_to(&mut index, &self.history)) {
+                Ok(()) => self.index = Some(index),
+                Err(refusal) => {
+                    tracing::warn!(document = %self.id, %refusal, "a local change is not in the index");
+                }
+            }
         }
     }
 
@@ -527,3 +585,25 @@ const _: () = {
     may_be_shared::<Document>();
     may_be_shared::<MergeWork>();
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A panic of automerge in a local edit was rolled back, on a document that automerge no longer keeps in order: what was
+    // saved of it afterwards would not load.
+    #[test]
+    fn a_document_that_automerge_panicked_in_is_thrown_away() {
+        let mut document = Document::empty(SpaceId([1; 32]), DocumentId([2; 16]));
+        let author = Author { device: DeviceId([3; 32]), fresh_actor: ActorId([4; 16]), wall_s: 0 };
+        document.edit(author, |edit| edit.set("/good", 1)).expect("a good edit");
+        let failed = document.edit(author, |edit| {
+            edit.panic_half_way();
+            edit.set("/on", 2)
+        });
+        assert_eq!(failed, Err(EditError::Panicked));
+        assert!(document.is_damaged());
+        assert_eq!(document.edit(author, |edit| edit.set("/on", 3)), Err(EditError::Panicked));
+        assert!(document.heads().is_empty() && document.take_unsigned().is_none());
+    }
+}

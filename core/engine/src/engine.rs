@@ -414,7 +414,15 @@ impl Engine {
         if waiting > UNSIGNED_BYTES_MAX {
             return Err(DocumentError::Busy(waiting).into());
         }
-        let (value, changed) = open.edit(author, f)?;
+        let edited = open.edit(author, f);
+        if open.is_damaged() {
+            // What was signed or merged before is on its way to the store, and its record goes with it.
+            if self.dirty.remove(&key) {
+                self.close_runs(key);
+            }
+            self.close_damaged(key, EditError::Panicked.to_string());
+        }
+        let (value, changed) = edited?;
         if !changed {
             return Ok((value, None));
         }
@@ -539,7 +547,7 @@ impl Engine {
         while let Some(unsigned) = document.take_unsigned() {
             runs.push(Run::sign(&self.identity, key.0, key.1, acl.hash, unsigned));
         }
-        let heads = document.heads();
+        let heads = document.signed_heads();
         if !runs.is_empty() {
             self.keep_acl(&key.0, &acl);
         }

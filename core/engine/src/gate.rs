@@ -2,9 +2,8 @@
 //!
 //! 1 frame length and rates, 2 what is known already: the session's business. 3 the author's role, 4 the form of the bytes
 //! ([`inspector`]), 5 the signature: [`inspect`], without the document. 6 how the changes fit into the history
-//! (`envelope`), 7 whether they are encoded the one right way (`canonical`), 9 applying them under the [`Guard`]: when the
-//! document settles its inbox. Stage 8, whether each operation is one that an honest replica could have made, has its place
-//! between 7 and 9.
+//! (`envelope`), 7 whether they are encoded the one right way (`canonical`), 8 whether each operation is one that an honest
+//! replica could have made (`validator`), 9 applying them under the [`Guard`]: when the document settles its inbox.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -17,7 +16,10 @@ use crate::space::roles::Role;
 
 pub(crate) mod canonical;
 pub(crate) mod envelope;
+mod input;
 pub mod inspector;
+mod operations;
+pub(crate) mod validator;
 
 /// Why a run was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +44,14 @@ pub enum Refusal {
     /// Well formed, and does not fit into the document's history.
     #[error("does not fit the history: {0}")]
     Misfit(String),
+    /// No honest replica makes this operation, seeing what its change has seen.
+    #[error("operation {operation} is impossible: {reason}")]
+    Impossible {
+        /// Its counter.
+        operation: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Another change with the same actor and sequence number is here already.
     #[error("fork: actor {actor} has another change {seq}")]
     Fork {

@@ -120,6 +120,9 @@ pub const CHANGE_DEPS_MAX: usize = 1_024;
 pub const OP_COUNTER_MAX: u64 = (1 << 31) - 1;
 /// Operations in one document.
 pub const DOCUMENT_OPS_MAX: u64 = 10_000_000;
+/// Values of one document that were replaced or deleted, counted once for each operation that did it. An operation may
+/// replace many values, and each is remembered, in some 20 bytes.
+pub const DOCUMENT_REPLACEMENTS_MAX: u64 = 20_000_000;
 /// Actors in one document.
 pub const DOCUMENT_ACTORS_MAX: usize = 10_000;
 /// Nesting of one JSON value.

@@ -286,6 +286,7 @@ fn a_document_opens_from_its_runs_in_any_order_and_writes_on_under_a_fresh_actor
         id: common::DOCUMENT,
         runs: stored.clone(),
         suspects: Vec::new(),
+        poisoned: Vec::new(),
     };
     let opened = work.run(&guard()).unwrap();
     assert_eq!(opened.view().json(), alice.document.view().json());
@@ -305,6 +306,7 @@ fn a_document_opens_from_its_runs_in_any_order_and_writes_on_under_a_fresh_actor
         id: common::DOCUMENT,
         runs: holed,
         suspects: Vec::new(),
+        poisoned: Vec::new(),
     };
     let error = work.run(&guard()).unwrap_err();
     assert!(error.contains("which is not stored"), "{error}");

@@ -5,14 +5,15 @@
 mod common;
 
 use std::num::NonZeroU64;
+use std::sync::Mutex;
 
 use anabranch_engine::document::{Document, OpenWork, Settled};
-use anabranch_engine::gate::{Authority, Refusal, inspect, payload_tip};
+use anabranch_engine::gate::{Authority, Guard, Panicked, Refusal, Slot, inspect, payload_tip};
 use anabranch_engine::id::ChangeHash;
 use anabranch_engine::limits::{CHANGE_OPS_MAX, ORPHANS_PER_DOCUMENT_MAX};
 use anabranch_engine::run::{Run, UnsignedRun};
 use anabranch_engine::space::roles::Role;
-use automerge::legacy::{ObjectId, OpId, OpType};
+use automerge::legacy::{OpId, OpType};
 use automerge::transaction::Transactable;
 use automerge::{Automerge, Change, ExpandedChange, ObjType, ROOT, ScalarValue};
 use common::{DOCUMENT, Peer, SPACE, WRITER, guard};
@@ -431,40 +432,52 @@ fn an_orphan_waits_for_its_parent_and_the_newest_of_the_largest_sender_goes_firs
     assert_eq!((known.known, known.accepted.len()), (1, 0));
 }
 
-/// A change that passes every check there is and makes automerge panic: it writes into an object that is not there.
-fn panicking(peer: &mut Peer) -> ExpandedChange {
-    let mut c = change(peer, "/boom", 1);
-    c.operations[0].obj = ObjectId::Id(OpId(999, c.actor_id.clone()));
-    c
+/// A guard under which one run is fatal, as if automerge panicked over it.
+struct Fatal {
+    tip: ChangeHash,
+    slots: Mutex<Vec<Slot>>,
+}
+
+impl Guard for Fatal {
+    fn run(&self, slot: &Slot, f: &mut dyn FnMut()) -> Result<(), Panicked> {
+        self.slots.lock().unwrap().push(slot.clone());
+        if slot.tips.contains(&self.tip) {
+            return Err(Panicked("fatal".to_string()));
+        }
+        f();
+        Ok(())
+    }
 }
 
 #[test]
 fn what_makes_automerge_panic_is_found_and_refused_and_the_rest_is_applied() {
     let (mut alice, mut bob) = two();
     let mut mallory = Peer::new(6);
-    let boom = panicking(&mut mallory);
-    let on_boom = ExpandedChange {
-        deps: vec![automerge::ChangeHash(forge(&mallory, vec![boom.clone()]).header.tip.0)],
-        ..change(&mut mallory, "/boom", 2)
-    };
+    let boom = change(&mut mallory, "/boom", 1);
+    let on_boom = change(&mut mallory, "/boom", 2);
     let mut runs: Vec<Run> = (0..20)
         .map(|i| {
             let c = change(&mut alice, "/n", i + 1);
             forge(&alice, vec![c])
         })
         .collect();
-    runs.insert(7, forge(&mallory, vec![boom.clone()]));
+    let fatal = forge(&mallory, vec![boom]);
+    runs.insert(7, fatal.clone());
     runs.insert(3, forge(&mallory, vec![on_boom]));
-    let settled = bob.receive(runs);
+    let guard = Fatal { tip: fatal.header.tip, slots: Mutex::default() };
+    for run in runs {
+        bob.document.receive(run);
+    }
+    let merged = bob.document.begin_merge().unwrap().run(&guard);
+    let settled = bob.document.finish_merge(merged, &guard);
     assert_eq!((settled.accepted.len(), settled.refused.len(), settled.waiting), (20, 1, 1));
     assert_eq!(settled.refused[0].1, Refusal::Poisoned);
     assert_eq!(bob.document.view().json(), alice.document.view().json());
 
     // It is not tried again.
-    let guard = guard();
-    bob.document.receive(forge(&mallory, vec![boom]));
-    let work = bob.document.begin_merge().unwrap();
-    let merged = work.run(&guard);
+    guard.slots.lock().unwrap().clear();
+    bob.document.receive(fatal);
+    let merged = bob.document.begin_merge().unwrap().run(&guard);
     let settled = bob.document.finish_merge(merged, &guard);
     assert_eq!(settled.refused[0].1, Refusal::Poisoned);
     assert!(guard.slots.lock().unwrap().is_empty());
@@ -521,9 +534,47 @@ fn a_suspect_that_does_no_harm_is_in_the_document_when_it_is_opened() {
         .collect();
     let tips: Vec<_> = runs.iter().map(|run| run.header.tip).collect();
     for suspects in [vec![tips[3]], vec![tips[1]], tips] {
-        let open = OpenWork { space: SPACE, id: DOCUMENT, runs: runs.clone(), suspects };
+        let open = OpenWork { space: SPACE, id: DOCUMENT, runs: runs.clone(), suspects, poisoned: Vec::new() };
         assert_eq!(open.run(&guard()).unwrap().view().get("/n"), Some(json!(4)));
     }
+}
+
+// A stored run that was found to break the merge was not named to whoever opened the document, so each opening tried it again,
+// and a process that died of it died again. It is left out now, with what depends on it, and the others are there.
+#[test]
+fn a_stored_run_that_broke_the_merge_before_is_left_out_and_not_tried() {
+    let (mut alice, mut carol) = (Peer::new(1), Peer::new(3));
+    let mut next = |value: i64| {
+        alice.edit(|edit| edit.set("/n", value)).unwrap();
+        alice.take_runs().remove(0)
+    };
+    let (good, bad, on_bad) = (next(1), next(2), next(3));
+    carol.edit(|edit| edit.set("/c", 1)).unwrap();
+    let other = carol.take_runs().remove(0);
+    let runs = vec![good.clone(), bad.clone(), on_bad.clone(), other.clone()];
+    let guard = guard();
+    let open =
+        OpenWork { space: SPACE, id: DOCUMENT, runs: runs.clone(), suspects: vec![], poisoned: vec![bad.header.tip] };
+    let mut opened = open.run(&guard).unwrap();
+    assert_eq!(opened.view().json(), json!({"n": 1, "c": 1}));
+    assert_eq!(opened.left_out(), [bad.header.tip]);
+    assert!(guard.slots.lock().unwrap().iter().all(|slot| !slot.tips.contains(&bad.header.tip)));
+
+    // Found out at opening: it is told, so that the next opening does not try it.
+    let fatal = Fatal { tip: bad.header.tip, slots: Mutex::default() };
+    let open = OpenWork { space: SPACE, id: DOCUMENT, runs, suspects: vec![], poisoned: vec![] };
+    assert_eq!(open.run(&fatal).unwrap().left_out(), [bad.header.tip]);
+
+    // What peers and the store know of it stays what was recorded, and grows by what is written now.
+    let mut recorded = vec![on_bad.header.tip, other.header.tip];
+    recorded.sort_unstable();
+    opened.stand_on(&recorded);
+    let mut dave = Peer::new(4);
+    opened.edit(dave.author(), |edit| edit.set("/d", 1)).unwrap();
+    let run = dave.sign(opened.take_unsigned().unwrap());
+    let mut heads = vec![on_bad.header.tip, run.header.tip];
+    heads.sort_unstable();
+    assert_eq!(opened.signed_heads(), heads);
 }
 
 #[test]

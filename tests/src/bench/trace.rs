@@ -22,19 +22,32 @@ const QUICK_TRANSACTIONS: usize = 500;
 /// An editing trace, as <https://github.com/josephg/editing-traces> keeps them.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Trace {
+pub(super) struct Trace {
     #[serde(default)]
     kind: Option<String>,
     #[serde(default)]
     start_content: String,
-    end_content: String,
-    txns: Vec<Transaction>,
+    pub(super) end_content: String,
+    pub(super) txns: Vec<Transaction>,
 }
 
 #[derive(Deserialize)]
-struct Transaction {
+pub(super) struct Transaction {
+    /// In a concurrent trace: the transactions on whose merge it stands.
+    #[serde(default)]
+    pub(super) parents: Vec<usize>,
+    /// In a concurrent trace: whose it is.
+    #[serde(default)]
+    pub(super) agent: usize,
     /// Position, characters deleted, text inserted; in code points.
-    patches: Vec<(usize, usize, String)>,
+    pub(super) patches: Vec<(usize, usize, String)>,
+}
+
+impl Trace {
+    /// Its positions hold only for the versions named as parents.
+    pub(super) fn is_concurrent(&self) -> bool {
+        self.kind.as_deref() == Some("concurrent")
+    }
 }
 
 /// Runs it.
@@ -43,6 +56,9 @@ struct Transaction {
 /// The file is no sequential trace, or something does not work.
 pub async fn run(file: &Path, size: Size) -> Result<Report> {
     let mut trace = read(file).with_context(|| format!("{} is not an editing trace", file.display()))?;
+    if trace.is_concurrent() {
+        bail!("{} is a concurrent trace: its positions hold only for the versions named as parents", file.display());
+    }
     if size.quick {
         trace.txns.truncate(QUICK_TRANSACTIONS);
     }
@@ -52,7 +68,8 @@ pub async fn run(file: &Path, size: Size) -> Result<Report> {
     Ok(Report { workload: "trace", documents: 1, ours, floor })
 }
 
-fn read(file: &Path) -> Result<Trace> {
+/// Reads a trace, plain or gzipped.
+pub(super) fn read(file: &Path) -> Result<Trace> {
     let mut text = String::new();
     let mut opened = File::open(file)?;
     if file.extension().is_some_and(|extension| extension == "gz") {
@@ -61,9 +78,6 @@ fn read(file: &Path) -> Result<Trace> {
         opened.read_to_string(&mut text)?;
     }
     let trace: Trace = serde_json::from_str(&text)?;
-    if trace.kind.as_deref() == Some("concurrent") {
-        bail!("it is a concurrent trace: its positions hold only for the versions named as parents");
-    }
     ensure!(trace.start_content.is_empty(), "it starts from a text, not from nothing");
     Ok(trace)
 }

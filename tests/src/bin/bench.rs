@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anabranch_tests::bench::{Report, Size, durable_writes, edit_latency, reconnect, trace};
+use anabranch_tests::bench::{Report, Size, arrive, durable_writes, edit_latency, reconnect, trace};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -36,6 +36,14 @@ enum Workload {
     /// Floor: automerge in memory, and its save.
     Trace {
         /// A sequential editing trace, plain or gzipped.
+        file: PathBuf,
+    },
+    /// What people typed, arriving from their peers through the whole gate, signatures verified, 4,096 changes at a time.
+    ///
+    /// arrive_s: until the last change is in the document, in memory; the fastest of three rounds. index_bytes_per_op: memory
+    /// that the gate keeps of each operation. Floor: automerge parses and applies the same changes in the same batches.
+    Arrive {
+        /// An editing trace, sequential or concurrent, plain or gzipped.
         file: PathBuf,
     },
     /// Small edits, each waited for until it is fsynced.
@@ -76,6 +84,7 @@ fn run(arguments: &Arguments) -> Result<Report> {
     runtime.block_on(async {
         match &arguments.workload {
             Workload::Trace { file } => trace::run(file, size).await,
+            Workload::Arrive { file } => arrive::run(file, size),
             Workload::DurableWrites => durable_writes::run(size).await,
             Workload::EditLatency => edit_latency::run(size).await,
             Workload::Reconnect => reconnect::run(size).await,

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use anabranch_engine::document::{Document, EditError, OpenWork, Settle, Settled, View};
-use anabranch_engine::gate::{chunks, payload_tip};
+use anabranch_engine::gate::{Refusal, chunks, payload_tip};
 use anabranch_engine::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use anabranch_engine::run::{Run, RunHeader};
+use automerge::{Automerge, Change, TextEncoding};
 use sha2::{Digest as _, Sha256};
 
 use super::guard::FuzzGuard;
@@ -84,22 +85,34 @@ pub fn payload(data: &[u8]) {
 }
 
 /// Runs into a document. Whatever it accepts, another document that gets it in another order accepts too, a third one opens
-/// from what is stored of it, and the three are equal; and the document can be edited afterwards.
+/// from what is stored of it, bare automerge saves and loads it, and all are equal; and the document can be edited afterwards.
+/// What it refuses, it refuses without having tried it.
 pub fn differential(data: &[u8]) {
     accepted(data);
 }
 
 /// As [`differential`]; returns how many changes were accepted.
 pub fn accepted(data: &[u8]) -> u64 {
+    judged(data).0
+}
+
+/// As [`differential`]; returns how many changes were accepted, and why runs were refused.
+pub fn judged(data: &[u8]) -> (u64, Vec<Refusal>) {
     let mut document = Document::empty(SPACE, DOCUMENT);
     let mut accepted = Vec::new();
+    let mut refused = Vec::new();
+    let mut take = |settled: Settled| {
+        accepted.extend(settled.accepted);
+        refused.extend(settled.refused.into_iter().map(|(_, refusal)| refusal));
+    };
     for (run, settles) in runs(data) {
         document.receive(run);
         if settles {
-            accepted.extend(settle(&mut document).accepted);
+            take(settle(&mut document));
         }
     }
-    accepted.extend(settle(&mut document).accepted);
+    take(settle(&mut document));
+    assert!(!refused.contains(&Refusal::Poisoned), "automerge broke over what passed the gate");
     let seen = Seen::of(&document.view());
     assert_eq!(document.heads(), document.signed_heads());
 
@@ -115,12 +128,32 @@ pub fn accepted(data: &[u8]) -> u64 {
     let middle = accepted.len() / 2;
     let (first, second) = accepted.split_at(middle);
     let runs = second.iter().chain(first).map(store_and_load).collect();
-    let opened = OpenWork { space: SPACE, id: DOCUMENT, runs, suspects: Vec::new() }.run(&FuzzGuard);
+    let opened =
+        OpenWork { space: SPACE, id: DOCUMENT, runs, suspects: Vec::new(), poisoned: Vec::new() }.run(&FuzzGuard);
     let opened = opened.unwrap_or_else(|error| panic!("what was accepted does not open: {error}"));
     assert_eq!(Seen::of(&opened.view()), seen, "it opens as another document");
 
+    saves_and_loads(&accepted, &seen.heads);
     goes_on(&mut document);
-    accepted.iter().map(|run| run.header.last_seq - run.header.first_seq + 1).sum()
+    (accepted.iter().map(|run| run.header.last_seq - run.header.first_seq + 1).sum(), refused)
+}
+
+/// Bare automerge can save what was accepted, and loads from that what it saved.
+fn saves_and_loads(accepted: &[Run], heads: &[ChangeHash]) {
+    let changes = accepted.iter().flat_map(|run| {
+        let mut start = 0;
+        chunks(&run.payload).map(move |chunk| {
+            let length = chunk.expect("it was accepted").length;
+            start += length;
+            Change::try_from(&run.payload[start - length..start]).expect("it was accepted")
+        })
+    });
+    let mut document = Automerge::new_with_encoding(TextEncoding::UnicodeCodePoint);
+    document.apply_changes(changes.collect::<Vec<_>>()).expect("it was accepted");
+    let loaded =
+        Automerge::load(&document.save()).unwrap_or_else(|error| panic!("it is saved and not loaded: {error}"));
+    assert!(loaded.get_heads().iter().map(|hash| hash.0).eq(heads.iter().map(|hash| hash.0)), "it loads as others");
+    assert_eq!(loaded.hydrate(None), document.hydrate(None), "it loads as another document");
 }
 
 /// A document can still be edited, within the limits.

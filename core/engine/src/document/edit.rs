@@ -25,6 +25,8 @@ pub struct Edit<'a> {
     value_bytes: u64,
     key_bytes: u64,
     broken: Option<EditError>,
+    /// automerge is at work. If that is still so when it is asked again, or when the edit is over, it has panicked.
+    at_work: bool,
 }
 
 /// Why an edit was not made. The document is unchanged.
@@ -94,6 +96,10 @@ pub enum EditError {
     /// Every peer would refuse the change.
     #[error("this edit makes a change that peers refuse: {0}")]
     Refused(Refusal),
+    /// The merge library panicked, in this edit or in an earlier one. What is in memory of the document is not to be trusted:
+    /// it is closed, and opens again with what was saved when the replica is opened again.
+    #[error("automerge panicked in an edit of this document: open the replica again, what was saved is safe")]
+    Panicked,
     /// The merge library refused what passed our checks. A bug of ours.
     #[error("automerge refused: {0}")]
     Internal(String),
@@ -139,11 +145,15 @@ impl Cache {
 
 impl<'a> Edit<'a> {
     pub(crate) fn new(tx: Transaction<'a>, cache: &'a mut Cache, room: Room) -> Self {
-        Self { tx, cache, room, value_bytes: 0, key_bytes: 0, broken: None }
+        Self { tx, cache, room, value_bytes: 0, key_bytes: 0, broken: None, at_work: false }
     }
 
-    /// The transaction, to commit if there is a count, to roll back if there is an error.
+    /// The transaction, to commit if there is a count, to roll back if there is an error. To be forgotten, with the document
+    /// that it belongs to, if the error is [`EditError::Panicked`].
     pub(crate) fn finish(self) -> (Transaction<'a>, Result<Counted, EditError>) {
+        if self.at_work {
+            return (self.tx, Err(EditError::Panicked));
+        }
         let counted = Counted { ops: self.tx.pending_ops() as u64, bytes: self.value_bytes + self.key_bytes };
         (self.tx, self.broken.map_or(Ok(counted), Err))
     }
@@ -491,7 +501,13 @@ impl<'a> Edit<'a> {
         &mut self,
         f: impl FnOnce(&mut Transaction<'a>) -> Result<T, am::AutomergeError>,
     ) -> Result<T, EditError> {
-        f(&mut self.tx).map_err(|error| {
+        if self.at_work {
+            return Err(EditError::Panicked);
+        }
+        self.at_work = true;
+        let done = f(&mut self.tx);
+        self.at_work = false;
+        done.map_err(|error| {
             let error = internal(error);
             self.broken = Some(error.clone());
             error
@@ -548,4 +564,13 @@ fn check_step(by: i64) -> Result<(), EditError> {
         unit: "units",
         limit: COUNTER_STEP_MAX,
     })
+}
+
+#[cfg(test)]
+impl Edit<'_> {
+    /// As if automerge had panicked half-way, and whoever called it had caught that.
+    pub(crate) fn panic_half_way(&mut self) {
+        let _ = self.tx.put(am::ROOT, "half", 1);
+        self.at_work = true;
+    }
 }

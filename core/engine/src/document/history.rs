@@ -13,7 +13,8 @@ use automerge::transaction::CommitOptions;
 
 use crate::document::edit::{Cache, Edit, EditError, Room};
 use crate::document::view::ChangeInfo;
-use crate::gate::inspector;
+use crate::gate::validator::OpIndex;
+use crate::gate::{Refusal, inspector};
 use crate::id::{ActorId, ChangeHash, DeviceId};
 use crate::limits::{CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_OPS_MAX, OP_COUNTER_MAX};
 
@@ -24,6 +25,8 @@ pub(crate) struct History {
     actors: Arc<BTreeMap<ActorId, Actor>>,
     max_op: u64,
     heads: usize,
+    /// automerge has panicked in a local edit. The document that it left is thrown away, and this is empty.
+    damaged: bool,
 }
 
 /// What is known of an actor.
@@ -78,6 +81,12 @@ impl Change {
     pub(crate) fn actor(&self) -> Option<ActorId> {
         actor_from(self.0.actor_id())
     }
+
+    /// Adds it to the index of a history that has what it depends on. It has been through the gate, or is our own.
+    pub(crate) fn add_to(&self, index: &mut OpIndex, history: &History) -> Result<(), Refusal> {
+        let chunk = inspector::inspect_again(self.bytes(), self.hash(), self.0.len() as u64)?;
+        index.add(&chunk, &|hash| history.place(hash))
+    }
 }
 
 impl Default for History {
@@ -87,6 +96,7 @@ impl Default for History {
             actors: Arc::default(),
             max_op: 0,
             heads: 0,
+            damaged: false,
         }
     }
 }
@@ -107,6 +117,12 @@ impl History {
     pub(crate) fn meta(&self, hash: &ChangeHash) -> Option<Meta> {
         let meta = self.am.get_change_meta_by_hash(&am::ChangeHash(hash.0))?;
         Some(Meta { max_op: meta.max_op, deps: meta.deps.iter().map(|hash| ChangeHash(hash.0)).collect() })
+    }
+
+    /// The actor of an applied change, and its sequence number.
+    pub(crate) fn place(&self, hash: &ChangeHash) -> Option<(ActorId, u64)> {
+        let meta = self.am.get_change_meta_by_hash(&am::ChangeHash(hash.0))?;
+        Some((actor_from(&meta.actor)?, meta.seq))
     }
 
     /// Last sequence number and tip.
@@ -166,7 +182,13 @@ impl History {
             .collect()
     }
 
-    /// Runs `f` as one local change of `actor`; `None` if it did nothing. If it fails, nothing is changed.
+    /// automerge has panicked in a local edit: there is nothing here any more.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
+    /// Runs `f` as one local change of `actor`; `None` if it did nothing. If it fails, nothing is changed; if automerge panics
+    /// in it and somebody catches that, all is thrown away.
     pub(crate) fn edit<T, E: From<EditError>>(
         &mut self,
         actor: ActorId,
@@ -175,6 +197,9 @@ impl History {
         cache: &mut Cache,
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<(T, Option<Committed>), E> {
+        if self.damaged {
+            return Err(EditError::Panicked.into());
+        }
         let room = self.room(&actor)?;
         let am = Arc::make_mut(&mut self.am);
         write_as(am, &actor, &device);
@@ -183,6 +208,12 @@ impl History {
         let mut edit = Edit::new(am.transaction(), &mut found, room);
         let result = f(&mut edit);
         let (transaction, counted) = edit.finish();
+        if counted == Err(EditError::Panicked) {
+            // Not even rolled back: what automerge does next on such a document, nobody knows.
+            core::mem::forget(transaction);
+            *self = Self { damaged: true, ..Self::default() };
+            return Err(EditError::Panicked.into());
+        }
         let (value, counted) = match result.and_then(|value| Ok((value, counted?))) {
             Ok(done) => done,
             Err(error) => {
@@ -233,7 +264,7 @@ impl History {
             return Err(alloc::format!("automerge applied {applied} of {count} changes"));
         }
         let heads = am.get_heads().len();
-        Ok(Self { am: Arc::new(am), actors: Arc::new(actors), max_op, heads })
+        Ok(Self { am: Arc::new(am), actors: Arc::new(actors), max_op, heads, damaged: false })
     }
 
     /// The raw bytes of the last change made here.
@@ -244,6 +275,15 @@ impl History {
     /// The changes that are not at or below `base`, each after those it depends on.
     pub(crate) fn since(&self, base: &[am::ChangeHash]) -> Vec<Change> {
         self.am.get_changes(base).into_iter().map(Change).collect()
+    }
+
+    /// An index of all its operations, made anew. Takes about as long as opening the document.
+    pub(crate) fn index(&self) -> Result<OpIndex, Refusal> {
+        let mut index = OpIndex::default();
+        for change in self.since(&[]) {
+            change.add_to(&mut index, self)?;
+        }
+        Ok(index)
     }
 
     /// What may be added to the document, or why nothing may.

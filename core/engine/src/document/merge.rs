@@ -1,8 +1,8 @@
 //! Merging runs into a history: on a copy, under the guard, all that fits in one batch. What makes automerge panic is found
 //! by halving, and refused; what a panic has touched is thrown away.
 
-use alloc::collections::BTreeSet;
-use alloc::string::String;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -10,16 +10,17 @@ use automerge as am;
 
 use crate::document::history::{Change, History};
 use crate::gate::envelope::{Candidate, Plan, Verdict, plan};
-use crate::gate::{Guard, Panicked, Refusal, Slot, canonical};
+use crate::gate::validator::OpIndex;
+use crate::gate::{Guard, Panicked, Refusal, Slot, canonical, inspector};
 use crate::id::{ChangeHash, DocumentId, SpaceId};
 use crate::run::RunHeader;
 
 /// Whether changes come from a peer or from our own store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// The canonical check is made.
+    /// They are checked.
     Peer,
-    /// They have passed it before.
+    /// They have passed the checks before.
     Store,
 }
 
@@ -45,6 +46,8 @@ pub(crate) struct Merger<'a> {
     trust: Trust,
     suspects: &'a Suspects,
     guard: &'a dyn Guard,
+    /// The operations of the history that is merged into; made anew when there is need of it and it is not there.
+    pub index: Option<OpIndex>,
     /// A batch was taken apart, so runs may have waited for one of a later part.
     parted: bool,
     pub outcome: Outcome,
@@ -65,7 +68,7 @@ pub(crate) struct Outcome {
 
 enum Tried {
     Applied(History),
-    /// These candidates are not canonical.
+    /// These candidates are not canonical, or have impossible operations.
     Refused(Vec<(usize, Refusal)>),
     /// automerge refused, or panicked.
     Broken(String),
@@ -78,11 +81,12 @@ impl<'a> Merger<'a> {
         trust: Trust,
         suspects: &'a Suspects,
         guard: &'a dyn Guard,
+        index: Option<OpIndex>,
     ) -> Self {
-        Self { space, document, trust, suspects, guard, parted: false, outcome: Outcome::default() }
+        Self { space, document, trust, suspects, guard, index, parted: false, outcome: Outcome::default() }
     }
 
-    /// Merges what fits. The history given is not touched.
+    /// Merges what fits. The history given is not touched; the index goes on with the one returned.
     pub(crate) fn merge(&mut self, history: History, candidates: Vec<Candidate>) -> History {
         let (guilty, candidates): (Vec<_>, Vec<_>) =
             candidates.into_iter().partition(|candidate| self.suspects.guilty.contains(&candidate.run.header.tip));
@@ -109,12 +113,14 @@ impl<'a> Merger<'a> {
 
     fn settle(&mut self, history: History, mut candidates: Vec<Candidate>) -> History {
         loop {
-            let Plan { verdicts, order } = plan(&history, &candidates);
-            if order.is_empty() {
-                self.sort_out(candidates, verdicts);
+            let plan = plan(&history, &candidates);
+            if plan.order.is_empty() {
+                self.sort_out(candidates, plan.verdicts);
                 return history;
             }
-            match self.attempt(&history, &candidates, &verdicts, &order) {
+            let tried = self.attempt(&history, &candidates, &plan);
+            let Plan { verdicts, order, .. } = plan;
+            match tried {
                 Tried::Applied(merged) => {
                     self.outcome.applied.extend(order.iter().map(|(candidate, link)| {
                         let link = &candidates[*candidate].links[*link];
@@ -169,61 +175,31 @@ impl<'a> Merger<'a> {
         self.settle(history, rest)
     }
 
-    /// Parses and applies what is in `order` on a copy.
-    fn attempt(
-        &self,
-        history: &History,
-        candidates: &[Candidate],
-        verdicts: &[Verdict],
-        order: &[(usize, usize)],
-    ) -> Tried {
+    /// Checks and applies what is in the plan's order on a copy.
+    fn attempt(&mut self, history: &History, candidates: &[Candidate], plan: &Plan) -> Tried {
         let tips = candidates
             .iter()
-            .zip(verdicts)
+            .zip(&plan.verdicts)
             .filter(|(_, verdict)| matches!(verdict, Verdict::Ready(_)))
             .map(|(candidate, _)| candidate.run.header.tip)
             .take(SLOT_TIPS_MAX)
             .collect();
         let slot = Slot { space: self.space, document: self.document, tips };
+        let (trust, guard, index) = (self.trust, self.guard, &mut self.index);
         let mut tried = None;
-        let run = self.guard.run(&slot, &mut || tried = Some(self.attempt_unguarded(history, candidates, order)));
-        match (run, tried) {
+        let run = guard.run(&slot, &mut || tried = Some(attempt(trust, index, history, candidates, plan)));
+        let tried = match (run, tried) {
             (Ok(()), Some(tried)) => tried,
             (Ok(()), None) => Tried::Broken(String::from("the guard did not run it")),
             (Err(Panicked(reason)), _) => Tried::Broken(reason),
+        };
+        match (&tried, self.trust) {
+            (Tried::Applied(_), _) => self.index.iter_mut().for_each(OpIndex::keep),
+            (_, Trust::Peer) => self.index.iter_mut().for_each(OpIndex::roll_back),
+            // What is added unchecked is not taken back.
+            (_, Trust::Store) => self.index = None,
         }
-    }
-
-    fn attempt_unguarded(&self, history: &History, candidates: &[Candidate], order: &[(usize, usize)]) -> Tried {
-        let mut changes = Vec::with_capacity(order.len());
-        let mut refused: Vec<(usize, Refusal)> = Vec::new();
-        for (index, link) in order {
-            let candidate = &candidates[*index];
-            let link = &candidate.links[*link];
-            let bytes = &candidate.run.payload[link.range.clone()];
-            let parsed = match self.trust {
-                Trust::Peer => canonical::parse(bytes),
-                Trust::Store => canonical::parse_trusted(bytes),
-            };
-            match parsed {
-                Ok(change) if change.hash().0 != link.hash.0 || change.len() as u64 != link.ops => {
-                    refused.push((
-                        *index,
-                        Refusal::Malformed(String::from("the inspector and automerge read it differently")),
-                    ));
-                }
-                Ok(change) => changes.push((Change(change), candidate.run.header.device)),
-                Err(refusal) if refused.iter().all(|(known, _)| known != index) => refused.push((*index, refusal)),
-                Err(_) => {}
-            }
-        }
-        if !refused.is_empty() {
-            return Tried::Refused(refused);
-        }
-        match history.with(changes) {
-            Ok(merged) => Tried::Applied(merged),
-            Err(reason) => Tried::Broken(reason),
-        }
+        tried
     }
 
     /// Files every candidate under what became of it.
@@ -246,6 +222,93 @@ impl<'a> Merger<'a> {
         ready.sort_by_key(|(order, _)| *order);
         ready.into_iter().map(|(_, candidate)| candidate).collect()
     }
+}
+
+/// Stages 7 to 9.
+fn attempt(
+    trust: Trust,
+    index: &mut Option<OpIndex>,
+    history: &History,
+    candidates: &[Candidate],
+    plan: &Plan,
+) -> Tried {
+    let mut changes = Vec::with_capacity(plan.order.len());
+    let mut refused = BTreeMap::new();
+    for (at, link) in &plan.order {
+        let candidate = &candidates[*at];
+        let link = &candidate.links[*link];
+        let bytes = &candidate.run.payload[link.range.clone()];
+        let parsed = match trust {
+            Trust::Peer => canonical::parse(bytes),
+            Trust::Store => canonical::parse_trusted(bytes),
+        };
+        match parsed {
+            Ok(change) if change.hash().0 != link.hash.0 || change.len() as u64 != link.ops => {
+                let text = String::from("the inspector and automerge read it differently");
+                refused.insert(link.hash, Refusal::Malformed(text));
+            }
+            Ok(change) => changes.push((Change(change), candidate.run.header.device)),
+            Err(refusal) => {
+                refused.insert(link.hash, refusal);
+            }
+        }
+    }
+    if !refused.is_empty() {
+        return Tried::Refused(holders(candidates, &refused));
+    }
+    // Taken out for as long as it is worked on: should that panic, it is made anew.
+    let mut judging = match index.take().map_or_else(|| history.index(), Ok) {
+        Ok(index) => index,
+        Err(refusal) => return Tried::Broken(refusal.to_string()),
+    };
+    judging.begin();
+    let refused = judge(trust, &mut judging, history, candidates, plan);
+    *index = Some(judging);
+    if !refused.is_empty() {
+        return Tried::Refused(holders(candidates, &refused));
+    }
+    history.with(changes).map_or_else(Tried::Broken, Tried::Applied)
+}
+
+/// Stage 8. Says which changes are refused.
+fn judge(
+    trust: Trust,
+    index: &mut OpIndex,
+    history: &History,
+    candidates: &[Candidate],
+    plan: &Plan,
+) -> BTreeMap<ChangeHash, Refusal> {
+    let places = |hash: &ChangeHash| match plan.places.get(hash) {
+        Some((at, link)) => Some((candidates[*at].run.header.actor, candidates[*at].links[*link].seq)),
+        None => history.place(hash),
+    };
+    let mut refused = BTreeMap::new();
+    // What depends on a refused change is not looked at.
+    let mut left_out = BTreeSet::new();
+    for (at, link) in &plan.order {
+        let candidate = &candidates[*at];
+        let link = &candidate.links[*link];
+        if !left_out.is_empty() && link.deps.iter().any(|dep| left_out.contains(dep)) {
+            left_out.insert(link.hash);
+            continue;
+        }
+        let chunk = inspector::inspect_again(&candidate.run.payload[link.range.clone()], link.hash, link.ops);
+        let judged = chunk.and_then(|chunk| match trust {
+            Trust::Peer => index.judge(&chunk, &places),
+            Trust::Store => index.add(&chunk, &places),
+        });
+        if let Err(refusal) = judged {
+            left_out.insert(link.hash);
+            refused.insert(link.hash, refusal);
+        }
+    }
+    refused
+}
+
+/// The candidates that hold a refused change, each with the first reason.
+fn holders(candidates: &[Candidate], refused: &BTreeMap<ChangeHash, Refusal>) -> Vec<(usize, Refusal)> {
+    let reason = |candidate: &Candidate| candidate.links.iter().find_map(|link| refused.get(&link.hash)).cloned();
+    candidates.iter().enumerate().filter_map(|(at, candidate)| Some((at, reason(candidate)?))).collect()
 }
 
 /// A change of ours, as it goes from one copy of a history to another.

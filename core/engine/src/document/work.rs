@@ -26,7 +26,7 @@ pub enum WorkKind {
     /// Build a document from its stored runs.
     Open(OpenWork),
     /// Merge a batch into a clone.
-    Merge(MergeWork),
+    Merge(Box<MergeWork>),
 }
 
 /// The result of [`Work::run`].

@@ -17,7 +17,7 @@ use crate::gate::{self, Refusal};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::limits::{
     DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX, DOCUMENTS_UNRECORDED_PER_DEVICE_MAX,
-    ORPHAN_AGE_MAX, ORPHAN_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
+    ORPHAN_AGE_MAX, ORPHAN_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX, POISONED_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
 };
 use crate::run::{Run, RunHeader};
 use crate::space::{Acl, Fork};
@@ -174,12 +174,17 @@ impl Engine {
 
     /// What is stored of a document cannot be read. Others go on.
     pub(super) fn break_document(&mut self, key: DocumentKey, error: &str) {
-        let reason = alloc::format!("the store is damaged: document {}: {error}", key.1);
+        self.close_damaged(key, alloc::format!("the store is damaged: document {}: {error}", key.1));
+    }
+
+    /// A document is dropped as it is, and not opened again by this process.
+    pub(super) fn close_damaged(&mut self, key: DocumentKey, reason: String) {
         warn!(space = %key.0, reason);
         let waiting = self.residents.remove(&key).map(|mut resident| resident.take_waiting()).unwrap_or_default();
         for command in waiting {
             self.reply(command, Err(CommandError::Damaged(reason.clone())));
         }
+        self.unrecorded.remove(&key);
         self.event(Event::DocumentDamaged { space: key.0, document: key.1, reason: reason.clone() });
         self.broken.insert(key, reason);
     }
@@ -209,7 +214,8 @@ impl Engine {
             return self.scan_runs(key, birth, from);
         }
         let runs = core::mem::take(stored);
-        let work = OpenWork { space: key.0, id: key.1, runs, suspects };
+        let poisoned = runs.iter().map(|run| run.header.tip).filter(|tip| self.poisoned.contains(tip)).collect();
+        let work = OpenWork { space: key.0, id: key.1, runs, suspects, poisoned };
         let kind = WorkKind::Open(work);
         self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, birth, kind })));
     }
@@ -228,10 +234,16 @@ impl Engine {
                     return warn!(document = %key.1, "opened twice");
                 };
                 let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
-                if record.is_some_and(|record| record.signed.heads != document.heads()) {
-                    // A damaged page can hide rows without any checksum failing.
-                    return self.break_document(key, "some of its runs are missing");
+                if let Some(record) = record
+                    && record.signed.heads != document.heads()
+                {
+                    if document.left_out().is_empty() {
+                        // A damaged page can hide rows without any checksum failing.
+                        return self.break_document(key, "some of its runs are missing");
+                    }
+                    document.stand_on(&record.signed.heads);
                 }
+                let left_out = document.left_out().to_vec();
                 for run in inbox.drain(..) {
                     document.receive(run);
                 }
@@ -240,6 +252,10 @@ impl Engine {
                 resident.holds += waiting.len();
                 for command in waiting {
                     self.reply(command, Ok(Reply::DocumentOpen));
+                }
+                for tip in left_out {
+                    warn!(document = %key.1, %tip, "a stored run breaks the merge and is left out");
+                    self.poison(tip);
                 }
                 self.touched.insert(key);
             }
@@ -359,8 +375,8 @@ impl Engine {
         self.counters.runs_refused += 1;
         let reason = refusal.to_string();
         debug!(document = %header.document, actor = %header.actor, %reason, "run refused");
-        if matches!(refusal, Refusal::Poisoned) && self.poisoned.insert(header.tip) {
-            self.commits.put(Table::Meta, [META_POISONED, &header.tip.0].concat(), Vec::new());
+        if matches!(refusal, Refusal::Poisoned) {
+            self.poison(header.tip);
         }
         let Some(peer) = self.sessions.get(&session).map(|session| session.peer) else {
             return;
@@ -373,6 +389,13 @@ impl Engine {
         }
         self.answer_refusal(session, header, refusal_code(refusal), &reason);
         self.event(Event::RunRefused { space: header.space, document: header.document, peer, by_us: true, reason });
+    }
+
+    /// A run is not tried again, in this process and in later ones. Beyond the limit it is found out anew each time.
+    fn poison(&mut self, tip: ChangeHash) {
+        if self.poisoned.len() + self.deaths.len() < POISONED_MAX && self.poisoned.insert(tip) {
+            self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), Vec::new());
+        }
     }
 
     pub(super) fn answer_refusal(&mut self, session: SessionId, header: &RunHeader, code: RefusalCode, reason: &str) {
@@ -402,7 +425,7 @@ impl Engine {
                 Settle::Done(settled) => self.after_settling(key, settled),
                 Settle::Work(work) => {
                     let birth = self.residents.get(&key).map_or(0, |resident| resident.birth);
-                    let work = Work { space: key.0, document: key.1, birth, kind: WorkKind::Merge(*work) };
+                    let work = Work { space: key.0, document: key.1, birth, kind: WorkKind::Merge(work) };
                     self.out(Output::Work(Box::new(work)));
                 }
             }
@@ -573,8 +596,94 @@ fn refusal_code(refusal: &Refusal) -> RefusalCode {
         Refusal::BadSignature => RefusalCode::BadSignature,
         Refusal::Malformed(_) => RefusalCode::Malformed,
         Refusal::TooLarge(_) => RefusalCode::TooLarge,
-        Refusal::Misfit(_) => RefusalCode::Misfit,
+        Refusal::Misfit(_) | Refusal::Impossible { .. } => RefusalCode::Misfit,
         Refusal::Fork { .. } => RefusalCode::Fork,
         Refusal::Poisoned => RefusalCode::Poisoned,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+    use alloc::vec;
+
+    use super::*;
+    use crate::document::edit::EditError;
+    use crate::gate::{Guard, Panicked, Slot};
+    use crate::keys::SecretKey;
+    use crate::storage::{self, Image};
+    use crate::time::Now;
+    use crate::{Command, Config, DocumentError, Input};
+
+    struct Bare;
+
+    impl Guard for Bare {
+        fn run(&self, _: &Slot, f: &mut dyn FnMut()) -> Result<(), Panicked> {
+            f();
+            Ok(())
+        }
+    }
+
+    /// Everything but the store's requests, which succeed at once.
+    fn drain(engine: &mut Engine) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        while let Some(output) = engine.poll_output() {
+            match output {
+                Output::Store(Request::Commit { id, .. }) => {
+                    engine.handle(Now::default(), Input::Stored(storage::Reply::Committed { id, result: Ok(()) }));
+                }
+                other => outputs.push(other),
+            }
+        }
+        outputs
+    }
+
+    fn command(engine: &mut Engine, command: Command) -> Vec<Output> {
+        engine.handle(Now::default(), Input::Command(CommandId(1), command));
+        drain(engine)
+    }
+
+    #[test]
+    fn a_document_that_automerge_panicked_in_is_closed_and_the_others_go_on() {
+        let config = Config { guard: Arc::new(Bare), slot: None };
+        let key = SecretKey::from_seed(&[1; 32]);
+        let mut engine = Engine::new(config, key, [2; 32], Now::default(), Image::default()).expect("a new replica");
+        let made = command(&mut engine, Command::CreateSpace { name: String::from("notes") });
+        let space = made.into_iter().find_map(|output| match output {
+            Output::Reply(_, Ok(Reply::SpaceReady(space))) => Some(space),
+            _ => None,
+        });
+        let space = space.expect("a space");
+        let documents = [engine.new_document_id(), engine.new_document_id()];
+        for document in documents {
+            command(&mut engine, Command::OpenDocument { space, document });
+        }
+        let set = |engine: &mut Engine, document: &DocumentId| {
+            let edited = engine.edit(Now::default(), &space, document, |edit| -> Result<(), DocumentError> {
+                edit.set("/a", 1).map_err(DocumentError::from)
+            });
+            edited.map(|_| ())
+        };
+        assert_eq!(set(&mut engine, &documents[0]), Ok(()));
+        drain(&mut engine);
+        let heads = engine.heads(&space, &documents[0]);
+        assert_eq!(heads.len(), 1);
+        let panicked = engine.edit(Now::default(), &space, &documents[0], |edit| -> Result<(), DocumentError> {
+            edit.panic_half_way();
+            Ok(())
+        });
+        assert_eq!(panicked, Err(DocumentError::from(EditError::Panicked)));
+        let told = drain(&mut engine);
+        assert!(told.iter().any(|output| matches!(output, Output::Event(Event::DocumentDamaged { .. }))), "{told:?}");
+        assert_eq!(set(&mut engine, &documents[0]), Err(DocumentError::NotOpen(documents[0])));
+        let opened = command(&mut engine, Command::OpenDocument { space, document: documents[0] });
+        assert!(matches!(opened[..], [Output::Reply(_, Err(CommandError::Damaged(_)))]), "{opened:?}");
+        // What was saved of it is as it was.
+        assert_eq!(engine.heads(&space, &documents[0]), heads);
+        assert_eq!(set(&mut engine, &documents[1]), Ok(()));
+        drain(&mut engine);
+        let mut both = vec![documents[0], documents[1]];
+        both.sort_unstable();
+        assert_eq!(engine.documents(&space), both);
     }
 }

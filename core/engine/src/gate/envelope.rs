@@ -58,6 +58,8 @@ pub(crate) struct Plan {
     pub verdicts: Vec<Verdict>,
     /// The changes to apply, as (candidate, link), in an order in which each comes after those it depends on.
     pub order: Vec<(usize, usize)>,
+    /// Every change that is not in the history yet, as (candidate, link).
+    pub places: BTreeMap<ChangeHash, (usize, usize)>,
 }
 
 impl Candidate {
@@ -422,8 +424,10 @@ impl<'a> Planner<'a> {
                 None => Verdict::Waiting(missing[index]),
             })
             .collect();
-        let order = passed.into_iter().map(|index| (self.nodes[index].candidate, self.nodes[index].link)).collect();
-        Plan { verdicts, order }
+        let place = |index: usize| (self.nodes[index].candidate, self.nodes[index].link);
+        let order = passed.into_iter().map(place).collect();
+        let places = self.by_hash.iter().map(|(hash, index)| (*hash, place(*index))).collect();
+        Plan { verdicts, order, places }
     }
 
     fn link(&self, index: usize) -> &'a Link {

@@ -11,6 +11,7 @@ use core::ops::Range;
 use sha2::{Digest, Sha256};
 
 use crate::gate::Refusal;
+use crate::gate::input::Input;
 use crate::id::{ActorId, ChangeHash, DeviceId};
 use crate::limits::{
     CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_EXPANDED_BYTES_MAX, CHANGE_OPS_MAX, CHANGE_PREDECESSORS_MAX,
@@ -41,6 +42,7 @@ pub struct Chunk<'a> {
     pub author: Option<Author<'a>>,
     deps: &'a [u8],
     others: Others<'a>,
+    pub(super) columns: Columns<'a>,
 }
 
 /// The author footer's bytes. Ours are device ids.
@@ -105,9 +107,22 @@ pub fn inspect(bytes: &[u8]) -> Result<Chunk<'_>, Refusal> {
     if hash[..4] != *checksum {
         return Err(malformed("the checksum does not match"));
     }
-    body_of(body, header + body.len(), ChangeHash(hash))
+    let mut chunk = body_of(body, header + body.len(), ChangeHash(hash))?;
+    let actors = chunk.others().len() as u64 + 1;
+    chunk.ops = chunk.columns.check(actors)?;
+    limit("the last operation's counter", chunk.start_op + chunk.ops, OP_COUNTER_MAX)?;
+    Ok(chunk)
 }
 
+/// Reads a chunk again that has passed [`inspect`], which said that it has this hash and so many operations.
+pub(crate) fn inspect_again(bytes: &[u8], hash: ChangeHash, ops: u64) -> Result<Chunk<'_>, Refusal> {
+    let mut input = Input(bytes);
+    input.take(MAGIC.len() + 4 + 1, "header")?;
+    input.unsigned("length")?;
+    Ok(Chunk { ops, ..body_of(input.0, bytes.len(), hash)? })
+}
+
+/// Reads everything but what is in the columns.
 fn body_of(body: &[u8], length: usize, hash: ChangeHash) -> Result<Chunk<'_>, Refusal> {
     let mut input = Input(body);
     let count = input.unsigned("dependencies")?;
@@ -141,10 +156,8 @@ fn body_of(body: &[u8], length: usize, hash: ChangeHash) -> Result<Chunk<'_>, Re
     ascending(entries, "other actors")?;
 
     let columns = Columns::parse(&mut input)?;
-    let ops = columns.check(count + 1)?;
-    limit("the last operation's counter", start_op + ops, OP_COUNTER_MAX)?;
     let author = footer(input.0);
-    Ok(Chunk { length, hash, actor, seq, start_op, ops, author, deps, others: Others(others) })
+    Ok(Chunk { length, hash, actor, seq, start_op, ops: 0, author, deps, others: Others(others), columns })
 }
 
 /// Reads the footer as automerge does: an author or nothing that is known.
@@ -165,26 +178,27 @@ fn ascending<T: Ord>(entries: &[T], what: &str) -> Result<(), Refusal> {
 }
 
 /// The columns that a change may have, in the order they come in: (id, type) as automerge packs them.
-const OBJ_ACTOR: usize = 0;
-const OBJ_COUNTER: usize = 1;
-const KEY_ACTOR: usize = 2;
-const KEY_COUNTER: usize = 3;
-const KEY_STRING: usize = 4;
-const INSERT: usize = 5;
-const ACTION: usize = 6;
-const VALUE_META: usize = 7;
-const VALUE: usize = 8;
-const PRED_COUNT: usize = 9;
-const PRED_ACTOR: usize = 10;
-const PRED_COUNTER: usize = 11;
+pub(super) const OBJ_ACTOR: usize = 0;
+pub(super) const OBJ_COUNTER: usize = 1;
+pub(super) const KEY_ACTOR: usize = 2;
+pub(super) const KEY_COUNTER: usize = 3;
+pub(super) const KEY_STRING: usize = 4;
+pub(super) const INSERT: usize = 5;
+pub(super) const ACTION: usize = 6;
+pub(super) const VALUE_META: usize = 7;
+pub(super) const VALUE: usize = 8;
+pub(super) const PRED_COUNT: usize = 9;
+pub(super) const PRED_ACTOR: usize = 10;
+pub(super) const PRED_COUNTER: usize = 11;
 const EXPAND: usize = 12;
-const MARK_NAME: usize = 13;
+pub(super) const MARK_NAME: usize = 13;
 const SPECS: [u64; 14] = [0x01, 0x02, 0x11, 0x13, 0x15, 0x34, 0x42, 0x56, 0x57, 0x70, 0x71, 0x73, 0x94, 0xa5];
 /// The bit of a column's type that says it is deflated.
 const DEFLATED: u64 = 0x08;
 
 /// The data of each column, empty if there is none.
-struct Columns<'a>([&'a [u8]; SPECS.len()]);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Columns<'a>(pub(super) [&'a [u8]; SPECS.len()]);
 
 impl<'a> Columns<'a> {
     fn parse(input: &mut Input<'a>) -> Result<Self, Refusal> {
@@ -382,76 +396,4 @@ fn limit(what: &str, value: u64, limit: u64) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::TooLarge(format!("{what}: {value}, limit {limit}")))
-}
-
-/// Bytes not read yet.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn take(&mut self, length: usize, what: &str) -> Result<&'a [u8], Refusal> {
-        let (taken, rest) = self
-            .0
-            .split_at_checked(length)
-            .ok_or_else(|| Refusal::Malformed(format!("{what}: {length} bytes wanted, {} are left", self.0.len())))?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn byte(&mut self, what: &str) -> Result<u8, Refusal> {
-        Ok(self.take(1, what)?[0])
-    }
-
-    fn actor(&mut self) -> Result<ActorId, Refusal> {
-        let length = self.unsigned("actor")?;
-        if length != ActorId::LEN as u64 {
-            return Err(Refusal::Malformed(format!("actor of {length} bytes, {} wanted", ActorId::LEN)));
-        }
-        ActorId::from_slice(self.take(ActorId::LEN, "actor")?).ok_or_else(|| malformed("actor"))
-    }
-
-    /// LEB128, in its shortest form.
-    fn unsigned(&mut self, what: &str) -> Result<u64, Refusal> {
-        let mut value = 0_u64;
-        for shift in (0..70).step_by(7) {
-            let byte = self.byte(what)?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                break;
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                if byte == 0 && shift > 0 {
-                    break;
-                }
-                return Ok(value);
-            }
-        }
-        Err(Refusal::Malformed(format!("{what}: not a number")))
-    }
-
-    /// Signed LEB128, in its shortest form.
-    fn signed(&mut self, what: &str) -> Result<i64, Refusal> {
-        let mut value = 0_i64;
-        let mut before = 0_u8;
-        for shift in (0..70).step_by(7) {
-            let byte = self.byte(what)?;
-            if shift == 63 && byte != 0 && byte != 0x7f {
-                break;
-            }
-            value |= i64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                let sign = byte & 0x40 != 0;
-                let spare = (byte == 0 && before & 0x40 == 0) || (byte == 0x7f && before & 0x40 != 0);
-                if shift > 0 && spare {
-                    break;
-                }
-                if sign && shift + 7 < 64 {
-                    value |= -1 << (shift + 7);
-                }
-                return Ok(value);
-            }
-            before = byte;
-        }
-        Err(Refusal::Malformed(format!("{what}: not a number")))
-    }
 }
