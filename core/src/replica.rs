@@ -579,6 +579,7 @@ impl State {
             | Event::InSync { .. }
             | Event::RunRefused { .. }
             | Event::IdentityCloned { .. }
+            | Event::DocumentForked { .. }
             | Event::StrangerRefused { .. }
             | Event::PeerMisbehaved { .. }
             | Event::DocumentDamaged { .. }

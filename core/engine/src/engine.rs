@@ -20,11 +20,11 @@ use crate::mutants::{Mutant, Mutated};
 use crate::run::Run;
 use crate::space::membership::Member;
 use crate::space::ticket::Ticket;
-use crate::space::{Acl, Record, Space};
+use crate::space::{Acl, Fork, Record, Space};
 use crate::storage::{
     self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
 };
-use crate::sync::dialer::Dialer;
+use crate::sync::dialer::{Dialer, Source};
 use crate::sync::session::{Session, Shared};
 use crate::sync::transfer::Job;
 use crate::time::{Now, Timestamp};
@@ -104,6 +104,8 @@ pub struct Engine {
     to_mend: BTreeSet<DocumentKey>,
     /// Documents in memory that have no record yet.
     unrecorded: BTreeSet<DocumentKey>,
+    /// Documents with runs that wait for others, and since when.
+    waiting_since: BTreeMap<DocumentKey, Timestamp>,
     /// Spaces that we left, as long as rows of them are being removed, and who wants to join them again.
     purging: BTreeMap<SpaceId, Vec<(CommandId, Ticket)>>,
 
@@ -222,6 +224,7 @@ impl Engine {
             broken: BTreeMap::new(),
             to_mend: BTreeSet::new(),
             unrecorded: BTreeSet::new(),
+            waiting_since: BTreeMap::new(),
             purging: BTreeMap::new(),
             scans: BTreeMap::new(),
             last_scan: 0,
@@ -255,7 +258,7 @@ impl Engine {
         engine.commits.put(Table::Meta, META_BOOT_EPOCH.to_vec(), engine.epoch.to_be_bytes().to_vec());
         for (device, addresses) in loaded.addresses {
             for address in addresses {
-                if let Err(error) = engine.dialer.learn(&address, Some(device), false, now.mono) {
+                if let Err(error) = engine.dialer.learn(&address, Some(device), Source::Itself, now.mono) {
                     debug!(%error, "an address is not remembered");
                 }
             }
@@ -354,6 +357,7 @@ impl Engine {
     fn timeout(&mut self) {
         self.sessions_due();
         self.hints_due();
+        self.orphans_due();
         self.dial_check = true;
     }
 
@@ -644,7 +648,9 @@ impl Engine {
         if self.stopped.is_some() {
             return None;
         }
-        [self.dial_deadline(), self.sessions_deadline(), self.hints_deadline()].into_iter().flatten().min()
+        let deadlines =
+            [self.dial_deadline(), self.sessions_deadline(), self.hints_deadline(), self.orphans_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Lets go of one opening of a document.

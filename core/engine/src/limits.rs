@@ -40,6 +40,19 @@ pub const INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Documents queued for transfer to one peer; the rest is found again by the next reconciliation.
 pub const TRANSFER_QUEUE_MAX: usize = 100_000;
 
+/// Runs that a peer may send unasked, in the long run. Measured: checking one takes 64 us.
+pub const LIVE_RUNS_PER_SECOND: u64 = 2_000;
+/// And at once.
+pub const LIVE_RUNS_BURST: u64 = 20_000;
+/// Bytes that a peer may make us say about what we hold, in the long run: one of its own can ask for hundreds of ours.
+pub const ANSWER_BYTES_PER_SECOND: u64 = 512 * 1024;
+/// And at once. A million documents that differ need some 40 MB of answers.
+pub const ANSWER_BYTES_BURST: u64 = 64 * 1024 * 1024;
+/// Reconciliations that a peer may cause by telling ever other roots, in the long run.
+pub const RECONCILIATIONS_PER_SECOND: u64 = 2;
+/// And at once.
+pub const RECONCILIATIONS_BURST: u64 = 60;
+
 // Sessions and time.
 
 /// A frame at least this often on an open session.
@@ -120,6 +133,9 @@ pub const DEPTH_MAX: usize = 64;
 pub const ORPHANS_PER_DOCUMENT_MAX: usize = 1_024;
 /// Bytes of one document's waiting runs.
 pub const ORPHAN_BYTES_PER_DOCUMENT_MAX: usize = 4 * 1024 * 1024;
+/// A run that has waited this long for what it depends on is given up. If that exists anywhere, comparing roots finds both
+/// again.
+pub const ORPHAN_AGE_MAX: Duration = Duration::from_secs(600);
 /// Bytes of all waiting runs of one replica.
 pub const ORPHAN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Local changes of one document that wait to be signed, which happens with every commit; more are refused until the disk
@@ -143,6 +159,13 @@ pub const MENDING_MAX: usize = 8;
 /// Documents in memory of which nothing is stored yet: new ones, and ones whose first runs wait for others. An empty
 /// automerge document takes some 17 KiB.
 pub const DOCUMENTS_UNRECORDED_MAX: usize = 4_096;
+/// Of these, documents of which there are only waiting runs that one device has signed. Honest ones come in order, so there
+/// are hardly any; without it one member could use up `DOCUMENTS_UNRECORDED_MAX` and keep new documents out.
+pub const DOCUMENTS_UNRECORDED_PER_DEVICE_MAX: usize = 256;
+/// Documents of which it is remembered what a peer was sent last, for one session and space.
+pub const SERVED_REMEMBERED_MAX: usize = 4_096;
+/// Documents of one space that are remembered as forked.
+pub const FORKS_REMEMBERED_MAX: usize = 1_024;
 /// Documents that a peer is not sent again because it refused them as they are, for one session and space.
 pub const REFUSED_REMEMBERED_MAX: usize = 4_096;
 /// Documents kept in memory that nobody holds open.

@@ -9,7 +9,7 @@ use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
 use crate::document::record::DocumentRecord;
-use crate::id::{AclHash, DeviceId, DocumentId, EntryHash, SpaceId};
+use crate::id::{AclHash, ActorId, DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::keys::SecretKey;
 use crate::space::membership::{Membership, acl_hash};
 use crate::space::roles::Role;
@@ -39,8 +39,20 @@ pub struct Space {
     acls: BTreeMap<[u8; 8], Acl>,
     /// The one that we sign under.
     current_acl: Acl,
+    /// Documents that are known to have two histories.
+    pub forks: BTreeMap<DocumentId, Fork>,
     /// Addresses of the ticket at which somebody else answered.
     strangers: BTreeSet<String>,
+}
+
+/// An actor has two different changes with one number: its device was copied, or lies. Who has the one cannot take the
+/// other, nor what was built on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fork {
+    /// Whose changes.
+    pub actor: ActorId,
+    /// A number from which on they differ, at the latest.
+    pub seq: u64,
 }
 
 /// What is stored about a space beside its log: the value of `Table::Spaces`.
@@ -143,6 +155,7 @@ impl Space {
             documents: Collection::default(),
             acls: BTreeMap::new(),
             current_acl,
+            forks: BTreeMap::new(),
             strangers: BTreeSet::new(),
         }
     }

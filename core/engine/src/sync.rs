@@ -5,6 +5,7 @@ pub mod collection;
 pub mod dialer;
 pub mod hint;
 pub mod lanes;
+pub mod rate;
 pub mod reconcile;
 pub mod session;
 pub mod transfer;

@@ -179,6 +179,9 @@ fn log(event: Event) {
         Event::RunRefused { space, document, peer, by_us, reason } => {
             warn!(%space, %document, %peer, by_us, reason, "changes refused");
         }
+        Event::DocumentForked { space, document, peer, fork } => {
+            warn!(%space, %document, %peer, actor = %fork.actor, seq = fork.seq, "a document has two histories");
+        }
         Event::DocumentDamaged { space, document, reason } => {
             error!(%space, %document, reason, "a document is damaged");
         }

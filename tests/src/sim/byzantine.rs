@@ -185,6 +185,32 @@ impl World {
         self.attackers.insert(replica, Attacker::new(options, key, self.options.seed));
     }
 
+    /// The key of somebody hostile.
+    pub fn key_of(&self, attacker: usize) -> SecretKey {
+        self.attackers[&attacker].key.clone()
+    }
+
+    /// The membership log of a space, as an attacker has it.
+    pub fn log_of(&self, attacker: usize, space: &SpaceId) -> Vec<Vec<u8>> {
+        let entries = self.replicas[attacker].process.iter().flat_map(|process| process.store.entries());
+        entries.filter(|(of, _)| of == space).map(|(_, entry)| entry).collect()
+    }
+
+    /// Somebody hostile is about to make two histories of one actor.
+    pub fn expect_fork(&mut self, attacker: usize, place: Place) {
+        self.attackers.get_mut(&attacker).expect("it is hostile").forked.insert(place);
+    }
+
+    /// Sends a message as if an attacker's engine had. Says whether there is a session.
+    pub fn inject(&mut self, attacker: usize, victim: usize, lane: Lane, message: &Message) -> bool {
+        let opening = self.openings(attacker).into_iter().find(|opening| opening.victim == victim);
+        let Some(opening) = opening.filter(|opening| !opening.spaces.is_empty()) else { return false };
+        for frame in frames_on(lane, message) {
+            self.send(attacker, opening.session, frame);
+        }
+        true
+    }
+
     /// The chaos is over: those who stop become honest, the others go on.
     pub(super) fn mute_attackers(&mut self) {
         for attacker in self.attackers.values_mut() {

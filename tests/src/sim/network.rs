@@ -294,7 +294,7 @@ impl World {
     }
 
     /// The open ends of a replica's connections, each with who is at the other.
-    pub(super) fn streams_of(&self, replica: usize) -> Vec<(SessionId, usize)> {
+    pub fn streams_of(&self, replica: usize) -> Vec<(SessionId, usize)> {
         let ends = self.connections.iter().flat_map(|(id, c)| [(*id, c, 0), (*id, c, 1)]);
         ends.filter(|(_, c, end)| c.ends[*end].replica == replica && c.ends.iter().all(|e| e.state == EndState::Open))
             .map(|(id, c, end)| (session(id, end), c.ends[1 - end].replica))

@@ -171,6 +171,8 @@ stats! {
     joins => "joins",
     /// Waits for sync that were answered.
     synced => "waits for sync answered",
+    /// Documents that a replica said were forked.
+    forks_named => "forks named",
     /// Seeds with a hostile participant.
     hostile => "hostile participants",
     /// Two histories of one actor, of equal length or not, each to some.

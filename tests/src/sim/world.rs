@@ -394,6 +394,13 @@ impl World {
                 }
                 self.schedule(1_000_000, Happening::ReplaceDisk { replica });
             }
+            Told::DocumentForked { space, document, peer, fork } => {
+                self.stats.forks_named += 1;
+                if !self.is_forked(&(space, document)) && !self.is_hostile_between(replica, &peer) {
+                    let text = format!("#{replica} and {peer:.8} over {document:.8}: {fork:?}");
+                    self.fail(Kind::Safety, "honest runs", format!("a fork that nobody made: {text}"));
+                }
+            }
             Told::DocumentDamaged { document, reason, .. } => {
                 self.fail(Kind::Safety, "store", format!("#{replica} cannot read {document:.8}: {reason}"));
             }

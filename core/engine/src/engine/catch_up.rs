@@ -11,21 +11,23 @@ use crate::engine::documents::DocumentKey;
 use crate::engine::input::SessionId;
 use crate::engine::output::Event;
 use crate::engine::{Engine, Scan};
-use crate::gate;
-use crate::id::{ActorId, DocumentId, EntryHash, SpaceId};
+use crate::gate::{self, Refusal};
+use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::limits::{
-    ACL_REF_ENTRIES_MAX, COMMIT_BYTES_MAX, INBOX_BYTES_MAX, LIVE_BATCH_BYTES_MAX, RANGES_PER_MESSAGE_MAX,
-    RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX,
+    ACL_REF_ENTRIES_MAX, COMMIT_BYTES_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, LIVE_BATCH_BYTES_MAX,
+    LIVE_RUNS_BURST, LIVE_RUNS_PER_SECOND, RANGES_PER_MESSAGE_MAX, RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX,
 };
 use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
 use crate::space::roles::Role;
-use crate::space::{Acl, Record, short};
+use crate::space::{Acl, Fork, Record, short};
 use crate::storage::{Scanned, Table, document_key, parse_run_key, prefix_end};
+use crate::sync::rate::Allowance;
 use crate::sync::reconcile::{Differences, Reconciler, are_apart};
-use crate::sync::transfer::{Job, compare, tips, wire_bytes};
+use crate::sync::transfer::{self, Job, compare, tips, wire_bytes};
 use crate::wire::{DocumentFrontier, Lane, Level, Message, Node, Range, RefusalCode, SpaceIndex, WireRun};
 
+const LIVE_RUNS: Allowance = Allowance { per_second: LIVE_RUNS_PER_SECOND, burst: LIVE_RUNS_BURST };
 /// Bytes of runs read at a time for a peer.
 const TRANSFER_SCAN_BYTES: usize = 2 * RUNS_MESSAGE_BYTES;
 /// Frontiers of about this many bytes go into one message.
@@ -128,15 +130,20 @@ impl Engine {
         if documents.len() > RANGES_PER_MESSAGE_MAX || distinct.len() < documents.len() {
             return self.misbehaved(id, "a document twice, or too many");
         }
+        let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) else { return };
         let mut answers = Vec::new();
-        let mut jobs = Vec::new();
         let mut forks = Vec::new();
         let nothing = Record::default();
         for theirs in documents {
             let ours = &space.records.get(&theirs.document).unwrap_or(&nothing).signed;
-            let comparison = compare(ours, &theirs.actors);
-            if let Some(job) = comparison.job {
-                jobs.push((theirs.document, job));
+            let digest = space.documents.get(&theirs.document.0);
+            let again =
+                digest.is_some_and(|ours| shared.serve(theirs.document, ours, transfer::digest(&theirs.actors)));
+            let comparison = compare(ours, &theirs.actors, again);
+            if let Some(job) = comparison.job
+                && digest.is_none_or(|digest| shared.takes(&theirs.document, &digest))
+            {
+                shared.transfer.want(theirs.document, job);
             }
             if let Some(fork) = comparison.fork {
                 forks.push((theirs.document, fork));
@@ -145,18 +152,8 @@ impl Engine {
                 answers.push(DocumentFrontier { document: theirs.document, actors: tips(ours), reply: false });
             }
         }
-        if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {
-            for (document, job) in jobs {
-                if space.documents.get(&document.0).is_some_and(|digest| !shared.takes(&document, &digest)) {
-                    continue;
-                }
-                shared.transfer.want(document, job);
-            }
-        }
         for (document, (actor, seq)) in forks {
-            let reason = alloc::format!("fork: actor {actor} has another change {seq} at the peer");
-            warn!(%document, %peer, %reason, "documents cannot converge");
-            self.event(Event::RunRefused { space: space_id, document, peer, by_us: true, reason });
+            self.fork_found(id, (space_id, document), actor, seq);
         }
         self.say_frontiers(id, index, answers);
         self.to_pump.insert(id);
@@ -206,18 +203,29 @@ impl Engine {
     }
 
     /// A page of what a peer lacks was read.
-    pub(super) fn scanned_transfer(&mut self, id: SessionId, key: DocumentKey, job: Job, scanned: &Scanned) {
+    pub(super) fn scanned_transfer(&mut self, id: SessionId, key: DocumentKey, mut job: Job, scanned: &Scanned) {
         let device = self.device;
         let Some((_, shared)) = self.sessions.get_mut(&id).and_then(|session| session.shared_in(&key.0)) else {
             return;
         };
+        let mut forks = Vec::new();
         for (row, value) in &scanned.rows {
             let Some(at) = parse_run_key(row) else { continue };
-            if job.have.get(&at.actor).is_some_and(|have| *have >= at.last_seq) {
+            let held = job.have.get(&at.actor).copied();
+            if held.is_some_and(|held| held.seq > at.last_seq) || job.forked.contains(&at.actor) {
                 continue;
             }
             match Run::decode_stored(at.space, at.document, at.actor, at.last_seq, value) {
-                Ok(run) => shared.transfer.stage(wire_run(&device, &run)),
+                Ok(run) => {
+                    if let Some(held) = held
+                        && hash_at(&run, held.seq).is_some_and(|ours| ours.0[..8] != held.tip)
+                    {
+                        job.forked.insert(at.actor);
+                        forks.push((at.actor, held.seq));
+                    } else if held.is_none_or(|held| held.seq < at.last_seq) {
+                        shared.transfer.stage(wire_run(&device, &run));
+                    }
+                }
                 Err(error) => {
                     shared.transfer.scan_done(None);
                     return self.mend_document(key, &error.to_string());
@@ -230,6 +238,38 @@ impl Engine {
         });
         shared.transfer.scan_done(more);
         self.to_pump.insert(id);
+        for (actor, seq) in forks {
+            self.fork_found(id, key, actor, seq);
+        }
+    }
+
+    /// The peer has another change under a number that is taken here. On this document the two cannot agree: it is named on
+    /// both sides, and not sent again as it is.
+    fn fork_found(&mut self, id: SessionId, key: DocumentKey, actor: ActorId, seq: u64) {
+        let Some(digest) = self.spaces.get(&key.0).and_then(|space| space.documents.get(&key.1.0)) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let peer = session.peer;
+        let Some((index, shared)) = session.shared_in(&key.0).filter(|(_, shared)| shared.takes(&key.1, &digest))
+        else {
+            return;
+        };
+        shared.forked = true;
+        shared.refused(key.1, digest);
+        let detail = Refusal::Fork { actor: actor.to_string(), seq }.to_string();
+        let code = RefusalCode::Fork;
+        self.say(id, &Message::Refused { space: index, document: key.1, actor, first_seq: seq, code, detail });
+        self.note_fork(key, peer, Fork { actor, seq });
+    }
+
+    /// Says once, and remembers, that a document has two histories.
+    pub(super) fn note_fork(&mut self, key: DocumentKey, peer: DeviceId, fork: Fork) {
+        let Some(space) = self.spaces.get_mut(&key.0) else { return };
+        if space.forks.len() >= FORKS_REMEMBERED_MAX || space.forks.contains_key(&key.1) {
+            return;
+        }
+        space.forks.insert(key.1, fork);
+        warn!(document = %key.1, %peer, actor = %fork.actor, seq = fork.seq, "the document is forked");
+        self.event(Event::DocumentForked { space: key.0, document: key.1, peer, fork });
     }
 
     /// Sends runs, with the `acl_ref`s that the peer does not know yet on this lane.
@@ -308,7 +348,15 @@ impl Engine {
         let Some((space_id, peer)) = self.shared_space(id, index) else { return };
         debug!(%peer, ?lane, runs = runs.len(), "runs arrived");
         // Bulk is held back by credit; live runs that nobody asked for are dropped instead, and caught up with later.
-        if lane != Lane::Bulk && (self.backlog_bytes() > INBOX_BYTES_MAX || self.commits.bytes() > COMMIT_BYTES_MAX) {
+        let now = self.now.mono;
+        let unasked = self.sessions.get_mut(&id).filter(|_| lane != Lane::Bulk).is_some_and(|session| {
+            let too_many = !session.live_runs.has_left(now, LIVE_RUNS);
+            session.live_runs.spend(runs.len() as u64, now, LIVE_RUNS);
+            too_many
+        });
+        let busy =
+            lane != Lane::Bulk && (self.backlog_bytes() > INBOX_BYTES_MAX || self.commits.bytes() > COMMIT_BYTES_MAX);
+        if unasked || busy {
             return self.space_changed(&space_id);
         }
         if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {
@@ -336,7 +384,7 @@ impl Engine {
             actor: wire.actor,
             first_seq: wire.first_seq,
             last_seq: wire.first_seq,
-            tip: crate::id::ChangeHash([0; 32]),
+            tip: ChangeHash([0; 32]),
             signature: *wire.signature,
         };
         if space.joining().is_some() || space.membership.role(&peer).is_none() {
@@ -397,6 +445,10 @@ impl Engine {
             | RefusalCode::Poisoned => {
                 if let Some(digest) = self.spaces.get(&space).and_then(|space| space.documents.get(&document.0)) {
                     shared.refused(document, digest);
+                    if code == RefusalCode::Fork {
+                        shared.forked = true;
+                        self.note_fork((space, document), peer, Fork { actor, seq: first_seq });
+                    }
                 }
                 let reason: String = detail.chars().take(200).collect();
                 self.event(Event::RunRefused { space, document, peer, by_us: false, reason });
@@ -405,7 +457,15 @@ impl Engine {
     }
 }
 
-fn wire_run(us: &crate::id::DeviceId, run: &Run) -> WireRun {
+/// The hash of a run's change with this number, if it has one.
+fn hash_at(run: &Run, seq: u64) -> Option<ChangeHash> {
+    if seq == run.header.last_seq {
+        return Some(run.header.tip);
+    }
+    gate::chunks(&run.payload).filter_map(Result::ok).find(|chunk| chunk.seq == seq).map(|chunk| chunk.hash)
+}
+
+fn wire_run(us: &DeviceId, run: &Run) -> WireRun {
     let header = &run.header;
     WireRun {
         document: header.document,

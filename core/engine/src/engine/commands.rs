@@ -10,6 +10,7 @@ use crate::feed::FeedRow;
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{COMMANDS_PENDING_MAX, FEED_PAGE_MAX};
 use crate::storage::{Scanned, Table, feed_key};
+use crate::sync::dialer::Source;
 
 /// Bytes of a feed row with a handful of heads: enough for the page asked for, in most cases.
 const FEED_ROW_BYTES: usize = 256;
@@ -152,7 +153,7 @@ impl Engine {
     }
 
     fn dial(&mut self, id: CommandId, address: &str) {
-        let reply = match self.dialer.learn(address, None, true, self.now.mono) {
+        let reply = match self.dialer.learn(address, None, Source::Given, self.now.mono) {
             Ok(_) => Ok(Reply::Done),
             Err(error) => Err(CommandError::Invalid(alloc::format!("{error}"))),
         };

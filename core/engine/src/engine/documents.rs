@@ -15,17 +15,18 @@ use crate::engine::output::{CommandError, Event, Output, Reply};
 use crate::engine::{DocumentError, Engine, Scan};
 use crate::frontier::Proof;
 use crate::gate::{self, Refusal};
-use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
+use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::limits::{
-    DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX, ORPHAN_BYTES_MAX,
-    ORPHANS_PER_DOCUMENT_MAX, POISONED_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
+    DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX, DOCUMENTS_UNRECORDED_PER_DEVICE_MAX,
+    ORPHAN_AGE_MAX, ORPHAN_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX, POISONED_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
 };
 use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
-use crate::space::Acl;
+use crate::space::{Acl, Fork};
 use crate::storage::{
     META_POISONED, Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end, run_key, space_hash_key,
 };
+use crate::time::Timestamp;
 use crate::wire::{Message, RefusalCode};
 
 /// A document within a replica.
@@ -48,6 +49,8 @@ pub(super) struct Resident {
     origins: BTreeMap<(ActorId, u64), SessionId>,
     /// What was merged since the last commit was formed.
     accepted: Vec<Proof>,
+    /// Who signed the run for which it came into memory, if it was for one.
+    brought_by: Option<DeviceId>,
 }
 
 /// Where a document is.
@@ -85,6 +88,7 @@ impl Resident {
             waiting: Vec::new(),
             origins: BTreeMap::new(),
             accepted: Vec::new(),
+            brought_by: None,
         }
     }
 
@@ -326,14 +330,14 @@ impl Engine {
         if let Some(known) = self.known_tip(&key, &actor)
             && known.0 >= tip.last_seq
         {
-            let document = self.residents.get(&key).and_then(Resident::live);
-            let ours = document.and_then(|document| document.change_hash(&actor, tip.last_seq));
-            let ours = ours.or((known.0 == tip.last_seq).then_some(known.1));
-            if ours.is_some_and(|ours| ours != tip.tip) {
-                if run.header.device == self.device && gate::inspect(&run, authority).is_ok() {
+            if self.known_hash(&key, &actor, tip.last_seq).is_some_and(|ours| ours != tip.tip) {
+                // Somebody's word is needed for it: anyone can make up a run without a signature.
+                let word = gate::inspect(&run, authority);
+                if word.is_ok() && run.header.device == self.device {
                     self.copy_found(key, &actor);
                 }
-                let refusal = Refusal::Fork { actor: actor.to_string(), seq: tip.last_seq };
+                let fork = Refusal::Fork { actor: actor.to_string(), seq: tip.last_seq };
+                let refusal = word.err().unwrap_or(fork);
                 return self.refuse(session, &run.header, &refusal);
             }
             self.counters.runs_known += 1;
@@ -362,7 +366,8 @@ impl Engine {
             return self.refuse(session, &run.header, &Refusal::TooLarge(text));
         }
         self.keep_acl(&key.0, acl);
-        if !self.residents.contains_key(&key) && self.unrecorded.len() >= DOCUMENTS_UNRECORDED_MAX {
+        let (first_seq, device) = (run.header.first_seq, run.header.device);
+        if !self.residents.contains_key(&key) && !self.has_room_for_unrecorded(&key, &device) {
             // Documents of which nothing fits yet: what is dropped is found again when roots are compared.
             self.counters.orphans_evicted += 1;
             return;
@@ -372,8 +377,8 @@ impl Engine {
             self.keep_run(&run);
             self.dirty.insert(key);
         }
-        let first_seq = run.header.first_seq;
         let resident = self.resident(key);
+        resident.brought_by.get_or_insert(device);
         // Waiting runs are bounded by the document; so is the note of who brought them.
         if resident.origins.len() < 2 * (ORPHANS_PER_DOCUMENT_MAX + 4 * RUNS_PER_MESSAGE_MAX) {
             resident.origins.insert((actor, first_seq), session);
@@ -397,6 +402,35 @@ impl Engine {
         }
     }
 
+    /// Whether one more document may come into memory of which nothing is stored, for a run that this device has signed.
+    fn has_room_for_unrecorded(&self, key: &DocumentKey, device: &DeviceId) -> bool {
+        if self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1)) {
+            return true;
+        }
+        let count = self.unrecorded.len();
+        if count >= DOCUMENTS_UNRECORDED_MAX {
+            return false;
+        }
+        if count < DOCUMENTS_UNRECORDED_PER_DEVICE_MAX {
+            return true;
+        }
+        let waits_by_device = |key: &&DocumentKey| {
+            self.residents.get(key).is_some_and(|resident| {
+                resident.brought_by.as_ref() == Some(device)
+                    && resident.live().is_some_and(|document| document.orphan_bytes() > 0)
+            })
+        };
+        self.unrecorded.iter().filter(waits_by_device).count() < DOCUMENTS_UNRECORDED_PER_DEVICE_MAX
+    }
+
+    /// The hash of one change of an actor, as far as it can be told without reading anything.
+    fn known_hash(&self, key: &DocumentKey, actor: &ActorId, seq: u64) -> Option<ChangeHash> {
+        if let Some(document) = self.residents.get(key).and_then(Resident::live) {
+            return document.change_hash(actor, seq);
+        }
+        self.known_tip(key, actor).filter(|known| known.0 == seq).map(|known| known.1)
+    }
+
     fn known_tip(&self, key: &DocumentKey, actor: &ActorId) -> Option<(u64, ChangeHash)> {
         if let Some(document) = self.residents.get(key).and_then(Resident::live) {
             return document.tip(actor);
@@ -417,6 +451,12 @@ impl Engine {
         let Some(peer) = self.sessions.get(&session).map(|session| session.peer) else {
             return;
         };
+        if let Refusal::Fork { seq, .. } = refusal {
+            if let Some((_, shared)) = self.sessions.get_mut(&session).and_then(|s| s.shared_in(&header.space)) {
+                shared.forked = true;
+            }
+            self.note_fork((header.space, header.document), peer, Fork { actor: header.actor, seq: *seq });
+        }
         self.answer_refusal(session, header, refusal_code(refusal), &reason);
         self.event(Event::RunRefused { space: header.space, document: header.document, peer, by_us: true, reason });
     }
@@ -469,6 +509,7 @@ impl Engine {
         self.counters.runs_waited += settled.waiting as u64;
         self.counters.orphans_evicted += settled.evicted as u64;
         if settled.waiting > 0 {
+            self.waiting_since.entry(key).or_insert(self.now.mono);
             self.bound_orphans(key);
         }
         if settled.cloned {
@@ -487,8 +528,11 @@ impl Engine {
             let origin = resident.origins.remove(&(run.header.actor, run.header.first_seq));
             accepted.push((origin, run));
         }
-        if resident.live().is_some_and(|document| document.inbox_bytes() == 0 && document.orphan_bytes() == 0) {
-            resident.origins.clear();
+        if resident.live().is_some_and(|document| document.orphan_bytes() == 0) {
+            self.waiting_since.remove(&key);
+            if resident.inbox_bytes() == 0 {
+                resident.origins.clear();
+            }
         }
         if let Some(noted) = noted {
             resident.origins = noted;
@@ -518,6 +562,22 @@ impl Engine {
             let surplus = all - ORPHAN_BYTES_MAX;
             let evicted = document.shrink_orphans(document.orphan_bytes().saturating_sub(surplus));
             self.counters.orphans_evicted += evicted as u64;
+        }
+    }
+
+    pub(super) fn orphans_deadline(&self) -> Option<(Timestamp, &'static str)> {
+        self.waiting_since.values().min().map(|since| (*since + ORPHAN_AGE_MAX, "runs that wait"))
+    }
+
+    /// Gives up runs that have waited too long for others.
+    pub(super) fn orphans_due(&mut self) {
+        let now = self.now.mono;
+        for (key, _) in self.waiting_since.extract_if(.., |_, since| now - *since >= ORPHAN_AGE_MAX).collect::<Vec<_>>()
+        {
+            let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else { continue };
+            let given_up = document.shrink_orphans(0);
+            debug!(document = %key.1, given_up, "runs waited too long for what they depend on");
+            self.counters.orphans_evicted += given_up as u64;
         }
     }
 

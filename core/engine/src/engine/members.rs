@@ -20,6 +20,7 @@ use crate::space::roles::Role;
 use crate::space::ticket::Ticket;
 use crate::space::{Access, Space, entry_key};
 use crate::storage::{META_FEED_SEQ, Scanned, Table, feed_key, prefix_end, space_hash_key};
+use crate::sync::dialer::Source;
 use crate::sync::reconcile::Differences;
 use crate::wire::{Message, SpaceIndex};
 
@@ -130,7 +131,7 @@ impl Engine {
 
     pub(super) fn dial_ticket(&mut self, addresses: &[String]) {
         for address in addresses.iter().take(TICKET_ADDRESSES_MAX) {
-            if let Err(error) = self.dialer.learn(address, None, true, self.now.mono) {
+            if let Err(error) = self.dialer.learn(address, None, Source::Given, self.now.mono) {
                 warn!(%error, "an address of the ticket is not dialed");
             }
         }
@@ -226,6 +227,7 @@ impl Engine {
         self.dirty.retain(|key| key.0 != space_id);
         self.touched.retain(|key| key.0 != space_id);
         self.unrecorded.retain(|key| key.0 != space_id);
+        self.waiting_since.retain(|key, _| key.0 != space_id);
         self.broken.retain(|key, _| key.0 != space_id);
         self.to_mend.retain(|key| key.0 != space_id);
         self.commits.drop_rows_of(&space_id);

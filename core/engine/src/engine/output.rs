@@ -8,6 +8,7 @@ use crate::document::work::Work;
 use crate::engine::input::{CommandId, HintId, SessionId};
 use crate::feed::FeedRow;
 use crate::id::{DeviceId, DocumentId, SpaceId};
+use crate::space::Fork;
 use crate::space::ticket::Ticket;
 use crate::storage;
 
@@ -204,6 +205,18 @@ pub enum Event {
         by_us: bool,
         /// Why.
         reason: String,
+    },
+    /// A peer has, or says that it has, another change than we under one number of one actor. From there on the two histories
+    /// of the document stay apart; all else goes on. Said once for each document until the next start.
+    DocumentForked {
+        /// The space.
+        space: SpaceId,
+        /// The document.
+        document: DocumentId,
+        /// The peer.
+        peer: DeviceId,
+        /// Where the histories part.
+        fork: Fork,
     },
     /// Not everything that is stored of a document can be read. It is built anew from what can, which
     /// [`Event::DocumentMended`] tells; the rest comes from the peers that have it.

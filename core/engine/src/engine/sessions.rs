@@ -13,17 +13,23 @@ use crate::engine::input::SessionId;
 use crate::engine::output::{Event, Output};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
-    ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX,
-    DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL, SESSIONS_MAX, SESSIONS_PER_DEVICE, STALL_AFTER,
+    ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, ANSWER_BYTES_BURST, ANSWER_BYTES_PER_SECOND, COMMIT_BYTES_MAX,
+    DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX, DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL,
+    RECONCILIATIONS_BURST, RECONCILIATIONS_PER_SECOND, SESSIONS_MAX, SESSIONS_PER_DEVICE, STALL_AFTER,
 };
 use crate::mutants::Mutant;
 use crate::space::auth::topic;
 use crate::sync::collection::fingerprint;
+use crate::sync::dialer::Source;
+use crate::sync::rate::Allowance;
 use crate::sync::reconcile::Reconciler;
 use crate::sync::session::{Instance, Roots, Session, Step};
 use crate::sync::transfer::Job;
 use crate::time::{Duration, Timestamp};
 use crate::wire::{Lane, Level, Message, MessageError, PeerAddresses, SpaceIndex, SpaceRoots};
+
+const ANSWERS: Allowance = Allowance { per_second: ANSWER_BYTES_PER_SECOND, burst: ANSWER_BYTES_BURST };
+const RECONCILIATIONS: Allowance = Allowance { per_second: RECONCILIATIONS_PER_SECOND, burst: RECONCILIATIONS_BURST };
 
 /// Two sessions with one peer that opened within this time of each other were dialed at once by both sides.
 const SIMULTANEOUS: Duration = Duration::from_secs(5);
@@ -162,7 +168,29 @@ impl Engine {
         }
     }
 
+    /// Hears a message, and counts what it makes us say about what we hold. A peer that has asked for too much is not answered
+    /// for a while: whatever it lacks it can ask for again.
     fn heard(&mut self, id: SessionId, lane: Lane, message: Message) {
+        let asks = matches!(
+            message,
+            Message::Nodes { .. } | Message::Items { .. } | Message::WantEntries { .. } | Message::Frontiers { .. }
+        );
+        if !asks {
+            return self.take(id, lane, message);
+        }
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get(&id) else { return };
+        if !session.answers.has_left(now, ANSWERS) {
+            return debug!(peer = %session.peer, "it asks for too much");
+        }
+        let before = session.lanes.control_bytes();
+        self.take(id, lane, message);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.answers.spend(session.lanes.control_bytes() - before, now, ANSWERS);
+        }
+    }
+
+    fn take(&mut self, id: SessionId, lane: Lane, message: Message) {
         match message {
             Message::Hello { .. } | Message::Tags { .. } | Message::Bye { .. } => {}
             Message::Greeting { storage, epoch, addresses, instance } => {
@@ -315,17 +343,17 @@ impl Engine {
     pub(super) fn learn_addresses(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get(&id) {
             let (peer, addresses) = (session.peer, session.addresses.clone());
-            self.learn_addresses_of(peer, &addresses);
+            self.learn_addresses_of(peer, &addresses, Source::Itself);
         }
     }
 
     /// Remembers where a member is, also over restarts, and tells the other members of its spaces.
-    fn learn_addresses_of(&mut self, peer: DeviceId, addresses: &[String]) {
+    fn learn_addresses_of(&mut self, peer: DeviceId, addresses: &[String], source: Source) {
         if !self.spaces.values().any(|space| space.membership.role(&peer).is_some()) {
             return;
         }
         for address in addresses.iter().take(ADDRESSES_PER_DEVICE_MAX) {
-            if let Err(error) = self.dialer.learn(address, Some(peer), false, self.now.mono) {
+            if let Err(error) = self.dialer.learn(address, Some(peer), source, self.now.mono) {
                 debug!(%peer, %error, "an address is not remembered");
             }
         }
@@ -389,7 +417,7 @@ impl Engine {
         let members = space.others();
         for PeerAddresses { device, addresses } in peers.into_iter().take(64) {
             if members.contains(&device) && !self.is_connected(&device) {
-                self.learn_addresses_of(device, &addresses);
+                self.learn_addresses_of(device, &addresses, Source::Others);
             }
         }
     }
@@ -504,6 +532,11 @@ impl Engine {
         if again && now < shared.attempt_at {
             return;
         }
+        if !again && !shared.reconciliations.has_left(now, RECONCILIATIONS) {
+            // Roots that are others each time are looked into as often as is good for us.
+            return shared.put_off(now);
+        }
+        shared.reconciliations.spend(1, now, RECONCILIATIONS);
         shared.attempt(ours, theirs, now);
         if self.mutated.by(Mutant::NeverTriesAgain) {
             shared.attempt_at = now + Duration::from_secs(1_000_000);

@@ -4,7 +4,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::engine::Engine;
-use crate::id::{DeviceId, SpaceId};
+use crate::id::{DeviceId, DocumentId, SpaceId};
+use crate::space::Fork;
 use crate::space::roles::Role;
 
 /// One space, as the replica sees it.
@@ -22,6 +23,8 @@ pub struct SpaceStatus {
     pub root: [u8; 32],
     /// Why it is read-only although our role is not, if so.
     pub read_only: Option<String>,
+    /// Documents that have two histories, of which each member can have one only.
+    pub forked: Vec<(DocumentId, Fork)>,
     /// Each connected member: in sync as of the last comparison?
     pub peers: Vec<(DeviceId, bool)>,
 }
@@ -57,6 +60,7 @@ impl Engine {
                 documents: space.records.len(),
                 root: space.documents.root(),
                 read_only,
+                forked: space.forks.iter().map(|(document, fork)| (*document, *fork)).collect(),
                 peers: sessions
                     .values()
                     .filter(|session| session.is_open())

@@ -11,6 +11,9 @@ use crate::limits::{
 };
 use crate::time::{Duration, Timestamp};
 
+/// Failures in a row after which an address at which a device has answered is no better than any other.
+const FAILURES_UNTIL_DOUBTED: u32 = 16;
+
 /// The address book and its timers.
 #[derive(Debug, Default)]
 pub struct Dialer {
@@ -18,10 +21,23 @@ pub struct Dialer {
     longest_waits: u64,
 }
 
+/// Where an address comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From the application or a ticket: dialed whoever answers, and never forgotten.
+    Given,
+    /// From the device itself, in this process or an earlier one.
+    Itself,
+    /// From others. They may lie: it takes the place of nothing that was not seen to fail.
+    Others,
+}
+
 #[derive(Debug, Default)]
 struct Target {
     /// Who answered there, or is said to.
     peer: Option<DeviceId>,
+    /// That was seen here, and not too long ago.
+    answered: bool,
     /// Given by the application or a ticket: dialed whoever answers, and never forgotten.
     permanent: bool,
     dialing_since: Option<Timestamp>,
@@ -48,13 +64,19 @@ impl Dialer {
         &mut self,
         address: &str,
         peer: Option<DeviceId>,
-        permanent: bool,
+        source: Source,
         now: Timestamp,
     ) -> Result<bool, AddressError> {
+        let permanent = source == Source::Given;
         if address.len() > ADDRESS_BYTES_MAX {
             return Err(AddressError::TooLong(address.len()));
         }
         if let Some(target) = self.targets.get_mut(address) {
+            if target.peer.is_some_and(|known| peer.is_some_and(|peer| peer != known))
+                && (target.answered || source == Source::Others)
+            {
+                return Ok(false);
+            }
             let news = (permanent && !target.permanent) || (peer.is_some() && target.peer != peer);
             target.permanent |= permanent;
             target.peer = peer.or(target.peer);
@@ -71,11 +93,14 @@ impl Dialer {
                 .targets
                 .iter()
                 .filter(|(_, target)| target.peer == Some(peer) && !target.permanent)
-                .map(|(address, target)| (target.failures, address.clone()))
+                .map(|(address, target)| (!target.answered, target.failures, address.clone()))
                 .collect();
             if known.len() >= ADDRESSES_PER_DEVICE_MAX
-                && let Some((_, worst)) = known.into_iter().max()
+                && let Some((unproven, failures, worst)) = known.into_iter().max()
             {
+                if source == Source::Others && (!unproven || failures == 0) {
+                    return Ok(false);
+                }
                 self.targets.remove(&worst);
             }
         }
@@ -122,6 +147,7 @@ impl Dialer {
     pub fn connected(&mut self, address: &str, peer: DeviceId, dialed: bool) {
         if dialed && let Some(target) = self.targets.get_mut(address) {
             target.peer = Some(peer);
+            target.answered = true;
         }
         for target in self.targets.values_mut().filter(|target| target.peer == Some(peer)) {
             target.dialing_since = None;
@@ -150,6 +176,7 @@ impl Dialer {
         if let Some(target) = self.targets.get_mut(address) {
             target.last_failure = Some(String::from(reason));
             self.longest_waits += u64::from(target.wait(now, jitter));
+            target.answered &= target.failures < FAILURES_UNTIL_DOUBTED;
         }
     }
 
@@ -240,7 +267,7 @@ mod tests {
     fn waits_grow_to_five_seconds_and_after_ten_minutes_to_sixty() {
         let mut dialer = Dialer::default();
         let mut now = Timestamp(0);
-        dialer.learn("a", Some(A), false, now).expect("short");
+        dialer.learn("a", Some(A), Source::Itself, now).expect("short");
         let mut longest = [0, 0];
         for _ in 0..400 {
             now = dialer.deadline(|_| true, |_| false).expect("one target");
@@ -259,14 +286,35 @@ mod tests {
     fn a_device_keeps_its_newest_addresses() {
         let mut dialer = Dialer::default();
         for i in 0..20 {
-            dialer.learn(&alloc::format!("address {i:02}"), Some(A), false, Timestamp(i)).expect("short");
+            dialer.learn(&alloc::format!("address {i:02}"), Some(A), Source::Itself, Timestamp(i)).expect("short");
         }
         assert_eq!(dialer.addresses(&A).len(), ADDRESSES_PER_DEVICE_MAX);
     }
 
     #[test]
+    fn what_others_say_takes_no_place_of_what_was_seen() {
+        const B: DeviceId = DeviceId([2; 32]);
+        let mut dialer = Dialer::default();
+        let now = Timestamp(0);
+        assert_eq!(dialer.learn("home of a", Some(A), Source::Itself, now), Ok(true));
+        assert_eq!(dialer.learn("home of a", Some(B), Source::Others, now), Ok(false));
+        assert_eq!(dialer.addresses(&A), ["home of a"]);
+        dialer.connected("home of a", A, true);
+        assert_eq!(dialer.learn("home of a", Some(B), Source::Itself, now), Ok(false));
+        let news = (0..100)
+            .filter(|i| dialer.learn(&alloc::format!("nowhere {i}"), Some(A), Source::Others, now).expect("short"));
+        assert_eq!(news.count(), ADDRESSES_PER_DEVICE_MAX - 1);
+        assert!(dialer.addresses(&A).contains(&String::from("home of a")));
+        // What was tried and failed gives way.
+        dialer.failed("nowhere 3", "refused", now, 0);
+        assert_eq!(dialer.learn("elsewhere", Some(A), Source::Others, now), Ok(true));
+        assert!(!dialer.addresses(&A).contains(&String::from("nowhere 3")));
+    }
+
+    #[test]
     fn an_overlong_address_is_refused_by_number() {
-        let error = Dialer::default().learn(&"x".repeat(300), None, true, Timestamp(0)).expect_err("300 bytes");
+        let error =
+            Dialer::default().learn(&"x".repeat(300), None, Source::Given, Timestamp(0)).expect_err("300 bytes");
         assert!(alloc::format!("{error}").contains("300 bytes, limit 256"));
     }
 }

@@ -16,6 +16,8 @@ pub struct Lanes {
     queues: [VecDeque<Vec<u8>>; Lane::ALL.len()],
     /// What waits on the lanes that need no credit.
     queued_bytes: usize,
+    /// All that was ever queued on the control lane.
+    control_bytes: u64,
     /// Handed to the network and not reported as written.
     unwritten_bytes: usize,
     /// Bulk bytes sent since the session began, and how many of them the peer has reported as taken in.
@@ -47,9 +49,17 @@ impl Lanes {
             if lane != Lane::Bulk {
                 self.queued_bytes += frame.len();
             }
+            if lane == Lane::Control {
+                self.control_bytes += frame.len() as u64;
+            }
             self.queues[lane as usize].push_back(frame);
         }
         true
+    }
+
+    /// Bytes of all that was ever queued on the control lane.
+    pub fn control_bytes(&self) -> u64 {
+        self.control_bytes
     }
 
     /// More is queued, or on its way, than the peer takes in: nothing more should be made for it now.

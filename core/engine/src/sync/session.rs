@@ -6,11 +6,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::id::{DeviceId, DocumentId, SpaceId, StorageId};
-use crate::limits::{PRE_AUTH_TIME_MAX, REFUSED_REMEMBERED_MAX, ROOT_QUIET, ROOT_QUIET_MAX};
+use crate::limits::{PRE_AUTH_TIME_MAX, REFUSED_REMEMBERED_MAX, ROOT_QUIET, ROOT_QUIET_MAX, SERVED_REMEMBERED_MAX};
 use crate::space::Acl;
 use crate::space::auth::{Handshake, Side, Tag};
 use crate::sync::collection::{Digest, Fingerprint};
 use crate::sync::lanes::Lanes;
+use crate::sync::rate::Rate;
 use crate::sync::transfer::Transfer;
 use crate::time::{Duration, Timestamp};
 use crate::wire::{Lane, Message, PROTOCOL_VERSION, SpaceIndex, wire_tags};
@@ -19,6 +20,8 @@ use crate::wire::{Lane, Message, PROTOCOL_VERSION, SpaceIndex, wire_tags};
 const ROOT_QUIET_CATCHING_UP: Duration = Duration::from_millis(20);
 /// Reconciling the same two roots again waits twice as long each time, up to this.
 const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(60);
+/// And up to this with a peer whose history of a document is known to be another one than ours: they stay apart.
+const ATTEMPT_WAIT_FORKED_MAX: Duration = Duration::from_secs(3_600);
 /// `acl_ref`s heard of and not yet needed.
 pub(crate) const HEARD_ACLS_MAX: usize = 1_024;
 
@@ -51,6 +54,10 @@ pub struct Session {
     pub instance: Option<Instance>,
     /// A later session was opened by another process of the same device. When this one is heard again, both live.
     pub has_rival: bool,
+    /// What the peer has made us say about what we hold.
+    pub answers: Rate,
+    /// The runs that it sent unasked.
+    pub live_runs: Rate,
     /// The last question for roots that is not answered, and since when.
     pub asked: Option<(u32, Timestamp)>,
     last_ask: u32,
@@ -129,7 +136,12 @@ pub struct Shared {
     pub attempt_at: Timestamp,
     attempted: Option<(Roots, Roots)>,
     attempts: u32,
+    /// The two have histories of a document that cannot become one.
+    pub forked: bool,
+    /// How many reconciliations the peer has caused lately.
+    pub reconciliations: Rate,
     refused: BTreeMap<DocumentId, Digest>,
+    served: BTreeMap<DocumentId, (Digest, Digest)>,
     told_acls: BTreeMap<Lane, BTreeSet<[u8; 8]>>,
     heard_acls: BTreeMap<[u8; 8], Acl>,
 }
@@ -151,6 +163,8 @@ impl Session {
             salt: [0; 32],
             instance: None,
             has_rival: false,
+            answers: Rate::default(),
+            live_runs: Rate::default(),
             asked: None,
             last_ask: 0,
             nonce,
@@ -290,7 +304,10 @@ impl Shared {
             attempt_at: now,
             attempted: None,
             attempts: 0,
+            forked: false,
+            reconciliations: Rate::default(),
             refused: BTreeMap::new(),
+            served: BTreeMap::new(),
             told_acls: BTreeMap::new(),
             heard_acls: BTreeMap::new(),
         }
@@ -319,7 +336,8 @@ impl Shared {
     pub fn attempt(&mut self, ours: Roots, theirs: Roots, now: Timestamp) {
         self.attempts = if self.attempted == Some((ours, theirs)) { self.attempts + 1 } else { 0 };
         self.attempted = Some((ours, theirs));
-        let wait = Duration(ROOT_QUIET.0.saturating_mul(1 << self.attempts.min(10)).min(ATTEMPT_WAIT_MAX.0));
+        let longest = if self.forked { ATTEMPT_WAIT_FORKED_MAX } else { ATTEMPT_WAIT_MAX };
+        let wait = Duration(ROOT_QUIET.0.saturating_mul(1 << self.attempts.min(12)).min(longest.0));
         self.attempt_at = now + wait;
         self.catching_up = true;
     }
@@ -332,6 +350,20 @@ impl Shared {
     /// A reconciliation of exactly these roots was tried before.
     pub fn was_attempted(&self, ours: Roots, theirs: Roots) -> bool {
         self.attempted == Some((ours, theirs))
+    }
+
+    /// Puts a reconciliation off for a moment.
+    pub fn put_off(&mut self, now: Timestamp) {
+        self.attempt_at = self.attempt_at.max(now + ROOT_QUIET);
+        self.catching_up = true;
+    }
+
+    /// The peer shows what it has of a document, and we what we have: says whether both were just so the last time.
+    pub fn serve(&mut self, document: DocumentId, ours: Digest, theirs: Digest) -> bool {
+        if self.served.len() >= SERVED_REMEMBERED_MAX {
+            self.served.clear();
+        }
+        self.served.insert(document, (ours, theirs)) == Some((ours, theirs))
     }
 
     /// The peer refused a run of this document for good, as it is now.

@@ -1,12 +1,13 @@
 //! What one peer lacks of one space's documents and has still to be sent: a queue of documents, each with what the peer has,
 //! and the runs read for it that do not fill a message yet.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use crate::document::record::DocumentRecord;
 use crate::id::{ActorId, DocumentId};
 use crate::limits::{RUN_BYTES_MAX, RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX, TRANSFER_QUEUE_MAX};
+use crate::sync::collection::Digest;
 use crate::wire::{ActorTip, WireRun};
 
 /// Scans at once for one peer and space. Enough to keep the store busy, few enough to bound what waits in memory.
@@ -19,8 +20,17 @@ const STAGED_BYTES_MAX: usize = 4 * RUNS_MESSAGE_BYTES;
 /// ends with the run that fills it.
 pub(crate) const STAGED_MAX: usize = STAGED_BYTES_MAX + SCANS_MAX * 2 * (RUNS_MESSAGE_BYTES + RUN_BYTES_MAX);
 
-/// What the peer has of one document: actor to last sequence number.
-pub type Have = BTreeMap<ActorId, u64>;
+/// What the peer has of one document, by actor.
+pub type Have = BTreeMap<ActorId, Held>;
+
+/// How far the peer has an actor's chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Its last sequence number.
+    pub seq: u64,
+    /// First half of that change's hash.
+    pub tip: [u8; 8],
+}
 
 /// The queue of one peer and space.
 #[derive(Debug, Default)]
@@ -41,12 +51,14 @@ pub struct Job {
     pub from_lamport: u64,
     /// Where to read on, if a part of the document was read already.
     pub resume_at: Option<Vec<u8>>,
+    /// Actors of which the peer was found to have another chain than we: what follows in ours is of no use to it.
+    pub forked: BTreeSet<ActorId>,
 }
 
 impl Job {
     /// All of the document, for a peer that has nothing of it.
     pub fn everything() -> Self {
-        Self { have: Have::new(), from_lamport: 0, resume_at: None }
+        Self { have: Have::new(), from_lamport: 0, resume_at: None, forked: BTreeSet::new() }
     }
 }
 
@@ -61,14 +73,16 @@ pub struct Comparison {
     pub fork: Option<(ActorId, u64)>,
 }
 
-/// Compares a peer's frontier with ours.
-pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip]) -> Comparison {
+/// Compares a peer's frontier with ours. If the peer was sent what it lacks before and took nothing of it (`again`), it may have
+/// another chain of an actor than we: then the chain is read from its beginning, to see where they part.
+pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip], again: bool) -> Comparison {
     let theirs: BTreeMap<ActorId, &ActorTip> = theirs.iter().map(|tip| (tip.actor, tip)).collect();
     let mut comparison = Comparison { job: None, behind: false, fork: None };
     let mut from_lamport = None::<u64>;
     for (actor, proof) in &ours.frontier.actors {
         let lacking_from = match theirs.get(actor) {
             None => Some(proof.first_lamport),
+            Some(tip) if tip.seq < proof.header.last_seq && again => Some(proof.first_lamport),
             Some(tip) if tip.seq < proof.header.last_seq => Some(tip.lamport),
             Some(tip) => {
                 if tip.seq == proof.header.last_seq && *tip.tip != proof.header.tip.0[..8] {
@@ -85,10 +99,19 @@ pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip]) -> Comparison {
         .values()
         .any(|tip| ours.frontier.actors.get(&tip.actor).is_none_or(|proof| proof.header.last_seq < tip.seq));
     comparison.job = from_lamport.map(|from_lamport| {
-        let have = theirs.values().map(|tip| (tip.actor, tip.seq)).collect();
-        Job { have, from_lamport, resume_at: None }
+        let have = theirs.values().map(|tip| (tip.actor, Held { seq: tip.seq, tip: *tip.tip })).collect();
+        Job { have, from_lamport, ..Job::everything() }
     });
     comparison
+}
+
+/// What stands for a peer's frontier.
+pub fn digest(theirs: &[ActorTip]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    for tip in theirs {
+        hasher.update(&tip.actor.0).update(&tip.seq.to_be_bytes()).update(&tip.tip[..]);
+    }
+    *hasher.finalize().as_bytes()
 }
 
 /// Our frontier as it travels.

@@ -326,6 +326,22 @@ fn an_entry_waits_for_those_that_it_names() {
 }
 
 #[test]
+fn a_device_brings_no_more_than_so_many_entries_of_its_own() {
+    let mut log = with_member(BOB, Role::Reader);
+    let bob = key(BOB).device();
+    // One is his joining.
+    for _ in 1..ENTRIES_PER_DEVICE_MAX {
+        let entry = forged(&log, BOB, 200, &[0]);
+        assert_eq!(log.take_from(&entry.bytes, &bob), Ok(Inserted::New));
+    }
+    let more = forged(&log, BOB, 200, &[0]);
+    let refused = log.take_from(&more.bytes, &bob).unwrap_err().to_string();
+    assert!(refused.contains("4097") && refused.contains("limit 4096"), "{refused}");
+    // Where it was let in it counts: two honest logs do not stay apart.
+    assert_eq!(log.take_from(&more.bytes, &key(FOUNDER).device()), Ok(Inserted::New));
+}
+
+#[test]
 fn an_entry_of_another_space_is_refused() {
     let mut log = founded();
     let (_, mut elsewhere, genesis) = Membership::found(&key(FOUNDER), "elsewhere", [1; 16]).unwrap();

@@ -1,0 +1,257 @@
+//! What a hostile member with a valid key can do to others, told attack by attack: it is named, bounded, and reaches nobody
+//! and nothing else.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use anabranch_engine::engine::input::SessionId;
+use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, SpaceId};
+use anabranch_engine::keys::SecretKey;
+use anabranch_engine::limits::{DOCUMENTS_UNRECORDED_PER_DEVICE_MAX, ORPHAN_AGE_MAX, RECONCILIATIONS_BURST};
+use anabranch_engine::run::Run;
+use anabranch_engine::space::Acl;
+use anabranch_engine::space::membership::entry_hash;
+use anabranch_engine::space::roles::Role;
+use anabranch_engine::wire::{Lane, Message, SpaceRoots};
+use anabranch_engine::{Counters, SpaceStatus};
+use anabranch_tests::sim::byzantine::forge::{self, Chain};
+use anabranch_tests::sim::byzantine::{Attack, ByzantineOptions};
+use anabranch_tests::sim::story::{Story, Who};
+use minicbor::bytes::ByteVec;
+
+/// Alice and Bob, and Mallory, who holds a valid key and is hostile from now on.
+struct Scene {
+    story: Story,
+    alice: Who,
+    bob: Who,
+    mallory: Who,
+    space: SpaceId,
+    key: SecretKey,
+    acl: Acl,
+}
+
+impl Scene {
+    fn new(role: Role) -> Self {
+        let mut story = Story::new();
+        let (alice, bob, mallory) = (story.someone("Alice"), story.someone("Bob"), story.someone("Mallory"));
+        let space = story.space(alice, "notes");
+        story.invite(alice, space, bob, Role::Writer);
+        story.invite(alice, space, mallory, role);
+        story.agree();
+        story.wait(10);
+        story.world.turn(ByzantineOptions { replica: mallory.0, attacks: Vec::new(), strikes: 0, muted: false });
+        let key = story.world.key_of(mallory.0);
+        let engine = story.world.engine(mallory.0).unwrap();
+        let own = engine.members(&space).into_iter().find(|member| member.device == key.device()).unwrap();
+        Self { story, alice, bob, mallory, space, key, acl: Acl::new(vec![own.entry]) }
+    }
+
+    fn say(&mut self, victim: Who, lane: Lane, message: &Message) {
+        assert!(self.story.world.inject(self.mallory.0, victim.0, lane, message), "there is a session");
+    }
+
+    fn send(&mut self, victim: Who, runs: &[Run]) {
+        let message = forge::message(0, &self.acl, runs);
+        self.say(victim, Lane::Live, &message);
+    }
+
+    fn run(&self, document: DocumentId, changes: &[automerge::Change]) -> Run {
+        forge::run(&self.key, self.space, document, &self.acl, changes)
+    }
+
+    fn counters(&mut self, who: Who) -> Counters {
+        self.story.world.engine(who.0).unwrap().counters()
+    }
+
+    fn status(&mut self, who: Who) -> SpaceStatus {
+        self.story.world.engine(who.0).unwrap().spaces().remove(0)
+    }
+
+    fn knows(&mut self, who: Who, document: &DocumentId) -> bool {
+        !self.story.world.engine(who.0).unwrap().heads(&self.space, document).is_empty()
+    }
+
+    /// Something new by Alice reaches Bob, and something by Bob Alice.
+    fn goes_on(&mut self) {
+        for (from, to) in [(self.alice, self.bob), (self.bob, self.alice)] {
+            let place = self.story.document(from, self.space);
+            self.story.edit(from, place, |edit| Ok(edit.set("/on", 1)?));
+            self.story.wait(15);
+            assert!(self.knows(to, &place.1), "{from:?} is not heard by {to:?}");
+        }
+    }
+
+    /// The streams between Alice and Bob.
+    fn streams(&self) -> Vec<SessionId> {
+        let streams = self.story.world.streams_of(self.alice.0).into_iter();
+        streams.filter(|(_, other)| *other == self.bob.0).map(|(session, _)| session).collect()
+    }
+}
+
+/// The same beginning of one actor's chain with two ends, one of `lengths` changes each, every change signed by itself.
+fn branches(scene: &Scene, document: DocumentId, lengths: [u64; 2]) -> [Vec<Run>; 2] {
+    let mut stem = Chain::new(ActorId([7; 16]), Vec::new(), 0);
+    let first = stem.grow(0);
+    lengths.map(|length| {
+        let mut chain = stem.clone();
+        let tail = (0..length).map(|value| chain.grow(1_000 * length + value));
+        let mut changes = vec![first.clone()];
+        changes.extend(tail);
+        changes.iter().map(|change| scene.run(document, std::slice::from_ref(change))).collect()
+    })
+}
+
+/// Two histories of one actor: both sides name the document, everything else goes on, and they do not try for ever.
+fn a_fork_is_named(lengths: [u64; 2]) {
+    let mut scene = Scene::new(Role::Writer);
+    let document = DocumentId([9; 16]);
+    scene.story.world.expect_fork(scene.mallory.0, (scene.space, document));
+    let [left, right] = branches(&scene, document, lengths);
+    let (alice, bob) = (scene.alice, scene.bob);
+    scene.send(alice, &left);
+    scene.send(bob, &right);
+    scene.story.wait(300);
+    for who in [alice, bob] {
+        let forked = scene.status(who).forked;
+        assert_eq!(forked.len(), 1, "{who:?}: {forked:?}");
+        assert_eq!((forked[0].0, forked[0].1.actor), (document, ActorId([7; 16])));
+    }
+    scene.goes_on();
+    scene.story.wait(3_600);
+    let before = (scene.counters(alice).data_messages_out, scene.counters(bob).data_messages_out);
+    scene.story.wait(4 * 3_600);
+    let after = (scene.counters(alice).data_messages_out, scene.counters(bob).data_messages_out);
+    let said = (after.0 - before.0) + (after.1 - before.1);
+    assert!(said < 200, "{said} messages in four hours over a fork that is known");
+}
+
+#[test]
+fn a_fork_of_equal_length_is_named_on_both_sides_and_all_else_goes_on() {
+    a_fork_is_named([1, 1]);
+}
+
+#[test]
+fn a_fork_of_unequal_length_is_named_on_both_sides_and_not_sent_for_ever() {
+    a_fork_is_named([1, 3]);
+}
+
+#[test]
+fn a_readers_run_is_refused_where_it_arrives_and_goes_no_further() {
+    let mut scene = Scene::new(Role::Reader);
+    let document = DocumentId([9; 16]);
+    let change = Chain::new(ActorId([7; 16]), Vec::new(), 0).grow(1);
+    let run = scene.run(document, &[change]);
+    let (alice, bob) = (scene.alice, scene.bob);
+    scene.send(alice, &[run]);
+    scene.story.wait(60);
+    assert_eq!((scene.counters(alice).runs_refused, scene.counters(bob).runs_refused), (1, 0));
+    assert!(!scene.knows(alice, &document) && !scene.knows(bob, &document));
+    scene.goes_on();
+}
+
+#[test]
+fn a_flood_of_orphans_keeps_nobody_out_and_is_given_up_in_time() {
+    let mut scene = Scene::new(Role::Writer);
+    let alice = scene.alice;
+    let flood = 3 * DOCUMENTS_UNRECORDED_PER_DEVICE_MAX as u64;
+    let runs: Vec<Run> = (0..flood)
+        .map(|n| {
+            let missing = ChangeHash(*blake3::hash(&n.to_be_bytes()).as_bytes());
+            let id = *missing.0.first_chunk().unwrap();
+            let change = Chain::new(ActorId(id), vec![missing], 7).grow(1);
+            scene.run(DocumentId(id), &[change])
+        })
+        .collect();
+    for some in runs.chunks(128) {
+        scene.send(alice, some);
+        scene.story.wait(1);
+    }
+    let most = 2 * DOCUMENTS_UNRECORDED_PER_DEVICE_MAX as u64 - 128;
+    assert!(scene.counters(alice).orphans_evicted >= most, "{:?}", scene.counters(alice));
+    scene.goes_on();
+    scene.story.wait(ORPHAN_AGE_MAX.0 / 1_000_000 + 10);
+    assert!(scene.counters(alice).orphans_evicted >= flood, "{:?}", scene.counters(alice));
+    scene.goes_on();
+}
+
+#[test]
+fn roots_that_are_never_what_they_were_cost_a_bounded_number_of_reconciliations() {
+    let mut scene = Scene::new(Role::Writer);
+    let (alice, bob) = (scene.alice, scene.bob);
+    let before = [alice, bob].map(|who| scene.counters(who));
+    for n in 0..60u64 {
+        for m in 0..50u64 {
+            let lie = *blake3::hash(&(n * 50 + m).to_be_bytes()).as_bytes().first_chunk::<8>().unwrap();
+            let spaces = vec![SpaceRoots { space: 0, members: lie.into(), documents: Some(lie.into()) }];
+            let roots = Message::Roots { ask: 0, answer: 0, spaces };
+            for victim in [alice, bob] {
+                scene.say(victim, Lane::Control, &roots);
+            }
+        }
+        scene.story.wait(1);
+    }
+    for (who, before) in [alice, bob].into_iter().zip(before) {
+        let after = scene.counters(who);
+        let begun = after.reconciliations - before.reconciliations;
+        assert!(begun <= RECONCILIATIONS_BURST + 2 * 60 + 20, "{who:?} reconciled {begun} times in a minute");
+        let bytes = after.bytes_out - before.bytes_out;
+        assert!(bytes < 500_000, "{who:?} said {bytes} bytes in a minute");
+    }
+    scene.goes_on();
+}
+
+#[test]
+fn a_log_larger_than_any_queue_reaches_who_joins() {
+    let mut scene = Scene::new(Role::Admin);
+    let (alice, bob) = (scene.alice, scene.bob);
+    let mut prev = scene.acl.entries.clone();
+    let log = scene.story.world.log_of(scene.mallory.0, &scene.space);
+    let own = log.iter().find(|entry| entry_hash(entry) == prev[0]).unwrap();
+    let mut depth = forge::depth(own).unwrap() + 1;
+    let large = [&[0x59, 0x0e, 0x10][..], &[7; 3_600]].concat();
+    let mut entries = Vec::new();
+    for n in 0..1_400u32 {
+        let nonce = *blake3::hash(&n.to_be_bytes()).as_bytes().first_chunk().unwrap();
+        let entry = forge::entry(&scene.key, scene.space, &prev, depth, (200, &large), nonce);
+        (prev, depth) = (vec![entry_hash(&entry)], depth + 1);
+        entries.push(ByteVec::from(entry));
+    }
+    for some in entries.chunks(300) {
+        scene.say(alice, Lane::Control, &Message::Entries { space: 0, entries: some.to_vec() });
+        scene.story.wait(2);
+    }
+    let carol = scene.story.someone("Carol");
+    let ticket = scene.story.ticket(alice, scene.space, Role::Writer);
+    scene.story.join(carol, ticket).expect("the log arrives");
+    scene.story.wait(60);
+    let members = |scene: &mut Scene, who: Who| scene.story.world.engine(who.0).unwrap().members(&scene.space).len();
+    assert_eq!([alice, bob, carol].map(|who| members(&mut scene, who)), [4; 3]);
+}
+
+#[test]
+fn one_members_rubbish_ends_only_its_own_sessions() {
+    let mut scene = Scene::new(Role::Writer);
+    let streams = scene.streams();
+    assert_eq!(streams.len(), 1);
+    let attacks = [
+        Attack::Rubbish,
+        Attack::Mutates,
+        Attack::HugeLengths,
+        Attack::TinyFrames,
+        Attack::Greetings,
+        Attack::Credit,
+        Attack::Forges,
+        Attack::Gaps,
+        Attack::Inflates,
+        Attack::BadEntries,
+        Attack::LyingItems,
+        Attack::Hints,
+        Attack::Addresses,
+    ];
+    let mut done = 0;
+    for salt in 0..130 {
+        done += usize::from(scene.story.world.strike(scene.mallory.0, attacks[salt as usize % attacks.len()], salt));
+        scene.story.wait(2);
+        assert_eq!(scene.streams(), streams, "after {:?}", attacks[salt as usize % attacks.len()]);
+    }
+    assert!(done > 100, "{done} of 130 attacks had somebody to go to");
+    scene.goes_on();
+}
