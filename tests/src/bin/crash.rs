@@ -20,7 +20,7 @@ struct Arguments {
     images: u64,
     /// Stop after so many minutes, whatever was made by then.
     #[arg(long, value_name = "M")]
-    minutes: Option<u64>,
+    minutes: Option<f64>,
     /// Scripts and images are drawn from it.
     #[arg(long, default_value_t = 1, value_name = "S")]
     seed: u64,
@@ -67,7 +67,7 @@ fn images(arguments: &Arguments, begin: std::time::Instant) -> usize {
         threads: arguments.threads,
         failures_max: arguments.failures.max(1),
     };
-    let limit = arguments.minutes.map(|minutes| Duration::from_secs(minutes * 60));
+    let limit = arguments.minutes.map(|minutes| Duration::from_secs_f64((minutes * 60.0).max(0.0)));
     let over = || limit.is_some_and(|limit| begin.elapsed() >= limit);
     let summary = campaign.run(&over, &|failure| println!("{failure}"));
     print!("{summary}");
