@@ -2,9 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use anabranch_engine::Event;
+use anabranch_engine::document::record::DocumentRecord;
+use anabranch_engine::space::roles::Role;
+use anabranch_engine::storage::{CommitId, Request, Row, Table};
+use anabranch_store::Store;
+use anabranch_store::backend::crashable::Disk;
 use anabranch_tests::crash::campaign::Campaign;
 use anabranch_tests::crash::images::Outcome;
-use anabranch_tests::crash::pair::Side;
+use anabranch_tests::crash::pair::{Pair, Side};
+use anabranch_tests::crash::script::Step;
 use anabranch_tests::crash::sweep::{Condition, SCRIPTS};
 
 #[test]
@@ -69,4 +75,35 @@ fn a_rotten_run_comes_back_from_the_other_replica() {
         count += 1;
     }
     assert_eq!(count, 2);
+}
+
+/// All that a salvage found of a document was its name. Both sides offered each other something that could not be sent, and
+/// never fell silent.
+#[test]
+fn a_document_of_which_nothing_is_left_keeps_nobody_from_agreeing() {
+    let mut pair = Pair::new(Disk::new(), 1);
+    for step in [Step::Start, Step::Found, Step::Admit(Role::Writer), Step::Document(0), Step::Agree, Step::Cut] {
+        step.perform(&mut pair).unwrap();
+    }
+    Step::Document(0).perform(&mut pair).unwrap();
+    let (known, gone) = (pair.documents[0], pair.documents[1]);
+    pair.saved().unwrap();
+    pair.stop_ours();
+    let store = Store::open_with_backend(pair.disk.backend()).unwrap();
+    let runs = anabranch_tests::crash::images::runs(&store).unwrap().into_iter().map(|(key, _)| (Table::Runs, key, None));
+    let nothing = Some(DocumentRecord::default().encode_stored());
+    let places = [known, gone].map(|(space, document)| [space.0.as_slice(), &document.0].concat());
+    let records = places.into_iter().map(|place| (Table::Documents, place, nothing.clone()));
+    let rows = runs.chain(records).map(|(table, key, value)| Row { table, key, value }).collect();
+    store.execute(Request::Commit { id: CommitId(1), rows });
+    drop(store);
+    pair.start_ours().unwrap();
+    pair.agree().unwrap();
+    assert_eq!(pair.open(Side::Ours, known).unwrap(), pair.open(Side::Other, known).unwrap());
+    assert_ne!(pair.open(Side::Ours, known).unwrap(), serde_json::json!({}));
+    assert_eq!(pair.open(Side::Ours, gone).unwrap(), serde_json::json!({}), "it can be opened, and written anew");
+    pair.edit(Side::Ours, gone, 0).unwrap();
+    pair.saved().unwrap();
+    pair.agree().unwrap();
+    assert_eq!(pair.open(Side::Ours, gone).unwrap(), pair.open(Side::Other, gone).unwrap());
 }

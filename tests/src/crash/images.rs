@@ -247,7 +247,10 @@ fn rows(store: &Store) -> Result<Image, String> {
 }
 
 /// The rows of the table of runs.
-pub(super) fn runs(store: &Store) -> Result<Rows, String> {
+///
+/// # Errors
+/// They cannot be read.
+pub fn runs(store: &Store) -> Result<Rows, String> {
     let (from, to) = (Vec::new(), Vec::new());
     let request = Request::Scan { id: ScanId(1), table: Table::Runs, from, to, bytes_max: usize::MAX };
     match store.execute(request) {
