@@ -2,9 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use anabranch_engine::Event;
+use anabranch_engine::document::record::DocumentRecord;
+use anabranch_engine::run::Run;
+use anabranch_engine::space::roles::Role;
+use anabranch_engine::storage::{CommitId, Request, Row, Table, document_key, parse_run_key};
+use anabranch_store::Store;
+use anabranch_store::backend::crashable::Disk;
 use anabranch_tests::crash::campaign::Campaign;
-use anabranch_tests::crash::images::Outcome;
-use anabranch_tests::crash::pair::Side;
+use anabranch_tests::crash::images::{Outcome, runs};
+use anabranch_tests::crash::pair::{Pair, Side};
+use anabranch_tests::crash::script::Step;
 use anabranch_tests::crash::sweep::{Condition, SCRIPTS};
 
 #[test]
@@ -14,6 +21,8 @@ fn whatever_a_disk_leaves_is_opened_right_or_refused_in_words() {
     println!("{summary}");
     assert_eq!(summary.failures, Vec::<String>::new());
     assert_eq!((summary.scripts, summary.count(true), summary.count(false)), (10, 400, 240));
+    let recovered = summary.recovered;
+    assert!(recovered.whole > 100 && recovered.found * 100 >= recovered.whole * 95, "{recovered:?}");
     for outcome in [Outcome::Whole, Outcome::WholeTwice, Outcome::Readable, Outcome::Salvaged] {
         assert!(summary.with(outcome) > 10, "{outcome:?}: {}", summary.with(outcome));
     }
@@ -69,4 +78,66 @@ fn a_rotten_run_comes_back_from_the_other_replica() {
         count += 1;
     }
     assert_eq!(count, 2);
+}
+
+/// A page that looks like one of a store can be hidden in what a member writes into a document, where a salvage finds it.
+#[test]
+fn what_a_salvage_finds_under_a_wrong_signature_is_not_taken() {
+    let mut pair = Pair::new(Disk::new(), 2);
+    for step in [Step::Start, Step::Found, Step::Document(0), Step::Edits(0, 3, 0)] {
+        step.perform(&mut pair).unwrap();
+    }
+    let place = pair.documents[0];
+    let before = pair.open(Side::Ours, place).unwrap();
+    pair.saved().unwrap();
+    pair.stop_ours();
+    rewrite(&pair, Some);
+    pair.start_ours().unwrap();
+    assert_eq!(pair.open(Side::Ours, place).unwrap(), before, "what is signed is taken");
+    pair.stop_ours();
+    rewrite(&pair, |mut run| {
+        run.header.signature[0] ^= 1;
+        Some(run)
+    });
+    pair.start_ours().unwrap();
+    assert_eq!(pair.open(Side::Ours, place).unwrap(), serde_json::json!({}));
+}
+
+/// Leaves of our stopped replica's store what a salvage would: the runs as this makes them, and records that say nothing.
+fn rewrite(pair: &Pair, change: impl Fn(Run) -> Option<Run>) {
+    let store = Store::open_with_backend(pair.disk.backend()).unwrap();
+    let runs = runs(&store).unwrap().into_iter().map(|(key, value)| {
+        let at = parse_run_key(&key).unwrap();
+        let run = Run::decode_stored(at.space, at.document, at.actor, at.last_seq, &value).unwrap();
+        (Table::Runs, key, change(run).map(|run| run.encode_stored()))
+    });
+    let nothing = DocumentRecord::default().encode_stored();
+    let places = pair.documents.iter().map(|(space, document)| document_key(space, document));
+    let records = places.map(|place| (Table::Documents, place, Some(nothing.clone())));
+    let rows = runs.chain(records).map(|(table, key, value)| Row { table, key, value }).collect();
+    store.execute(Request::Commit { id: CommitId(1), rows });
+}
+
+/// All that a salvage found of a document was its name. Both sides offered each other something that could not be sent, and
+/// never fell silent.
+#[test]
+fn a_document_of_which_nothing_is_left_keeps_nobody_from_agreeing() {
+    let mut pair = Pair::new(Disk::new(), 1);
+    for step in [Step::Start, Step::Found, Step::Admit(Role::Writer), Step::Document(0), Step::Agree, Step::Cut] {
+        step.perform(&mut pair).unwrap();
+    }
+    Step::Document(0).perform(&mut pair).unwrap();
+    let (known, gone) = (pair.documents[0], pair.documents[1]);
+    pair.saved().unwrap();
+    pair.stop_ours();
+    rewrite(&pair, |_| None);
+    pair.start_ours().unwrap();
+    pair.agree().unwrap();
+    assert_eq!(pair.open(Side::Ours, known).unwrap(), pair.open(Side::Other, known).unwrap());
+    assert_ne!(pair.open(Side::Ours, known).unwrap(), serde_json::json!({}));
+    assert_eq!(pair.open(Side::Ours, gone).unwrap(), serde_json::json!({}), "it can be opened, and written anew");
+    pair.edit(Side::Ours, gone, 0).unwrap();
+    pair.saved().unwrap();
+    pair.agree().unwrap();
+    assert_eq!(pair.open(Side::Ours, gone).unwrap(), pair.open(Side::Other, gone).unwrap());
 }

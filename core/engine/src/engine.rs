@@ -592,7 +592,9 @@ impl Engine {
         let Some(scan) = self.scans.remove(&id) else { return };
         let scanned = match (result, &scan) {
             (Ok(scanned), _) => scanned,
-            (Err(storage::Failure::Damaged(error)), Scan::Open(key, _)) => return self.mend_document(*key, &error),
+            (Err(storage::Failure::Damaged(error)), Scan::Open(key, birth)) => {
+                return self.opening_failed(*key, *birth, &error);
+            }
             (Err(storage::Failure::Damaged(error)), Scan::Transfer { session, key, .. }) => {
                 self.transfer_ended(*session, key);
                 return self.mend_document(*key, &error);

@@ -210,9 +210,11 @@ impl Space {
         news
     }
 
-    /// Sets a document's record and its place in the set.
+    /// Sets a document's record and its place in the set. One of which damage left nothing is not in it: there is nothing that
+    /// could be sent to a peer that lacks it, and one that has it sends it whole.
     pub fn set_record(&mut self, document: DocumentId, record: Record) {
-        self.documents.set(document.0, Some(document_digest(&document, &record.signed)));
+        let holds_something = !record.signed.heads.is_empty();
+        self.documents.set(document.0, holds_something.then(|| document_digest(&document, &record.signed)));
         self.records.insert(document, record);
     }
 

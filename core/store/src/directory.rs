@@ -1,7 +1,7 @@
 //! The directory of a store: made private, locked, and never holding half a store under the name of a whole one.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read as _};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,11 @@ const UNFINISHED: &str = "store.redb.new";
 const LOCK: &str = "store.lock";
 /// Damaged stores kept beside a store. They are never deleted, so a disk that damages one after the other is stopped here.
 const DAMAGED_KEPT_MAX: u32 = 8;
+
+/// The file format of redb 4, and where a file says its own.
+const REDB_FORMAT: u8 = 3;
+const REDB_VERSIONS: [usize; 2] = [64, 192];
+const REDB_HEADER: u64 = 320;
 
 /// Held while the store is open; the operating system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
@@ -36,9 +41,23 @@ pub(crate) fn open(directory: &Path) -> Result<(Database, Lock), OpenError> {
         if !file.try_exists()? {
             create(directory, &file)?;
         }
+        know_version(&file)?;
         let database = format::check(builder().open(&file)?)?;
         Ok((database, lock))
     })
+}
+
+/// Refuses a file that another version of redb wrote. redb calls a newer one damaged, and that would have it salvaged. The
+/// version stands in both commit slots (`tree_store/page_store/header.rs` there): where they differ it is damage.
+fn know_version(file: &Path) -> Result<(), Refused> {
+    let mut header = Vec::new();
+    File::open(file)?.take(REDB_HEADER).read_to_end(&mut header)?;
+    match REDB_VERSIONS.map(|at| header.get(at).copied()) {
+        [Some(found), Some(other)] if header.starts_with(b"redb") && found == other && found != REDB_FORMAT => {
+            Err(Refused::OtherEngine { found, known: REDB_FORMAT })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The name of the store's file in `directory`.

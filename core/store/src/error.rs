@@ -26,6 +26,18 @@ pub enum OpenError {
         /// The newest version that this program reads.
         known: u32,
     },
+    /// A program with another version of redb wrote it.
+    #[error(
+        "the store at {place} has redb's file format {found}, this program knows {known}; use the program that wrote it"
+    )]
+    OtherEngine {
+        /// The directory.
+        place: String,
+        /// The version in the file.
+        found: u8,
+        /// The version that this program reads.
+        known: u8,
+    },
     /// There is something, but no store of ours, or one whose beginning is gone.
     #[error("{file} is not an Anabranch store, or is damaged at its beginning ({detail}); {}", what_to_do(file))]
     Foreign {
@@ -90,6 +102,11 @@ pub(crate) enum Trouble {
 pub(crate) enum Refused {
     Foreign(String),
     Newer(u32),
+    #[cfg(not(target_family = "wasm"))]
+    OtherEngine {
+        found: u8,
+        known: u8,
+    },
     Trouble(Trouble),
 }
 
@@ -177,7 +194,7 @@ impl OpenError {
             | Self::Damaged { detail, .. }
             | Self::Full { detail, .. }
             | Self::Io { detail, .. } => detail.clone(),
-            Self::InUse { .. } | Self::Format { .. } => self.to_string(),
+            Self::InUse { .. } | Self::Format { .. } | Self::OtherEngine { .. } => self.to_string(),
         }
     }
 }
@@ -187,6 +204,8 @@ impl Refused {
         let (place, file) = (place.to_owned(), file.to_owned());
         let trouble = match self {
             Self::Foreign(detail) => return OpenError::Foreign { file, detail },
+            #[cfg(not(target_family = "wasm"))]
+            Self::OtherEngine { found, known } => return OpenError::OtherEngine { place, found, known },
             Self::Newer(found) => return OpenError::Format { place, found, known: crate::VERSION },
             Self::Trouble(Trouble::Redb(redb::Error::DatabaseAlreadyOpen)) => return OpenError::InUse { place },
             // redb's words for a file that does not begin like one of its own.

@@ -1,10 +1,11 @@
 //! The file `spaces` beside the store: a copy of what a replica cannot get back from its peers without having it, or not
-//! easily: the access to its spaces, their members, and where these were last seen. A salvage reads it.
+//! easily: the access to its spaces, their members and what runs stand on of these, and where they were last seen. A salvage
+//! reads it.
 //!
 //! The file is `ANBS spaces 1\n`, then for each row: table number (1), key length (4, big endian), length of what follows the
 //! key (4, big endian), key, checksum ‖ value as in the store; at the end 32 bytes of BLAKE3 over all before. It is written
-//! anew beside and renamed, soon after the commit that changed it. Without it nothing is lost but the certainty which spaces were
-//! left.
+//! anew beside and renamed: before a commit that changes which spaces there are is acknowledged, and soon after any other
+//! that changes what is in it. Without it nothing is lost but the certainty which spaces were left.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -23,7 +24,8 @@ const NAME: &str = "spaces";
 const UNFINISHED: &str = "spaces.new";
 const MAGIC: &[u8] = b"ANBS spaces 1\n";
 const HASH: usize = 32;
-/// Of more than this the membership entries are left out: peers have them, and the file is written whole each time.
+/// Of more than this the membership entries, and the lists of them that runs stand on, are left out: peers have them, and the
+/// file is written whole each time.
 const BYTES_MAX: usize = 1024 * 1024;
 /// A file with more is not ours.
 const READ_MAX: u64 = 4 * 1024 * 1024;
@@ -49,7 +51,8 @@ impl Keepsake {
         keepsake
     }
 
-    /// Takes note of a commit that is on disk.
+    /// Takes note of a commit that is on disk. One that tells which spaces there are is copied before it is acknowledged: a
+    /// salvage believes the copy in that.
     pub(crate) fn committed(&mut self, rows: &[Row]) {
         for Row { table, key, value } in rows.iter().filter(|row| is_kept(row.table)) {
             let place = (*table, key.clone());
@@ -59,11 +62,15 @@ impl Keepsake {
             };
             self.is_stale |= before != *value;
         }
+        if rows.iter().any(|row| row.table == Table::Spaces) {
+            self.write();
+        }
     }
 
-    /// Brings the file up to date. The store goes on without its copy: a full disk is for the next commit to report.
+    /// Brings the file up to date. The store goes on without its copy, and tries again when there is time: a full disk is for
+    /// the next commit to report.
     pub(crate) fn write(&mut self) {
-        if !std::mem::take(&mut self.is_stale) {
+        if !self.is_stale {
             return;
         }
         let bytes = self.encode();
@@ -75,11 +82,13 @@ impl Keepsake {
             fs::rename(&unfinished, self.directory.join(NAME))?;
             sync_directory(&self.directory)
         })();
-        if let Err(error) = written
-            && !self.failed
-        {
-            self.failed = true;
-            warn!(%error, directory = %self.directory.display(), "the copy of the spaces cannot be written");
+        match written {
+            Ok(()) => (self.is_stale, self.failed) = (false, false),
+            Err(_) if self.failed => {}
+            Err(error) => {
+                self.failed = true;
+                warn!(%error, directory = %self.directory.display(), "the copy of the spaces cannot be written");
+            }
         }
     }
 
@@ -87,7 +96,7 @@ impl Keepsake {
         let size: usize = self.rows.iter().map(|((_, key), value)| key.len() + value.len()).sum();
         let mut bytes = MAGIC.to_vec();
         for ((table, key), value) in &self.rows {
-            if *table == Table::Members && size > BYTES_MAX {
+            if matches!(table, Table::Members | Table::AclRefs) && size > BYTES_MAX {
                 continue;
             }
             let mut stored = vec![0; checksum::LEN + value.len()];
@@ -153,7 +162,7 @@ fn row(bytes: &[u8]) -> Option<(Copied<'_>, &[u8])> {
 }
 
 fn is_kept(table: Table) -> bool {
-    matches!(table, Table::Spaces | Table::Members | Table::Peers)
+    matches!(table, Table::Spaces | Table::Members | Table::AclRefs | Table::Peers)
 }
 
 #[cfg(test)]
@@ -181,9 +190,11 @@ mod tests {
             key: key.to_vec(),
             value: value.map(<[u8]>::to_vec),
         };
-        keepsake.committed(&[row(Table::Peers, [3; 32], Some(b"address")), row(Table::Spaces, [1; 32], None)]);
+        keepsake.committed(&[row(Table::Peers, [3; 32], Some(b"address"))]);
         assert_eq!(read(root.path()).rows.len(), 2, "it is written when there is time");
         keepsake.write();
+        assert_eq!(read(root.path()).rows.len(), 3);
+        keepsake.committed(&[row(Table::Spaces, [1; 32], None)]);
         let tables: Vec<Table> = read(root.path()).rows.into_iter().map(|(table, ..)| table).collect();
         assert_eq!(tables, [Table::Members, Table::Peers]);
         assert!(!root.path().join(UNFINISHED).exists());

@@ -1,8 +1,9 @@
 //! What can still be read of a file that is no store any more: every row proves itself by its checksum, so the pages of
 //! the file are looked through one by one, whatever redb thinks of them. What was found goes into a new store.
 //!
-//! Old versions of rows turn up as well, in pages that redb had let go of. Runs and membership entries do not change, so
-//! that does not matter for them. Records of documents, and the feed, are not taken over: they say what a replica holds,
+//! Old versions of rows turn up as well, in pages that redb had let go of, and what looks like a row inside what somebody
+//! wrote into a document. Runs and membership entries do not change and are signed, and the engine checks the signatures,
+//! so that does not matter for them. Which runs were refused is found out again. Records of documents, and the feed, are not taken over: they say what a replica holds,
 //! and the engine builds them anew from the runs (a record without heads asks it to). Which spaces a replica takes part in
 //! is told by the copy beside the store (`keepsake`). Where that is damaged too, a space that was left may come back,
 //! which is seen and can be undone; a space lost could not be.
@@ -13,7 +14,7 @@ use std::io::{Read, Seek};
 
 use anabranch_engine::document::record::DocumentRecord;
 use anabranch_engine::space::Access;
-use anabranch_engine::storage::{META_FEED_SEQ, META_POISONED, Row, Table};
+use anabranch_engine::storage::{META_FEED_SEQ, Row, Table};
 use redb::Database;
 
 use crate::error::Trouble;
@@ -25,6 +26,9 @@ mod pages;
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 /// The feed goes on so far behind the last number that was found: numbers between may have been given and not be readable.
 const FEED_GAP: u64 = 1 << 32;
+
+/// No feed gets so far: a larger number was put into the file by somebody who wants it to overflow.
+const FEED_SEQ_BELIEVED_MAX: u64 = 1 << 56;
 
 /// What a salvage found and did. Its text is for people: what happened, what is there, what is missing.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,10 +126,10 @@ impl Found {
     fn take(&mut self, database: &Database, table: Table, key: &[u8], value: &[u8]) -> Result<(), Trouble> {
         match table {
             Table::Spaces => self.take_access(key, value),
-            // Who said how the feed was numbered, it must not begin below that.
+            // Who has read the feed has seen numbers up to this: it must not begin below.
             Table::Feed => self.feed_seq = self.feed_seq.max(seq(key)),
             Table::Meta if key == META_FEED_SEQ => self.feed_seq = self.feed_seq.max(seq(value)),
-            Table::Meta if !key.starts_with(META_POISONED) => {}
+            Table::Meta => {}
             Table::Documents => _ = self.documents.insert(key.to_vec()),
             Table::Runs => {
                 self.documents.insert(key[..48].to_vec());
@@ -135,7 +139,7 @@ impl Found {
                 self.members.insert(key.to_vec());
                 self.put(table, key, value);
             }
-            Table::Meta | Table::AclRefs | Table::Peers => self.put(table, key, value),
+            Table::AclRefs | Table::Peers => self.put(table, key, value),
         }
         if self.rows_bytes > COMMIT_BYTES { self.write(database) } else { Ok(()) }
     }
@@ -186,7 +190,7 @@ impl Found {
         // The engine reads the runs of a document without heads, and writes down what they come to.
         let record = DocumentRecord::default().encode_stored();
         rows.extend(self.documents.iter().map(|key| row(Table::Documents, key.clone(), record.clone())));
-        let feed_seq = self.feed_seq.saturating_add(FEED_GAP);
+        let feed_seq = self.feed_seq + FEED_GAP;
         rows.push(row(Table::Meta, META_FEED_SEQ.to_vec(), feed_seq.to_be_bytes().to_vec()));
         execute::commit(database, &rows)?;
         Ok(Salvaged {
@@ -212,5 +216,5 @@ impl Salvaged {
 
 /// A number of the feed, as rows have it.
 fn seq(bytes: &[u8]) -> u64 {
-    bytes.try_into().map_or(0, u64::from_be_bytes)
+    bytes.try_into().map(u64::from_be_bytes).ok().filter(|seq| *seq <= FEED_SEQ_BELIEVED_MAX).unwrap_or(0)
 }

@@ -143,6 +143,41 @@ fn a_space_that_was_left_stays_left() {
 }
 
 #[test]
+fn a_feed_number_that_nobody_reaches_is_not_believed() {
+    let root = tempfile::tempdir().unwrap();
+    let Opened { store, .. } = Store::open_or_salvage(root.path()).unwrap();
+    let highest = [u64::MAX, 7].map(|seq| row(Table::Feed, feed_key(seq), "a row"));
+    commit(&store, highest.into_iter().chain([access()]).collect()).unwrap();
+    store.close();
+    let file = root.path().join("store.redb");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[..4096].fill(0xaa);
+    fs::write(&file, &bytes).unwrap();
+    let opened = Store::open_or_salvage(root.path()).unwrap();
+    let seq = rows_of(&opened, Table::Meta).into_iter().find(|(key, _)| key == META_FEED_SEQ).unwrap().1;
+    let seq = u64::from_be_bytes(seq.try_into().unwrap());
+    assert!((7..1 << 56).contains(&seq), "{seq}");
+}
+
+#[test]
+fn a_store_of_another_redb_is_not_taken_for_damage() {
+    let root = tempfile::tempdir().unwrap();
+    let bytes = filled(root.path());
+    let file = root.path().join("store.redb");
+    // redb writes the version of its file format in each of its two commit slots.
+    for version in [1, 250] {
+        let mut bytes = bytes.clone();
+        for slot in [64, 192] {
+            bytes[slot] = version;
+        }
+        fs::write(&file, &bytes).unwrap();
+        let refused = Store::open_or_salvage(root.path()).unwrap_err();
+        assert!(matches!(refused, OpenError::OtherEngine { .. }), "{refused}");
+        assert_eq!(fs::read(&file).unwrap(), bytes);
+    }
+}
+
+#[test]
 fn what_is_not_damage_is_left_alone() {
     let root = tempfile::tempdir().unwrap();
     let file = root.path().join("store.redb");

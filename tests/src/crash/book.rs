@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_engine::document::Json;
 use anabranch_engine::id::{DocumentId, SpaceId};
+use anabranch_engine::space::Access;
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::storage::{Image, Row, Table};
 use anabranch_store::conformance::Model;
@@ -53,7 +54,7 @@ impl Book {
     }
 
     /// A commit is asked for, after so many steps of the disk.
-    pub fn ask(&mut self, rows: &[Row], mut documents: BTreeMap<Place, Json>, spaces: Vec<Listed>, step: usize) {
+    pub fn ask(&mut self, rows: &[Row], mut documents: BTreeMap<Place, Json>, mut spaces: Vec<Listed>, step: usize) {
         self.model.apply(rows);
         for row in rows {
             if let Some(value) = &row.value {
@@ -69,6 +70,12 @@ impl Book {
             }
         }
         let (image, runs) = (self.model.image(), self.model.rows(Table::Runs));
+        // It may know already that it is admitted, and write it with the next commit.
+        for (space, _, role) in &mut spaces {
+            if is_joining(&image, space) {
+                *role = None;
+            }
+        }
         self.states.push(State { image, runs, documents, spaces: Some(spaces), asked_at: step, saved_at: None });
     }
 
@@ -153,6 +160,12 @@ impl State {
     pub fn is(&self, image: &Image, runs: &Rows) -> bool {
         self.image == *image && self.runs == *runs
     }
+}
+
+/// Whether a store says that the space is still to be joined.
+fn is_joining(image: &Image, space: &SpaceId) -> bool {
+    let rows = image.rows.iter().filter(|(table, key, _)| *table == Table::Spaces && *key == space.0);
+    rows.filter_map(|(.., value)| minicbor::decode::<Access>(value).ok()).any(|access| access.invite.is_some())
 }
 
 /// The tokens in a document's content, after a check that each was counted once.

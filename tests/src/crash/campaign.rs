@@ -8,7 +8,7 @@ use std::thread;
 
 use anabranch_store::backend::crashable::{Disk, History};
 
-use super::images::{Harm, Outcome, check_harmed, check_honest, honest};
+use super::images::{Harm, Outcome, Recovered, check_harmed, check_honest, honest};
 use super::pair::Pair;
 use super::panics;
 use super::script::{Step, draw};
@@ -44,6 +44,8 @@ pub struct Summary {
     pub images: BTreeMap<(Option<Harm>, Outcome), u64>,
     /// Panics in the store, or below it, that became errors.
     pub caught: u64,
+    /// What salvages found of what was there to be found.
+    pub recovered: Recovered,
     /// The failures, with how to reproduce each.
     pub failures: Vec<String>,
 }
@@ -101,6 +103,7 @@ impl Campaign {
             }
             let at = reproduce(Some(image));
             let mut what = String::new();
+            let mut recovered = Recovered::default();
             let harm = (image >= HONEST).then(|| Harm::ALL[(image % Harm::ALL.len() as u64) as usize]);
             let result = panics::catching(&at, || match harm {
                 None => {
@@ -110,7 +113,7 @@ impl Campaign {
                 }
                 Some(harm) => {
                     what = format!("{harm:?}");
-                    check_harmed(&pair, harm.image(&history, &mut dice))
+                    check_harmed(&pair, harm.image(&history, &mut dice), &mut recovered)
                 }
             });
             match result {
@@ -118,6 +121,8 @@ impl Campaign {
                 Err(error) => summary.failures.push(format!("script {script}, image {image}: {what}: {error}\n{at}")),
             }
             summary.caught += panics::take_count();
+            summary.recovered.whole += recovered.whole;
+            summary.recovered.found += recovered.found;
         }
         summary
     }
@@ -143,6 +148,8 @@ impl Summary {
     fn add(&mut self, other: Self) {
         self.scripts += other.scripts;
         self.caught += other.caught;
+        self.recovered.whole += other.recovered.whole;
+        self.recovered.found += other.recovered.found;
         self.failures.extend(other.failures);
         for (key, count) in other.images {
             *self.images.entry(key).or_default() += count;
@@ -164,12 +171,15 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "crash: scripts {}, images {} (honest disks {}, others {}), panics caught {}, failed {}",
+            "crash: scripts {}, images {} (honest disks {}, others {}), panics caught {}, whole runs {} of which salvaged {}, \
+             failed {}",
             self.scripts,
             self.count(true) + self.count(false),
             self.count(true),
             self.count(false),
             self.caught,
+            self.recovered.whole,
+            self.recovered.found,
             self.failures.len()
         )?;
         for ((harm, outcome), count) in &self.images {

@@ -1,5 +1,6 @@
 //! One image: what a disk held at some moment, and what a replica makes of it.
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
 
 use anabranch_engine::document::Json;
@@ -8,6 +9,7 @@ use anabranch_engine::storage::{Image, Request, ScanId, Table};
 use anabranch_engine::{Command, Reply};
 use anabranch_store::Store;
 use anabranch_store::backend::crashable::{Disk, History, Survival};
+use memchr::memmem;
 
 use super::book::{Place, Rows, State, tokens_of};
 use super::pair::{Pair, Side};
@@ -166,11 +168,12 @@ pub fn check_honest(before: &Pair, image: Vec<u8>, step: usize, dice: &mut Dice)
     Ok(Outcome::WholeTwice)
 }
 
-/// Starts a replica on an image that a broken disk may have left. Whatever is served was written once.
+/// Starts a replica on an image that a broken disk may have left. Whatever is served was written once. `recovered` counts
+/// what a salvage made of it.
 ///
 /// # Errors
 /// Says what is wrong.
-pub fn check_harmed(before: &Pair, image: Vec<u8>) -> Result<Outcome, String> {
+pub fn check_harmed(before: &Pair, image: Vec<u8>, recovered: &mut Recovered) -> Result<Outcome, String> {
     match read_harmed(before, image.clone())? {
         None => Ok(Outcome::Readable),
         Some(refusal) => {
@@ -178,24 +181,27 @@ pub fn check_harmed(before: &Pair, image: Vec<u8>) -> Result<Outcome, String> {
             if refusal.len() < 20 {
                 return Err(format!("an error that says nothing: `{refusal}`"));
             }
-            salvage(before, image).map_err(|error| format!("{refusal}; after the salvage: {error}"))?;
+            salvage(before, image, recovered).map_err(|error| format!("{refusal}; after the salvage: {error}"))?;
             Ok(Outcome::Salvaged)
         }
     }
 }
 
-/// Reads everything; an answer is the words in which something was refused.
+/// Reads everything, and goes on where nothing refuses to; an answer is the words in which something was refused. Runs that
+/// cannot be read are the engine's to mend.
 fn read_harmed(before: &Pair, image: Vec<u8>) -> Result<Option<String>, String> {
     let disk = Disk::from_image(image);
     let mut pair = before.on(disk.clone());
+    pair.letter = 'c';
     let store = match Store::open_with_backend(disk.backend()) {
         Ok(store) => store,
         Err(error) => return Ok(Some(error.to_string())),
     };
-    let rows = match rows(&store) {
+    let mut rows = match store.image() {
         Ok(image) => image.rows,
-        Err(error) => return Ok(Some(error)),
+        Err(failure) => return Ok(Some(failure.to_string())),
     };
+    rows.extend(runs(&store).unwrap_or_default().into_iter().map(|(key, value)| (Table::Runs, key, value)));
     were_written(&pair, &rows, &Table::ALL)?;
     if let Err(error) = pair.start_on(store) {
         return Ok(Some(error));
@@ -206,17 +212,44 @@ fn read_harmed(before: &Pair, image: Vec<u8>) -> Result<Option<String>, String> 
             Err(error) => return Ok(Some(error)),
         }
     }
-    Ok(None)
+    match meet(&mut pair) {
+        // Damage that is met later ends it, in words.
+        Err(error) => pair.stopped().map(Some).ok_or(error),
+        Ok(()) => Ok(None),
+    }
+}
+
+/// What salvages found of the runs whose bytes, as they were last acknowledged, are all in the damaged file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// There were so many.
+    pub whole: u64,
+    /// So many were found.
+    pub found: u64,
+}
+
+impl Recovered {
+    fn count(&mut self, image: &[u8], runs: &[(Vec<u8>, Vec<u8>)], saved: &[(Table, Vec<u8>, Vec<u8>)]) {
+        let found: BTreeSet<&[u8]> =
+            saved.iter().filter(|(table, ..)| *table == Table::Runs).map(|(_, key, _)| key.as_slice()).collect();
+        for (key, value) in runs {
+            if memmem::find(image, value).is_some() && memmem::find(image, key).is_some() {
+                self.whole += 1;
+                self.found += u64::from(found.contains(key.as_slice()));
+            }
+        }
+    }
 }
 
 /// Makes a new store of what is readable of an image. What it serves was written once, and it goes on with the other one.
-fn salvage(before: &Pair, image: Vec<u8>) -> Result<(), String> {
+fn salvage(before: &Pair, image: Vec<u8>, recovered: &mut Recovered) -> Result<(), String> {
     let disk = Disk::new();
     let (store, salvaged) =
-        Store::salvage_with_backend(Cursor::new(image), disk.backend()).map_err(|error| error.to_string())?;
+        Store::salvage_with_backend(Cursor::new(&image), disk.backend()).map_err(|error| error.to_string())?;
     let mut pair = before.on(disk);
     let saved = rows(&store)?.rows;
     were_written(&pair, &saved, &[Table::Spaces, Table::Members, Table::Runs, Table::AclRefs, Table::Peers])?;
+    recovered.count(&image, &pair.book.last().runs, &saved);
     let runs = saved.iter().filter(|(table, ..)| *table == Table::Runs).count();
     if runs != salvaged.runs {
         return Err(format!("{runs} runs are there, it says {}", salvaged.runs));
@@ -247,7 +280,10 @@ fn rows(store: &Store) -> Result<Image, String> {
 }
 
 /// The rows of the table of runs.
-pub(super) fn runs(store: &Store) -> Result<Rows, String> {
+///
+/// # Errors
+/// They cannot be read.
+pub fn runs(store: &Store) -> Result<Rows, String> {
     let (from, to) = (Vec::new(), Vec::new());
     let request = Request::Scan { id: ScanId(1), table: Table::Runs, from, to, bytes_max: usize::MAX };
     match store.execute(request) {

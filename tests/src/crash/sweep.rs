@@ -5,7 +5,7 @@ use anabranch_engine::space::roles::Role;
 use anabranch_store::Store;
 use anabranch_store::backend::crashable::{Disk, Fault};
 
-use super::images::{check_harmed, check_honest};
+use super::images::{Recovered, check_harmed, check_honest};
 use super::pair::Pair;
 use super::panics;
 use super::script::Step;
@@ -195,7 +195,8 @@ impl Script {
                 continue;
             }
             if self.disk == Rotten {
-                check_harmed(&pair, image).map_err(|error| format!("then {how}: {error}"))?;
+                check_harmed(&pair, image, &mut Recovered::default())
+                    .map_err(|error| format!("then {how}: {error}"))?;
                 continue;
             }
             let mut dice = Dice::salted(seed);

@@ -8,7 +8,7 @@ use crate::document::history::History;
 use crate::document::merge::{Merger, Trust};
 use crate::frontier::Proof;
 use crate::gate::envelope::Candidate;
-use crate::gate::{Guard, Refusal};
+use crate::gate::{self, Authority, Guard, Refusal};
 use crate::id::{ChangeHash, DocumentId, SpaceId};
 use crate::run::Run;
 
@@ -19,12 +19,24 @@ pub struct MendWork {
     pub space: SpaceId,
     /// The document.
     pub id: DocumentId,
-    /// Every run that could be read, with the key of its row.
-    pub runs: Vec<(Vec<u8>, Run)>,
+    /// Every run that could be read.
+    pub runs: Vec<Readable>,
     /// As in [`crate::document::OpenWork::suspects`].
     pub suspects: Vec<ChangeHash>,
     /// As in [`crate::document::OpenWork::poisoned`].
     pub poisoned: Vec<ChangeHash>,
+}
+
+/// A run that could be read.
+#[derive(Debug)]
+pub struct Readable {
+    /// The key of its row.
+    pub row: Vec<u8>,
+    /// The run.
+    pub run: Run,
+    /// Where a salvage found it: what the space says of its author. It passes the gate like one from a peer. `None` where it
+    /// has passed before and is where the store has put it.
+    pub author: Option<Authority>,
 }
 
 /// A document that was built from what could be read.
@@ -50,24 +62,29 @@ impl MendWork {
         let mut useless = Vec::new();
         let mut keys = BTreeMap::new();
         let mut candidates = Vec::with_capacity(runs.len());
-        for (key, run) in runs {
-            let place = (run.header.actor, run.header.last_seq);
-            match Candidate::new(run) {
+        let mut trust = Trust::Store;
+        for Readable { row, run, author } in runs {
+            let place = (run.header.tip, run.header.first_seq);
+            if author.is_some() {
+                trust = Trust::Peer;
+            }
+            let inspected = author.map_or(Ok(()), |author| gate::inspect(&run, author));
+            match inspected.and_then(|()| Candidate::new(run)) {
                 Ok(candidate) => {
-                    keys.insert(place, key);
+                    keys.insert(place, row);
                     candidates.push(candidate);
                 }
-                Err(_) => useless.push(key),
+                Err(_) => useless.push(row),
             }
         }
-        let mut merger = Merger::new(space, id, Trust::Store, &document.suspects, guard, document.index.take());
+        let mut merger = Merger::new(space, id, trust, &document.suspects, guard, document.index.take());
         let history = merger.merge(History::default(), candidates);
         let (index, mut outcome) = (merger.index, merger.outcome);
         for (header, refusal) in &outcome.refused {
             if *refusal == Refusal::Poisoned {
                 document.left_out.push(header.tip);
             } else {
-                useless.extend(keys.remove(&(header.actor, header.last_seq)));
+                useless.extend(keys.remove(&(header.tip, header.first_seq)));
             }
         }
         let held = outcome.accepted.iter().filter_map(|candidate| Proof::of(&candidate.run)).collect();

@@ -257,6 +257,7 @@ impl Engine {
         let runs = core::mem::take(stored);
         let poisoned = runs.iter().map(|(_, run)| run.header.tip).filter(|tip| self.poisoned.contains(tip)).collect();
         let kind = if mend.is_some() {
+            let runs = runs.into_iter().map(|(row, run)| self.readable(&key, row, run)).collect();
             WorkKind::Mend(MendWork { space: key.0, id: key.1, runs, suspects, poisoned })
         } else {
             let runs = runs.into_iter().map(|(_, run)| run).collect();

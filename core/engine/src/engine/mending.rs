@@ -6,22 +6,22 @@ use alloc::vec::Vec;
 
 use tracing::{info, warn};
 
-use crate::document::mend::Mended;
+use crate::document::mend::{Mended, Readable};
 use crate::engine::documents::{DocumentKey, Resident, State};
 use crate::engine::output::{Event, Reply};
 use crate::engine::{Engine, Scan};
+use crate::gate::Authority;
 use crate::limits::{MENDING_MAX, SCAN_BYTES};
-use crate::space::Record;
+use crate::run::Run;
+use crate::space::roles::Role;
+use crate::space::{Record, short};
 use crate::storage::{Request, ScanId, Table, document_key, prefix_end};
 
 impl Engine {
     /// What is stored of a document cannot be read whole. Says so, and begins to mend it: at once, or, if it is in memory,
     /// when all of it that is not damaged is on disk.
     pub(super) fn mend_document(&mut self, key: DocumentKey, error: &str) {
-        if self.is_mending(&key) {
-            return self.break_document(key, error);
-        }
-        if self.to_mend.contains(&key) {
+        if self.is_mending(&key) || self.to_mend.contains(&key) {
             return;
         }
         let reason = alloc::format!("the store is damaged: document {}: {error}", key.1);
@@ -30,6 +30,15 @@ impl Engine {
         self.to_mend.insert(key);
         if self.residents.get(&key).is_some_and(|resident| resident.live().is_none()) {
             self.begin_mending(key);
+        }
+    }
+
+    /// A page of a document that is being opened or mended cannot be read.
+    pub(super) fn opening_failed(&mut self, key: DocumentKey, birth: u64, error: &str) {
+        match self.residents.get(&key).filter(|resident| resident.birth == birth) {
+            Some(resident) if resident.is_mending() => self.break_document(key, error),
+            Some(_) => self.mend_document(key, error),
+            None => {}
         }
     }
 
@@ -90,6 +99,21 @@ impl Engine {
             None => _ = self.residents.insert(key, Resident::new(State::opening(true), birth)),
         }
         self.salvage_runs(key, birth, document_key(&key.0, &key.1));
+    }
+
+    /// What is known of a stored run before it goes into a document that is mended. One that a salvage found may be anybody's
+    /// words: a page that looks like one of ours can be hidden in what a member writes. So it passes the gate again.
+    pub(super) fn readable(&self, key: &DocumentKey, row: Vec<u8>, run: Run) -> Readable {
+        let Some(space) = self.spaces.get(&key.0) else { return Readable { row, run, author: None } };
+        let is_salvaged = space.records.get(&key.1).is_none_or(|record| record.signed.heads.is_empty());
+        let author = is_salvaged.then(|| {
+            let acl = space.acl(&short(&run.header.acl)).filter(|acl| acl.hash == run.header.acl);
+            let known = acl.and_then(|acl| space.membership.authority(&acl.entries, &run.header.device));
+            // Our own signature says that we were allowed to, also where the entries that said so are lost.
+            let role = (run.header.device == self.device).then_some(Role::Writer);
+            known.unwrap_or(Authority { role })
+        });
+        Readable { row, run, author }
     }
 
     /// Asks for a page of what is readable of a document's runs.

@@ -5,8 +5,9 @@
 //! the values; ends count from the leaf's beginning. Nothing of that is believed: a pair counts if its checksum is right.
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 
-use anabranch_engine::storage::{META_POISONED, Table};
+use anabranch_engine::storage::Table;
 
 use crate::checksum;
 use crate::error::Trouble;
@@ -18,8 +19,9 @@ const LEAF: u8 = 1;
 const LEAF_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// So much is read at a time.
 const WINDOW: usize = 1024 * 1024;
-/// A real file has each byte in one leaf, and where a length is damaged a pair may seem as long as the file. Hashing this
-/// many times the file's length, and so many bytes besides, is enough for all but one that was made up to take long.
+/// A real file has each byte in one leaf, and where a length is damaged a pair may seem as long as the file. Reading and
+/// hashing this many times the file's length, and so many bytes besides, is enough for all but one that was made up to take
+/// long.
 const WORK_FACTOR: u64 = 16;
 const WORK_BYTES: u64 = 256 * 1024 * 1024;
 
@@ -32,11 +34,10 @@ type Found<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), Trouble> + 'a;
 /// What `found` answers. A file of which nothing can be read is not an error.
 pub(super) fn rows(file: impl Read + Seek, found: &mut Found<'_>) -> Result<u64, Trouble> {
     let Ok(mut window) = Window::new(file) else { return Ok(0) };
-    let mut work = WORK_FACTOR.saturating_mul(window.length).saturating_add(WORK_BYTES);
     let mut unreadable = 0;
     for at in (0..window.length).step_by(PAGE as usize) {
-        match leaf(&mut window, at, &mut work, found) {
-            Ok(()) => {}
+        match leaf(&mut window, at, found) {
+            Ok(is_whole) => unreadable += if is_whole { 0 } else { PAGE.min(window.length - at) },
             Err(Stop::Unreadable) => unreadable += PAGE.min(window.length - at),
             Err(Stop::Enough) => break,
             Err(Stop::Trouble(trouble)) => return Err(trouble),
@@ -53,9 +54,10 @@ enum Stop {
     Trouble(Trouble),
 }
 
-fn leaf<F: Read + Seek>(window: &mut Window<F>, at: u64, work: &mut u64, found: &mut Found<'_>) -> Result<(), Stop> {
+/// Finds the rows of one leaf. Says whether all of them could be read.
+fn leaf<F: Read + Seek>(window: &mut Window<F>, at: u64, found: &mut Found<'_>) -> Result<bool, Stop> {
     let head = window.at(at, 4)?;
-    let &[LEAF, _, low, high] = head else { return Ok(()) };
+    let &[LEAF, _, low, high] = head else { return Ok(true) };
     let pairs = usize::from(u16::from_le_bytes([low, high]));
     let ends: Vec<u64> = window
         .at(at, 4 + 8 * pairs)?
@@ -66,34 +68,46 @@ fn leaf<F: Read + Seek>(window: &mut Window<F>, at: u64, work: &mut u64, found: 
         .collect();
     let (keys, values) = ends.split_at(ends.len() / 2);
     if values.len() != pairs {
-        return Ok(());
+        return Ok(true);
     }
+    let mut is_whole = true;
     let first_key = 4 + 8 * pairs as u64;
     for pair in 0..pairs {
         let before = |ends: &[u64], first: u64| if pair == 0 { first } else { ends[pair - 1] };
         let key = before(keys, first_key)..keys[pair];
         let value = before(values, keys[pairs - 1])..values[pair];
         let room = LEAF_BYTES_MAX.min(window.length - at);
-        let inside = |range: &std::ops::Range<u64>| range.start <= range.end && range.end <= room;
+        let inside = |range: &Range<u64>| range.start <= range.end && range.end <= room;
         // A key of ours is short, and what is stored is a checksum at least.
         if !inside(&key) || !inside(&value) || key.end - key.start > 128 || value.end - value.start < 16 {
             continue;
         }
-        let key = window.at(at + key.start, (key.end - key.start) as usize)?.to_vec();
-        let candidates = tables(&key);
-        let Some(left) = work.checked_sub((value.end - value.start).saturating_mul(candidates.len() as u64)) else {
-            return Err(Stop::Enough);
-        };
-        *work = left;
-        if candidates.is_empty() {
-            continue;
+        match row(window, at, key, value, found) {
+            Err(Stop::Unreadable) => is_whole = false,
+            result => result?,
         }
-        let stored = window.at(at + value.start, (value.end - value.start) as usize)?;
-        for table in candidates {
-            if let Some(value) = checksum::open(*table as u8, &key, stored) {
-                found(*table, &key, value).map_err(Stop::Trouble)?;
-                break;
-            }
+    }
+    Ok(is_whole)
+}
+
+/// Tells of one pair of the leaf that begins at `at`, if it is a row.
+fn row<F: Read + Seek>(
+    window: &mut Window<F>,
+    at: u64,
+    key: Range<u64>,
+    value: Range<u64>,
+    found: &mut Found<'_>,
+) -> Result<(), Stop> {
+    let key = window.at(at + key.start, (key.end - key.start) as usize)?.to_vec();
+    let candidates = tables(&key);
+    if candidates.is_empty() {
+        return Ok(());
+    }
+    window.work((value.end - value.start).saturating_mul(candidates.len() as u64))?;
+    let stored = window.at(at + value.start, (value.end - value.start) as usize)?;
+    for table in candidates {
+        if let Some(value) = checksum::open(*table as u8, &key, stored) {
+            return found(*table, &key, value).map_err(Stop::Trouble);
         }
     }
     Ok(())
@@ -107,7 +121,6 @@ fn tables(key: &[u8]) -> &'static [Table] {
         48 => &[Table::Documents],
         64 => &[Table::Members, Table::AclRefs],
         80 => &[Table::Runs],
-        41 if key.starts_with(META_POISONED) => &[Table::Meta],
         _ => &[],
     }
 }
@@ -116,6 +129,8 @@ fn tables(key: &[u8]) -> &'static [Table] {
 struct Window<F> {
     file: F,
     length: u64,
+    /// Bytes that may still be read or hashed.
+    work: u64,
     start: u64,
     bytes: Vec<u8>,
 }
@@ -123,7 +138,14 @@ struct Window<F> {
 impl<F: Read + Seek> Window<F> {
     fn new(mut file: F) -> io::Result<Self> {
         let length = file.seek(SeekFrom::End(0))?;
-        Ok(Self { file, length, start: 0, bytes: Vec::new() })
+        let work = WORK_FACTOR.saturating_mul(length).saturating_add(WORK_BYTES);
+        Ok(Self { file, length, work, start: 0, bytes: Vec::new() })
+    }
+
+    /// So many bytes are about to be read or hashed.
+    fn work(&mut self, bytes: u64) -> Result<(), Stop> {
+        self.work = self.work.checked_sub(bytes).ok_or(Stop::Enough)?;
+        Ok(())
     }
 
     /// The bytes there; empty where the file is shorter.
@@ -132,9 +154,12 @@ impl<F: Read + Seek> Window<F> {
             return Ok(&[]);
         }
         let is_inside = at >= self.start && at + count as u64 <= self.start + self.bytes.len() as u64;
-        if !is_inside && self.read(at, count.max(WINDOW)).is_err() && self.read(at, count).is_err() {
-            self.bytes.clear();
-            return Err(Stop::Unreadable);
+        if !is_inside {
+            self.work(count.max(WINDOW) as u64)?;
+            if self.read(at, count.max(WINDOW)).is_err() && self.read(at, count).is_err() {
+                self.bytes.clear();
+                return Err(Stop::Unreadable);
+            }
         }
         let from = (at - self.start) as usize;
         Ok(self.bytes.get(from..from + count).unwrap_or_default())
