@@ -65,6 +65,8 @@ pub struct Document {
     cloned: bool,
     /// Local changes made since the running merge took its copy.
     meanwhile: Vec<am::Change>,
+    /// Our device, once it has written here.
+    device: Option<DeviceId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -249,6 +251,7 @@ impl Document {
             merging: false,
             cloned: false,
             meanwhile: Vec::new(),
+            device: None,
         }
     }
 
@@ -279,6 +282,7 @@ impl Document {
         let (value, committed) = self.history.edit(live.actor, live.device, author.wall_s, &mut self.cache, f)?;
         if let Some(committed) = committed {
             self.live = Some(live);
+            self.device = Some(live.device);
             self.tail.pending_bytes += committed.bytes;
         }
         Ok((value, committed.is_some()))
@@ -328,6 +332,7 @@ impl Document {
         self.adopt(history);
         self.keep_harvested(new);
         self.live = Some(Live { actor: found.actor, device });
+        self.device = Some(device);
         Ok(())
     }
 
@@ -565,9 +570,10 @@ impl Document {
         meanwhile: &[am::Change],
         guard: &dyn Guard,
     ) -> Result<Option<History>, String> {
-        let (Some(last), Some(live)) = (meanwhile.last(), self.live) else { return Ok(None) };
+        // Not from what we write under now: that may have been retired since.
+        let (Some(last), Some(device)) = (meanwhile.last(), self.device) else { return Ok(None) };
         let slot = Slot { space: self.space, document: self.id, tips: alloc::vec![ChangeHash(last.hash().0)] };
-        merge::reapply(merged, meanwhile, live.device, &slot, guard).map(Some)
+        merge::reapply(merged, meanwhile, device, &slot, guard).map(Some)
     }
 
     /// What was applied and did no harm was not what killed the process.

@@ -15,7 +15,7 @@ use crate::feed::FeedRow;
 use crate::gate::{Guard, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::Signer;
-use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, UNSIGNED_BYTES_MAX};
+use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, TICKET_ADDRESSES_MAX, UNSIGNED_BYTES_MAX};
 use crate::mutants::{Mutant, Mutated};
 use crate::run::Run;
 use crate::space::membership::Member;
@@ -267,7 +267,8 @@ impl Engine {
         for space in engine.spaces.keys().copied().collect::<Vec<_>>() {
             engine.subscribe(&space);
             let invite = engine.spaces.get(&space).and_then(|space| space.access.invite.clone());
-            engine.dial_ticket(&invite.map(|invite| invite.addresses).unwrap_or_default());
+            let ticket = invite.map(|invite| invite.addresses).unwrap_or_default();
+            engine.dial_given(ticket.iter().take(TICKET_ADDRESSES_MAX));
         }
         engine.mend_what_was_salvaged();
         for space in loaded.remnants {

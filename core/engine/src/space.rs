@@ -53,6 +53,8 @@ pub struct Fork {
     pub actor: ActorId,
     /// A number from which on they differ, at the latest.
     pub seq: u64,
+    /// The other change was here, signed by a writer; otherwise a peer says so.
+    pub is_seen: bool,
 }
 
 /// What is stored about a space beside its log: the value of `Table::Spaces`.
@@ -199,6 +201,11 @@ impl Space {
     /// An `acl_ref` that is known here, by its name on the wire.
     pub fn acl(&self, short: &[u8; 8]) -> Option<&Acl> {
         if self.current_acl.short() == *short { Some(&self.current_acl) } else { self.acls.get(short) }
+    }
+
+    /// Whether an `acl_ref` is stored.
+    pub fn has_acl(&self, acl: &Acl) -> bool {
+        self.acls.get(&acl.short()).is_some_and(|known| known.hash == acl.hash)
     }
 
     /// Keeps an `acl_ref` that a good run stands on; says whether it is new and so has to be stored.

@@ -58,7 +58,8 @@ pub struct NetLimits {
     pub connections_max: u32,
     /// Of these, opened by others; the rest is kept for our own dials.
     pub inbound_max: u32,
-    /// Connections with one peer: two, because both sides may dial at the same moment. Those being closed do not count.
+    /// Connections with one peer: those of four copies of its device, and one more, because both sides may dial at the same
+    /// moment and a new one may come before the dead one is noticed. Those being closed do not count.
     pub per_peer_max: u32,
     /// Inbound connections from one IPv4 address or IPv6 /64. Loopback is not limited.
     pub per_address_max: u32,
@@ -79,7 +80,7 @@ impl Default for NetLimits {
         Self {
             connections_max: 256,
             inbound_max: 192,
-            per_peer_max: 2,
+            per_peer_max: 5,
             per_address_max: 16,
             inbound_pending_max: 32,
             dials_max: 32,

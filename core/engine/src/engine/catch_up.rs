@@ -139,7 +139,7 @@ impl Engine {
             let digest = space.documents.get(&theirs.document.0);
             let again =
                 digest.is_some_and(|ours| shared.serve(theirs.document, ours, transfer::digest(&theirs.actors)));
-            let comparison = compare(ours, &theirs.actors, again);
+            let comparison = compare(ours, &theirs.actors, again, shared.forks_of(theirs.document));
             if let Some(job) = comparison.job
                 && digest.is_none_or(|digest| shared.takes(&theirs.document, &digest))
             {
@@ -246,26 +246,31 @@ impl Engine {
     /// The peer has another change under a number that is taken here. On this document the two cannot agree: it is named on
     /// both sides, and not sent again as it is.
     fn fork_found(&mut self, id: SessionId, key: DocumentKey, actor: ActorId, seq: u64) {
-        let Some(digest) = self.spaces.get(&key.0).and_then(|space| space.documents.get(&key.1.0)) else { return };
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let peer = session.peer;
-        let Some((index, shared)) = session.shared_in(&key.0).filter(|(_, shared)| shared.takes(&key.1, &digest))
-        else {
+        let Some((index, shared)) = session.shared_in(&key.0) else { return };
+        if !shared.fork(key.1, actor) {
             return;
-        };
-        shared.forked = true;
-        shared.refused(key.1, digest);
+        }
         let detail = Refusal::Fork { actor: actor.to_string(), seq }.to_string();
         let code = RefusalCode::Fork;
         self.say(id, &Message::Refused { space: index, document: key.1, actor, first_seq: seq, code, detail });
-        self.note_fork(key, peer, Fork { actor, seq });
+        self.note_fork(key, peer, Fork { actor, seq, is_seen: false });
     }
 
-    /// Says once, and remembers, that a document has two histories.
+    /// Says, and remembers, that a document has two histories. What was seen here takes the place of what others say, which
+    /// fills no more than half of the table.
     pub(super) fn note_fork(&mut self, key: DocumentKey, peer: DeviceId, fork: Fork) {
         let Some(space) = self.spaces.get_mut(&key.0) else { return };
-        if space.forks.len() >= FORKS_REMEMBERED_MAX || space.forks.contains_key(&key.1) {
-            return;
+        match space.forks.get(&key.1) {
+            Some(known) if known.is_seen || !fork.is_seen => return,
+            Some(_) => {}
+            None => {
+                let seen = space.forks.values().filter(|known| known.is_seen == fork.is_seen).count();
+                if seen >= FORKS_REMEMBERED_MAX / 2 {
+                    return;
+                }
+            }
         }
         space.forks.insert(key.1, fork);
         warn!(document = %key.1, %peer, actor = %fork.actor, seq = fork.seq, "the document is forked");
@@ -443,12 +448,13 @@ impl Engine {
             | RefusalCode::Misfit
             | RefusalCode::Fork
             | RefusalCode::Poisoned => {
-                if let Some(digest) = self.spaces.get(&space).and_then(|space| space.documents.get(&document.0)) {
+                let held = self.spaces.get(&space).filter(|space| space.membership.role(&peer).is_some());
+                let Some(digest) = held.and_then(|space| space.documents.get(&document.0)) else { return };
+                if code == RefusalCode::Fork {
+                    shared.fork(document, actor);
+                    self.note_fork((space, document), peer, Fork { actor, seq: first_seq, is_seen: false });
+                } else {
                     shared.refused(document, digest);
-                    if code == RefusalCode::Fork {
-                        shared.forked = true;
-                        self.note_fork((space, document), peer, Fork { actor, seq: first_seq });
-                    }
                 }
                 let reason: String = detail.chars().take(200).collect();
                 self.event(Event::RunRefused { space, document, peer, by_us: false, reason });

@@ -54,7 +54,7 @@ impl Engine {
             |space: &Space| space.access.invite.as_ref().is_some_and(|ticket| ticket.addresses.is_empty());
         if self.spaces.values().any(has_no_ticket) {
             let known: Vec<String> = self.remembered.values().flatten().cloned().collect();
-            self.dial_ticket(&known);
+            self.dial_given(known.iter());
         }
     }
 

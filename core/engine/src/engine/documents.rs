@@ -11,11 +11,12 @@ use crate::document::mend::MendWork;
 use crate::document::work::{Work, WorkDone, WorkKind, WorkResult};
 use crate::document::{Document, Edit, OpenWork, Settle, Settled};
 use crate::engine::input::{CommandId, SessionId};
+use crate::engine::sessions::ANSWERS;
 use crate::engine::output::{CommandError, Event, Output, Reply};
 use crate::engine::{DocumentError, Engine, Scan};
 use crate::frontier::Proof;
 use crate::gate::{self, Refusal};
-use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
+use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::limits::{
     DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX, DOCUMENTS_UNRECORDED_PER_DEVICE_MAX,
     ORPHAN_AGE_MAX, ORPHAN_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX, POISONED_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
@@ -28,6 +29,11 @@ use crate::storage::{
 };
 use crate::time::Timestamp;
 use crate::wire::{Message, RefusalCode};
+
+/// Lists of members that a document's waiting runs stand on, beside those that something stored stands on.
+const WAITING_ACLS_MAX: usize = 64;
+/// About what it takes to tell that a run was refused.
+const REFUSAL_BYTES: u64 = 160;
 
 /// A document within a replica.
 pub(super) type DocumentKey = (SpaceId, DocumentId);
@@ -47,6 +53,8 @@ pub(super) struct Resident {
     waiting: Vec<CommandId>,
     /// Which session brought each run that is not yet judged, by actor and first change.
     origins: BTreeMap<(ActorId, u64), SessionId>,
+    /// The `acl_ref`s that runs not yet judged stand on, of those that nothing stored stands on.
+    acls: BTreeMap<AclHash, Acl>,
     /// What was merged since the last commit was formed.
     accepted: Vec<Proof>,
     /// Who signed the run for which it came into memory, if it was for one.
@@ -87,6 +95,7 @@ impl Resident {
             used: birth,
             waiting: Vec::new(),
             origins: BTreeMap::new(),
+            acls: BTreeMap::new(),
             accepted: Vec::new(),
             brought_by: None,
         }
@@ -366,7 +375,6 @@ impl Engine {
             let text = alloc::format!("{DOCUMENTS_PER_SPACE_MAX} documents in the space");
             return self.refuse(session, &run.header, &Refusal::TooLarge(text));
         }
-        self.keep_acl(&key.0, acl);
         let (first_seq, device) = (run.header.first_seq, run.header.device);
         if !self.residents.contains_key(&key) && !self.has_room_for_unrecorded(&key, &device) {
             // Documents of which nothing fits yet: what is dropped is found again when roots are compared.
@@ -378,7 +386,15 @@ impl Engine {
             self.keep_run(&run);
             self.dirty.insert(key);
         }
+        let knows_acl = self.spaces.get(&key.0).is_some_and(|space| space.has_acl(acl));
         let resident = self.resident(key);
+        if !knows_acl && !resident.acls.contains_key(&acl.hash) {
+            if resident.acls.len() >= WAITING_ACLS_MAX {
+                self.counters.orphans_evicted += 1;
+                return;
+            }
+            resident.acls.insert(acl.hash, acl.clone());
+        }
         resident.brought_by.get_or_insert(device);
         // Waiting runs are bounded by the document; so is the note of who brought them.
         if resident.origins.len() < 2 * (ORPHANS_PER_DOCUMENT_MAX + 4 * RUNS_PER_MESSAGE_MAX) {
@@ -454,11 +470,14 @@ impl Engine {
         };
         if let Refusal::Fork { seq, .. } = refusal {
             if let Some((_, shared)) = self.sessions.get_mut(&session).and_then(|s| s.shared_in(&header.space)) {
-                shared.forked = true;
+                shared.fork(header.document, header.actor);
             }
-            self.note_fork((header.space, header.document), peer, Fork { actor: header.actor, seq: *seq });
+            let fork = Fork { actor: header.actor, seq: *seq, is_seen: true };
+            self.note_fork((header.space, header.document), peer, fork);
         }
-        self.answer_refusal(session, header, refusal_code(refusal), &reason);
+        if !self.answer_refusal(session, header, refusal_code(refusal), &reason) {
+            return;
+        }
         self.event(Event::RunRefused { space: header.space, document: header.document, peer, by_us: true, reason });
     }
 
@@ -469,11 +488,20 @@ impl Engine {
         }
     }
 
-    pub(super) fn answer_refusal(&mut self, session: SessionId, header: &RunHeader, code: RefusalCode, reason: &str) {
-        let Some((index, _)) = self.sessions.get_mut(&session).and_then(|session| session.shared_in(&header.space))
-        else {
-            return;
+    /// Tells a peer that a run of its was not taken, as long as it has not made us say too much. Says whether it was told.
+    pub(super) fn answer_refusal(
+        &mut self,
+        id: SessionId,
+        header: &RunHeader,
+        code: RefusalCode,
+        reason: &str,
+    ) -> bool {
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.answers.has_left(now, ANSWERS)) else {
+            return false;
         };
+        session.answers.spend(REFUSAL_BYTES, now, ANSWERS);
+        let Some((index, _)) = session.shared_in(&header.space) else { return false };
         let detail = reason.chars().take(200).collect();
         let message = Message::Refused {
             space: index,
@@ -483,7 +511,8 @@ impl Engine {
             code,
             detail,
         };
-        self.say(session, &message);
+        self.say(id, &message);
+        true
     }
 
     /// Merges what has arrived in this turn, one batch for each document.
@@ -511,7 +540,7 @@ impl Engine {
         self.counters.orphans_evicted += settled.evicted as u64;
         if settled.waiting > 0 {
             self.waiting_since.entry(key).or_insert(self.now.mono);
-            self.bound_orphans(key);
+            self.bound_orphans();
         }
         if settled.cloned {
             warn!(document = %key.1, "a copy of this process writes as this device");
@@ -529,12 +558,18 @@ impl Engine {
             let origin = resident.origins.remove(&(run.header.actor, run.header.first_seq));
             accepted.push((origin, run));
         }
+        let mut acls = BTreeMap::new();
         if resident.live().is_some_and(|document| document.orphan_bytes() == 0) {
             self.waiting_since.remove(&key);
             if resident.inbox_bytes() == 0 {
                 resident.origins.clear();
+                acls = core::mem::take(&mut resident.acls);
             }
         }
+        let stood_on = accepted.iter().filter_map(|(_, run)| {
+            acls.get(&run.header.acl).cloned().or_else(|| resident.acls.remove(&run.header.acl))
+        });
+        let stood_on: BTreeMap<AclHash, Acl> = stood_on.map(|acl| (acl.hash, acl)).collect();
         if let Some(noted) = noted {
             resident.origins = noted;
         }
@@ -546,6 +581,9 @@ impl Engine {
         if accepted.is_empty() {
             return;
         }
+        for acl in stood_on.values() {
+            self.keep_acl(&key.0, acl);
+        }
         for (_, run) in &accepted {
             self.keep_run(run);
         }
@@ -554,12 +592,15 @@ impl Engine {
         self.forward(&key.0, accepted);
     }
 
-    /// The document that keeps runs waiting gives way when those of all documents are too many.
-    fn bound_orphans(&mut self, key: DocumentKey) {
-        let all: usize = self.residents.values().filter_map(Resident::live).map(Document::orphan_bytes).sum();
-        if all > ORPHAN_BYTES_MAX
-            && let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut)
-        {
+    /// The document with the most waiting runs gives way when those of all documents are too many.
+    fn bound_orphans(&mut self) {
+        let live = || self.residents.values().filter_map(Resident::live);
+        let all: usize = live().map(Document::orphan_bytes).sum();
+        if all <= ORPHAN_BYTES_MAX {
+            return;
+        }
+        let live = self.residents.values_mut().filter_map(Resident::live_mut);
+        if let Some(document) = live.max_by_key(|document| document.orphan_bytes()) {
             let surplus = all - ORPHAN_BYTES_MAX;
             let evicted = document.shrink_orphans(document.orphan_bytes().saturating_sub(surplus));
             self.counters.orphans_evicted += evicted as u64;
@@ -627,20 +668,20 @@ impl Engine {
         self.counters.documents_evicted += idle.len() as u64;
         for (_, key) in idle {
             self.unrecorded.remove(&key);
-            self.residents.remove(&key);
+            self.waiting_since.remove(&key);
+            let resident = self.residents.remove(&key);
+            let waiting = resident.as_ref().and_then(Resident::live).map_or(0, Document::orphans);
+            self.counters.orphans_evicted += waiting as u64;
         }
     }
 
-    /// Whether a document can be let go from memory.
+    /// Whether a document can be let go from memory. Runs that wait in it for others do not keep it: they are found again.
     pub(super) fn is_idle(&self, key: &DocumentKey, resident: &Resident) -> bool {
         resident.holds == 0
             && !self.dirty.contains(key)
             && !self.touched.contains(key)
             && resident.live().is_some_and(|document| {
-                !document.is_busy()
-                    && document.unsigned_bytes() == 0
-                    && document.inbox_bytes() == 0
-                    && document.orphan_bytes() == 0
+                !document.is_busy() && document.unsigned_bytes() == 0 && document.inbox_bytes() == 0
             })
     }
 

@@ -8,9 +8,9 @@ use crate::engine::documents::Resident;
 use crate::limits::{
     ADDRESSES_PER_DEVICE_MAX, BULK_CREDIT_BYTES, CHANGE_BYTES_MAX, COMMANDS_PENDING_MAX, COMMIT_BYTES_MAX,
     DEVICES_REMEMBERED_MAX, DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX,
-    ENTRIES_PER_SPACE_MAX, INBOX_BYTES_MAX, MESSAGE_BYTES_MAX, ORPHAN_BYTES_MAX, ORPHAN_BYTES_PER_DOCUMENT_MAX,
+    ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, MESSAGE_BYTES_MAX, ORPHAN_BYTES_MAX, ORPHAN_BYTES_PER_DOCUMENT_MAX,
     ORPHANS_PER_DOCUMENT_MAX, OUTGOING_BYTES_MAX, POISONED_MAX, REFUSED_REMEMBERED_MAX, RUNS_PER_MESSAGE_MAX,
-    SESSIONS_MAX, SPACES_MAX, TRANSFER_QUEUE_MAX, UNSIGNED_BYTES_MAX,
+    SERVED_REMEMBERED_MAX, SESSIONS_MAX, SPACES_MAX, TRANSFER_QUEUE_MAX, UNSIGNED_BYTES_MAX,
 };
 use crate::sync::lanes::Lanes;
 use crate::sync::session::{HEARD_ACLS_MAX, Shared};
@@ -67,7 +67,23 @@ impl Engine {
                 most(&mut shared().map(Shared::refused_len)),
                 REFUSED_REMEMBERED_MAX
             ),
+            lasting(
+                "forked documents of a space",
+                most(&mut self.spaces.values().map(|space| space.forks.len())),
+                FORKS_REMEMBERED_MAX,
+            ),
+            lasting("forked actors of a peer", most(&mut shared().map(Shared::forks_len)), FORKS_REMEMBERED_MAX),
+            lasting(
+                "documents compared with a peer",
+                most(&mut shared().map(Shared::served_len)),
+                SERVED_REMEMBERED_MAX
+            ),
             lasting("acl_refs heard from a peer", most(&mut shared().map(Shared::heard_acls_len)), HEARD_ACLS_MAX),
+            passing(
+                "documents that wait for runs",
+                self.waiting_since.len(),
+                DOCUMENTS_RESIDENT_MAX + DOCUMENTS_PER_SPACE_MAX,
+            ),
             passing("commands that wait for sync", self.waits.len(), COMMANDS_PENDING_MAX),
             passing("scans", self.scans.len(), COMMANDS_PENDING_MAX),
             passing(

@@ -125,14 +125,15 @@ impl Engine {
             }
         }
         self.joins.entry(ticket.space).or_default().push(command);
-        self.dial_ticket(&ticket.addresses);
+        self.dial_given(ticket.addresses.iter().take(TICKET_ADDRESSES_MAX));
         self.greet_again();
     }
 
-    pub(super) fn dial_ticket(&mut self, addresses: &[String]) {
-        for address in addresses.iter().take(TICKET_ADDRESSES_MAX) {
+    /// Dials these addresses, whoever may answer there.
+    pub(super) fn dial_given<'a>(&mut self, addresses: impl Iterator<Item = &'a String>) {
+        for address in addresses {
             if let Err(error) = self.dialer.learn(address, None, Source::Given, self.now.mono) {
-                warn!(%error, "an address of the ticket is not dialed");
+                warn!(%error, "an address is not dialed");
             }
         }
     }

@@ -28,7 +28,7 @@ use crate::sync::transfer::Job;
 use crate::time::{Duration, Timestamp};
 use crate::wire::{Lane, Level, Message, MessageError, PeerAddresses, SpaceIndex, SpaceRoots};
 
-const ANSWERS: Allowance = Allowance { per_second: ANSWER_BYTES_PER_SECOND, burst: ANSWER_BYTES_BURST };
+pub(super) const ANSWERS: Allowance = Allowance { per_second: ANSWER_BYTES_PER_SECOND, burst: ANSWER_BYTES_BURST };
 const RECONCILIATIONS: Allowance = Allowance { per_second: RECONCILIATIONS_PER_SECOND, burst: RECONCILIATIONS_BURST };
 
 /// Two sessions with one peer that opened within this time of each other were dialed at once by both sides.

@@ -3,7 +3,9 @@
 //! once they are saved.
 //!
 //! The verdict follows from the change and what it depends on, and from nothing else: what the index holds besides is not
-//! seen. So every replica comes to the same, whatever arrived there before.
+//! seen. So every replica comes to the same, whatever arrived there before. The exception is a document at its limit
+//! ([`DOCUMENT_REPLACEMENTS_MAX`] here, operations and actors at the merge): which change is the one too many depends on what came
+//! first.
 
 use alloc::collections::BTreeMap;
 use alloc::format;

@@ -40,6 +40,8 @@ struct Target {
     answered: bool,
     /// Given by the application or a ticket: dialed whoever answers, and never forgotten.
     permanent: bool,
+    /// Several devices say that it is theirs. Who answers there decides.
+    disputed: bool,
     dialing_since: Option<Timestamp>,
     failures: u32,
     failing_since: Option<Timestamp>,
@@ -72,9 +74,9 @@ impl Dialer {
             return Err(AddressError::TooLong(address.len()));
         }
         if let Some(target) = self.targets.get_mut(address) {
-            if target.peer.is_some_and(|known| peer.is_some_and(|peer| peer != known))
-                && (target.answered || source == Source::Others)
-            {
+            if target.peer.is_some_and(|known| peer.is_some_and(|peer| peer != known)) && source != Source::Given {
+                // A device may say of any address that it is its own.
+                target.disputed |= source == Source::Itself && !target.answered;
                 return Ok(false);
             }
             let news = (permanent && !target.permanent) || (peer.is_some() && target.peer != peer);
@@ -147,7 +149,7 @@ impl Dialer {
     pub fn connected(&mut self, address: &str, peer: DeviceId, dialed: bool) {
         if dialed && let Some(target) = self.targets.get_mut(address) {
             target.peer = Some(peer);
-            target.answered = true;
+            (target.answered, target.disputed) = (true, false);
         }
         for target in self.targets.values_mut().filter(|target| target.peer == Some(peer)) {
             target.dialing_since = None;
@@ -213,7 +215,7 @@ impl Dialer {
             if target.is_wanted(&wanted, &connected) && target.dialing_since.is_none() && target.next_at <= now {
                 target.dialing_since = Some(now);
                 // Who was there last time may have moved: whoever answers at an address that was given is welcome.
-                dial.push((address.clone(), if target.permanent { None } else { target.peer }));
+                dial.push((address.clone(), if target.welcomes_anybody() { None } else { target.peer }));
             }
         }
         dial
@@ -236,9 +238,14 @@ impl Dialer {
 impl Target {
     fn is_wanted(&self, wanted: &impl Fn(&DeviceId) -> bool, connected: &impl Fn(&DeviceId) -> bool) -> bool {
         match &self.peer {
-            Some(peer) => !connected(peer) && (self.permanent || wanted(peer)),
-            None => self.permanent,
+            // Who says that it is theirs need not be there: as long as nobody was met there, whoever is might be missed.
+            Some(peer) if self.answered || !self.disputed => !connected(peer) && (self.permanent || wanted(peer)),
+            _ => self.welcomes_anybody(),
         }
+    }
+
+    fn welcomes_anybody(&self) -> bool {
+        self.permanent || self.disputed
     }
 
     /// Exponential backoff with full jitter on its upper half. Says whether it is the longest one.

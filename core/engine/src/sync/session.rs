@@ -5,8 +5,10 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::id::{DeviceId, DocumentId, SpaceId, StorageId};
-use crate::limits::{PRE_AUTH_TIME_MAX, REFUSED_REMEMBERED_MAX, ROOT_QUIET, ROOT_QUIET_MAX, SERVED_REMEMBERED_MAX};
+use crate::id::{ActorId, DeviceId, DocumentId, SpaceId, StorageId};
+use crate::limits::{
+    FORKS_REMEMBERED_MAX, PRE_AUTH_TIME_MAX, REFUSED_REMEMBERED_MAX, ROOT_QUIET, ROOT_QUIET_MAX, SERVED_REMEMBERED_MAX,
+};
 use crate::space::Acl;
 use crate::space::auth::{Handshake, Side, Tag};
 use crate::sync::collection::{Digest, Fingerprint};
@@ -138,6 +140,8 @@ pub struct Shared {
     attempts: u32,
     /// The two have histories of a document that cannot become one.
     pub forked: bool,
+    /// By document, actors of which it has another chain.
+    forks: BTreeSet<(DocumentId, ActorId)>,
     /// How many reconciliations the peer has caused lately.
     pub reconciliations: Rate,
     refused: BTreeMap<DocumentId, Digest>,
@@ -305,6 +309,7 @@ impl Shared {
             attempted: None,
             attempts: 0,
             forked: false,
+            forks: BTreeSet::new(),
             reconciliations: Rate::default(),
             refused: BTreeMap::new(),
             served: BTreeMap::new(),
@@ -360,22 +365,47 @@ impl Shared {
 
     /// The peer shows what it has of a document, and we what we have: says whether both were just so the last time.
     pub fn serve(&mut self, document: DocumentId, ours: Digest, theirs: Digest) -> bool {
-        if self.served.len() >= SERVED_REMEMBERED_MAX {
-            self.served.clear();
+        let last = self.served.insert(document, (ours, theirs));
+        if self.served.len() > SERVED_REMEMBERED_MAX {
+            self.served.pop_first();
         }
-        self.served.insert(document, (ours, theirs)) == Some((ours, theirs))
+        last == Some((ours, theirs))
+    }
+
+    /// The peer has another chain of an actor than we: neither sends the other one what it has of it. Says whether that is
+    /// news.
+    pub fn fork(&mut self, document: DocumentId, actor: ActorId) -> bool {
+        self.forked = true;
+        self.forks.len() < FORKS_REMEMBERED_MAX && self.forks.insert((document, actor))
+    }
+
+    /// Actors of a document of which the peer has another chain than we.
+    pub fn forks_of(&self, document: DocumentId) -> BTreeSet<ActorId> {
+        let all = (document, ActorId([0; 16]))..=(document, ActorId([255; 16]));
+        self.forks.range(all).map(|(_, actor)| *actor).collect()
     }
 
     /// The peer refused a run of this document for good, as it is now.
     pub fn refused(&mut self, document: DocumentId, digest: Digest) {
-        if self.refused.len() < REFUSED_REMEMBERED_MAX {
-            self.refused.insert(document, digest);
+        self.refused.insert(document, digest);
+        if self.refused.len() > REFUSED_REMEMBERED_MAX {
+            self.refused.pop_first();
         }
     }
 
     /// Whether it makes sense to send this document: not if it is as it was when the peer refused it.
     pub fn takes(&self, document: &DocumentId, digest: &Digest) -> bool {
         self.refused.get(document) != Some(digest)
+    }
+
+    /// How many actors are remembered as forked.
+    pub(crate) fn forks_len(&self) -> usize {
+        self.forks.len()
+    }
+
+    /// How many documents are remembered as compared.
+    pub(crate) fn served_len(&self) -> usize {
+        self.served.len()
     }
 
     /// How many documents are remembered as refused.

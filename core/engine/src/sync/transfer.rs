@@ -74,12 +74,13 @@ pub struct Comparison {
 }
 
 /// Compares a peer's frontier with ours. If the peer was sent what it lacks before and took nothing of it (`again`), it may have
-/// another chain of an actor than we: then the chain is read from its beginning, to see where they part.
-pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip], again: bool) -> Comparison {
+/// another chain of an actor than we: then the chain is read from its beginning, to see where they part. Of actors of which that
+/// is known (`forked`) nothing is sent or asked for; what others have made is.
+pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip], again: bool, forked: BTreeSet<ActorId>) -> Comparison {
     let theirs: BTreeMap<ActorId, &ActorTip> = theirs.iter().map(|tip| (tip.actor, tip)).collect();
     let mut comparison = Comparison { job: None, behind: false, fork: None };
     let mut from_lamport = None::<u64>;
-    for (actor, proof) in &ours.frontier.actors {
+    for (actor, proof) in ours.frontier.actors.iter().filter(|(actor, _)| !forked.contains(*actor)) {
         let lacking_from = match theirs.get(actor) {
             None => Some(proof.first_lamport),
             Some(tip) if tip.seq < proof.header.last_seq && again => Some(proof.first_lamport),
@@ -97,10 +98,11 @@ pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip], again: bool) -> Compa
     }
     comparison.behind = theirs
         .values()
+        .filter(|tip| !forked.contains(&tip.actor))
         .any(|tip| ours.frontier.actors.get(&tip.actor).is_none_or(|proof| proof.header.last_seq < tip.seq));
     comparison.job = from_lamport.map(|from_lamport| {
         let have = theirs.values().map(|tip| (tip.actor, Held { seq: tip.seq, tip: *tip.tip })).collect();
-        Job { have, from_lamport, ..Job::everything() }
+        Job { have, from_lamport, forked, ..Job::everything() }
     });
     comparison
 }
