@@ -16,6 +16,7 @@ use anabranch_tests::sim::byzantine::forge::{self, Chain};
 use anabranch_tests::sim::byzantine::{Attack, ByzantineOptions};
 use anabranch_tests::sim::story::{Story, Who};
 use minicbor::bytes::ByteVec;
+use serde_json::json;
 
 /// Alice and Bob, and Mallory, who holds a valid key and is hostile from now on.
 struct Scene {
@@ -90,9 +91,10 @@ impl Scene {
 fn branches(scene: &Scene, document: DocumentId, lengths: [u64; 2]) -> [Vec<Run>; 2] {
     let mut stem = Chain::new(ActorId([7; 16]), Vec::new(), 0);
     let first = stem.grow(0);
+    let mut values = 1_000..;
     lengths.map(|length| {
         let mut chain = stem.clone();
-        let tail = (0..length).map(|value| chain.grow(1_000 * length + value));
+        let tail = values.by_ref().take(length as usize).map(|value| chain.grow(value));
         let mut changes = vec![first.clone()];
         changes.extend(tail);
         changes.iter().map(|change| scene.run(document, std::slice::from_ref(change))).collect()
@@ -102,17 +104,26 @@ fn branches(scene: &Scene, document: DocumentId, lengths: [u64; 2]) -> [Vec<Run>
 /// Two histories of one actor: both sides name the document, everything else goes on, and they do not try for ever.
 fn a_fork_is_named(lengths: [u64; 2]) {
     let mut scene = Scene::new(Role::Writer);
-    let document = DocumentId([9; 16]);
-    scene.story.world.expect_fork(scene.mallory.0, (scene.space, document));
-    let [left, right] = branches(&scene, document, lengths);
     let (alice, bob) = (scene.alice, scene.bob);
+    scene.story.cut(&[alice], &[bob]);
+    let place = scene.story.document(alice, scene.space);
+    scene.story.edit(alice, place, |edit| Ok(edit.set("/honest", 1)?));
+    let document = place.1;
+    scene.story.world.expect_fork(scene.mallory.0, place);
+    let [left, right] = branches(&scene, document, lengths);
     scene.send(alice, &left);
     scene.send(bob, &right);
+    scene.story.wait(5);
+    scene.story.mend();
     scene.story.wait(300);
     for who in [alice, bob] {
         let forked = scene.status(who).forked;
         assert_eq!(forked.len(), 1, "{who:?}: {forked:?}");
         assert_eq!((forked[0].0, forked[0].1.actor), (document, ActorId([7; 16])));
+    }
+    // What was not built on either history reaches those who have the other.
+    for who in [alice, bob] {
+        assert_eq!(scene.story.read(who, place, |view| view.get("/honest")), Some(json!(1)), "{who:?}");
     }
     scene.goes_on();
     scene.story.wait(3_600);

@@ -20,7 +20,7 @@ use crate::mutants::{Mutant, Mutated};
 use crate::run::Run;
 use crate::space::membership::Member;
 use crate::space::ticket::Ticket;
-use crate::space::{Acl, Fork, Record, Space};
+use crate::space::{Acl, Record, Space};
 use crate::storage::{
     self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
 };

@@ -182,6 +182,7 @@ impl World {
     pub fn turn(&mut self, options: ByzantineOptions) {
         let replica = options.replica;
         let key = self.replicas[replica].key();
+        self.ledger.distrust(replica);
         self.attackers.insert(replica, Attacker::new(options, key, self.options.seed));
     }
 
@@ -211,10 +212,15 @@ impl World {
         true
     }
 
-    /// The chaos is over: those who stop become honest, the others go on.
+    /// The chaos is over: those who stop become honest, and hold nothing back any more; the others go on.
     pub(super) fn mute_attackers(&mut self) {
-        for attacker in self.attackers.values_mut() {
+        for replica in self.attackers.keys().copied().collect::<Vec<_>>() {
+            let Some(attacker) = self.attackers.get_mut(&replica) else { continue };
             attacker.muted = attacker.options.muted;
+            if attacker.muted {
+                attacker.held.iter_mut().for_each(|(at, ..)| *at = 0);
+                self.release_late(replica);
+            }
         }
     }
 

@@ -6,9 +6,11 @@
 
 use anabranch_engine::document::record::DocumentRecord;
 use anabranch_engine::id::{ChangeHash, DocumentId, SpaceId};
+use anabranch_engine::limits::ORPHAN_AGE_MAX;
 use anabranch_engine::storage::{Row, Table};
 
 use super::Kind;
+use super::SECONDS;
 use super::ledger::Place;
 use super::world::World;
 
@@ -125,6 +127,10 @@ impl World {
         let found =
             rows.into_iter().map(|(table, key, value)| ((table, key), durability::value_hash(&value))).collect();
         if let Err(text) = self.watch.durability.started(replica, found) {
+            if self.replicas[replica].rotten {
+                // A bit in redb's header makes it go back to the commit before.
+                return self.replace_rotten_disk(replica);
+            }
             self.fail(Kind::Safety, durability::CHECKER, text);
         }
     }
@@ -237,19 +243,30 @@ impl World {
 
     /// Nobody has written for a while, and all are in sync: which they never are with somebody hostile.
     pub(super) fn check_at_rest(&mut self) {
-        if !self.attackers.is_empty() {
+        if !self.attackers.keys().all(|replica| self.is_trustworthy(*replica)) {
             return;
         }
-        for replica in self.alive() {
-            let Some(process) = &self.replicas[replica].process else { continue };
-            if let Err(text) = memory::at_rest(&process.engine.held()) {
+        let stores_gone = self.stats.leaves + self.stats.rollbacks + self.stats.clones_ended + self.stats.rots;
+        if stores_gone > 0 {
+            // What was built on an edit that is gone with its only store waits for it, and not for ever.
+            self.run_for(ORPHAN_AGE_MAX.0);
+        }
+        // What a relay withheld is still on its way, as far as its own engine knows.
+        for replica in self.honest() {
+            // A keep-alive may just be on its way.
+            let rests = |world: &mut Self| {
+                let process = world.replicas[replica].process.as_ref();
+                process.map_or(Ok(()), |process| memory::at_rest(&process.engine.held()))
+            };
+            self.run_while_not(SECONDS / 10, 10 * SECONDS, |world| rests(world).is_ok());
+            if let Err(text) = rests(self) {
                 self.fail(Kind::Safety, memory::CHECKER, format!("#{replica}: {text}"));
             }
         }
     }
 
     /// Who runs and is not hostile.
-    fn honest(&self) -> Vec<usize> {
+    pub(super) fn honest(&self) -> Vec<usize> {
         self.alive().into_iter().filter(|replica| self.is_honest(*replica)).collect()
     }
 }

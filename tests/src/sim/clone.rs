@@ -27,6 +27,8 @@ impl World {
             || is_twin
             || self.is_founder(replica)
             || !self.is_honest(replica)
+            // Nobody would invite the copy.
+            || !self.is_everywhere(replica)
         {
             return;
         }

@@ -91,7 +91,7 @@ impl Submitted {
             let reply = store.execute(request.clone());
             let rows = match request {
                 Request::Commit { rows, .. } => std::mem::take(rows),
-                Request::Scan { .. } => Vec::new(),
+                Request::Scan { .. } | Request::Salvage { .. } => Vec::new(),
             };
             *self = Self::Done { reply, rows };
         }

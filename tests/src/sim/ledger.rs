@@ -48,6 +48,8 @@ pub struct Ledger {
     /// Every edit that was ever made, saved or not, with its actor and number.
     edits: BTreeMap<(Place, ChangeHash), Edited>,
     numbers: BTreeMap<ChangeHash, (ActorId, u64)>,
+    /// Who may keep what it has to itself.
+    unreliable: BTreeSet<usize>,
 }
 
 /// What one replica has promised, and what its store says that it has: all that a backup of its disk brings back.
@@ -155,12 +157,18 @@ impl Ledger {
                 continue;
             }
             let number = self.numbers[&edited.change];
-            if self.books.values().any(|book| book.holds(edited.place, number)) {
+            let mut reliable = self.books.iter().filter(|(replica, _)| !self.unreliable.contains(replica));
+            if reliable.any(|(_, book)| book.holds(edited.place, number)) {
                 self.owed.push((who, edited));
             } else {
                 self.excused += 1;
             }
         }
+    }
+
+    /// A replica may keep what it has to itself: what nobody else has may be lost.
+    pub fn distrust(&mut self, replica: usize) {
+        self.unreliable.insert(replica);
     }
 
     /// Acknowledged edits that were lost with the only store that had them.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use anabranch_engine::Event;
 use anabranch_engine::id::{ChangeHash, DeviceId};
+use anabranch_engine::space::Fork;
 
 use super::ailments::Ailment;
 use super::clock::ClockFault;
@@ -214,6 +215,12 @@ impl World {
             Event::RunRefused { document, peer: other, by_us, reason, .. } => {
                 let (by, of) = if *by_us { (who, peer(other)) } else { (peer(other), who) };
                 self.tell(|| format!("{by} refuses changes of document {document:.8} from {of}: {reason}"));
+            }
+            Event::DocumentForked { document, peer: other, fork, .. } => {
+                self.tell(|| {
+                    let Fork { actor, seq, .. } = fork;
+                    format!("{who} finds that {} has another change {seq} of {actor:.8} in {document:.8}", peer(other))
+                });
             }
             Event::DocumentDamaged { document, reason, .. } => {
                 self.tell(|| format!("{who} cannot read document {document:.8}: {reason}"));

@@ -99,6 +99,7 @@ fn heal(world: &mut World) {
     for replica in 0..world.replicas.len() {
         world.replicas[replica].doomed = None;
         world.replicas[replica].disk.heal();
+        world.replicas[replica].excuse_only_what_happened();
         if let Some(process) = &world.replicas[replica].process {
             process.guard.spare();
         }
@@ -206,7 +207,7 @@ fn fall_silent(world: &mut World) -> bool {
         let allowed = silence::allowed(world, world.stats.sessions - sessions);
         silence::silent(&before, &silence::said(world), allowed)
     } else {
-        untouched::silent(&talk, |space| world.is_attacked(space))
+        untouched::silent(&talk, world.honest().len() as u64, |space| world.is_attacked(space))
     };
     if let Err(text) = silent {
         world.fail(Kind::Liveness, silence::CHECKER, format!("in {} s without edits {text}", SILENCE / SECONDS));
@@ -280,12 +281,7 @@ fn leave(world: &mut World) {
         return;
     }
     world.trace.note(world.now, Some(replica), "leaves a space");
-    // From now on its application counts on nothing of it.
-    world.ledger.left(replica, space);
-    world.watch.left(replica, space);
-    if let Some(process) = &mut world.replicas[replica].process {
-        process.open.retain(|place, _| place.0 != space);
-    }
+    world.counts_on_nothing_of(replica, space);
     world.command_for(replica, Command::LeaveSpace { space }, Waiting::ToLeave);
     let left = world.run_while_not(LOOK_EVERY, 60 * SECONDS, |world| {
         let waits = |process: &Process| process.commands.values().any(|waiting| matches!(waiting, Waiting::ToLeave));

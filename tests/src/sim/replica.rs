@@ -36,6 +36,8 @@ pub struct Replica {
     pub listens: bool,
     /// Its disk was made to fail, so the store may.
     pub disk_failed: bool,
+    /// Calls to it that had failed when the process started.
+    faults_before: u64,
     /// The power goes in the middle of its next commit, for that long.
     pub(super) doomed: Option<u64>,
     /// How long it is away if it dies while it applies something.
@@ -78,7 +80,6 @@ pub struct Process {
     pub(super) guard: SimGuard,
     pub(super) wake: Option<(u64, &'static str)>,
     commands_made: u64,
-    events: u64,
 }
 
 impl Replica {
@@ -86,13 +87,14 @@ impl Replica {
     pub(super) fn key(&self) -> SecretKey {
         SecretKey::from_seed(&self.identity)
     }
+
+    /// Its disk is well again: a fault that it was to have and that no call has met explains nothing any more.
+    pub(super) fn excuse_only_what_happened(&mut self) {
+        self.disk_failed &= self.disk.faults() > self.faults_before;
+    }
 }
 
 impl Process {
-    pub(super) fn note_event(&mut self) {
-        self.events += 1;
-    }
-
     /// Whether a document is held open.
     pub fn has_open(&self, place: &Place) -> bool {
         self.open.get(place).is_some_and(|count| *count > 0)
@@ -120,6 +122,7 @@ impl World {
             process: None,
             listens,
             disk_failed: false,
+            faults_before: 0,
             doomed: None,
             doomed_applying: 0,
             ailments: Ailments::default(),
@@ -145,6 +148,7 @@ impl World {
             process: None,
             listens: original.listens,
             disk_failed: false,
+            faults_before: 0,
             doomed: None,
             doomed_applying: 0,
             ailments: Ailments::default(),
@@ -186,6 +190,7 @@ impl World {
         there.disk.heal();
         there.dark = false;
         there.disk_failed = false;
+        there.faults_before = there.disk.faults();
         there.doomed = None;
         there.starts += 1;
         let seed = if reuse { *there.engine_seed.get_or_insert(fresh) } else { fresh };
@@ -223,7 +228,6 @@ impl World {
             guard,
             wake: None,
             commands_made: 0,
-            events: 0,
         });
         let (listens, starts) = (there.listens, there.starts);
         self.trace.note(now, Some(replica), "starts");

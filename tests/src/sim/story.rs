@@ -242,11 +242,7 @@ impl Story {
 
     /// Someone leaves a space.
     pub fn leave(&mut self, who: Who, space: SpaceId) {
-        self.world.ledger.left(who.0, space);
-        self.world.watch.left(who.0, space);
-        if let Some(process) = self.world.replicas[who.0].process.as_mut() {
-            process.open.retain(|place, _| place.0 != space);
-        }
+        self.world.counts_on_nothing_of(who.0, space);
         let answer = self.ask(who, Command::LeaveSpace { space });
         assert!(matches!(answer, Ok(Reply::Done)), "leaving: {answer:?}");
     }

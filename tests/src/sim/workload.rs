@@ -66,8 +66,6 @@ pub enum Then {
     Edit(u64),
     /// The first edit of a new document.
     First(u64),
-    /// Read it as it was.
-    ReadPast(u64),
 }
 
 impl World {
@@ -208,7 +206,7 @@ impl World {
         let (salt, first) = match then {
             Then::First(salt) => (salt, true),
             Then::Edit(salt) => (salt, false),
-            Then::Check | Then::ReadPast(_) => return,
+            Then::Check => return,
         };
         let mut dice = Dice::salted(salt);
         // What a refusal means is judged there.
@@ -332,7 +330,6 @@ impl World {
                     self.look(replica, place);
                     match then {
                         Then::Check => {}
-                        Then::ReadPast(salt) => history::read_past(self, replica, place, salt),
                         Then::Edit(_) | Then::First(_) => self.edit(replica, place, then),
                     }
                 }

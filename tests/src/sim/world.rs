@@ -374,7 +374,7 @@ impl World {
                 self.schedule(after, Happening::GiveUp { replica, process: number });
             }
             Told::JoinRefused { space, peer, reason } => {
-                if !self.expects_refusals {
+                if !self.expects_refusals && self.is_honest_device(&peer) {
                     let text = format!("#{replica} may not join {space:.8}, says {peer:.8}: {reason}");
                     self.fail(Kind::Safety, "membership", text);
                 }
@@ -427,9 +427,6 @@ impl World {
             | Told::InSync { .. }
             | Told::DocumentMended { .. }
             | Told::StrangerRefused { .. } => {}
-        }
-        if let Some(process) = self.process(replica, number) {
-            process.note_event();
         }
     }
 

@@ -393,7 +393,8 @@ impl Engine {
             signature: *wire.signature,
         };
         if space.joining().is_some() || space.membership.role(&peer).is_none() {
-            return self.answer_refusal(id, &header, RefusalCode::NotAMember, "not a member of the space");
+            _ = self.answer_refusal(id, &header, RefusalCode::NotAMember, "not a member of the space");
+            return;
         }
         let tip = match gate::payload_tip(&wire.payload) {
             Ok(tip) => tip,
@@ -413,7 +414,8 @@ impl Engine {
             if let Some((_, shared)) = session.shared_in(&space_id) {
                 shared.roots_changed(self.now.mono);
             }
-            return self.answer_refusal(id, &header, RefusalCode::MembersUnknown, "members unknown");
+            _ = self.answer_refusal(id, &header, RefusalCode::MembersUnknown, "members unknown");
+            return;
         };
         header.acl = acl.hash;
         let run = Run { header, payload: wire.payload.into() };
@@ -448,12 +450,16 @@ impl Engine {
             | RefusalCode::Misfit
             | RefusalCode::Fork
             | RefusalCode::Poisoned => {
-                let held = self.spaces.get(&space).filter(|space| space.membership.role(&peer).is_some());
-                let Some(digest) = held.and_then(|space| space.documents.get(&document.0)) else { return };
+                let known = self.spaces.get(&space).filter(|space| space.membership.role(&peer).is_some());
+                let digest = known.and_then(|space| space.documents.get(&document.0));
+                let is_here = digest.is_some() || self.residents.contains_key(&(space, document));
+                if known.is_none() || !is_here {
+                    return;
+                }
                 if code == RefusalCode::Fork {
                     shared.fork(document, actor);
                     self.note_fork((space, document), peer, Fork { actor, seq: first_seq, is_seen: false });
-                } else {
+                } else if let Some(digest) = digest {
                     shared.refused(document, digest);
                 }
                 let reason: String = detail.chars().take(200).collect();

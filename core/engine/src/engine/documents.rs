@@ -11,8 +11,8 @@ use crate::document::mend::MendWork;
 use crate::document::work::{Work, WorkDone, WorkKind, WorkResult};
 use crate::document::{Document, Edit, OpenWork, Settle, Settled};
 use crate::engine::input::{CommandId, SessionId};
-use crate::engine::sessions::ANSWERS;
 use crate::engine::output::{CommandError, Event, Output, Reply};
+use crate::engine::sessions::ANSWERS;
 use crate::engine::{DocumentError, Engine, Scan};
 use crate::frontier::Proof;
 use crate::gate::{self, Refusal};
@@ -616,10 +616,15 @@ impl Engine {
         let now = self.now.mono;
         for (key, _) in self.waiting_since.extract_if(.., |_, since| now - *since >= ORPHAN_AGE_MAX).collect::<Vec<_>>()
         {
-            let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else { continue };
+            let Some(resident) = self.residents.get_mut(&key) else { continue };
+            let Some(document) = resident.live_mut() else { continue };
             let given_up = document.shrink_orphans(0);
             debug!(document = %key.1, given_up, "runs waited too long for what they depend on");
             self.counters.orphans_evicted += given_up as u64;
+            if resident.inbox_bytes() == 0 {
+                resident.origins.clear();
+                resident.acls.clear();
+            }
         }
     }
 

@@ -8,9 +8,9 @@ use crate::engine::documents::Resident;
 use crate::limits::{
     ADDRESSES_PER_DEVICE_MAX, BULK_CREDIT_BYTES, CHANGE_BYTES_MAX, COMMANDS_PENDING_MAX, COMMIT_BYTES_MAX,
     DEVICES_REMEMBERED_MAX, DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX,
-    ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, MESSAGE_BYTES_MAX, ORPHAN_BYTES_MAX, ORPHAN_BYTES_PER_DOCUMENT_MAX,
-    ORPHANS_PER_DOCUMENT_MAX, OUTGOING_BYTES_MAX, POISONED_MAX, REFUSED_REMEMBERED_MAX, RUNS_PER_MESSAGE_MAX,
-    SERVED_REMEMBERED_MAX, SESSIONS_MAX, SPACES_MAX, TRANSFER_QUEUE_MAX, UNSIGNED_BYTES_MAX,
+    ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, MESSAGE_BYTES_MAX, ORPHAN_BYTES_MAX,
+    ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX, OUTGOING_BYTES_MAX, POISONED_MAX, REFUSED_REMEMBERED_MAX,
+    RUNS_PER_MESSAGE_MAX, SERVED_REMEMBERED_MAX, SESSIONS_MAX, SPACES_MAX, TRANSFER_QUEUE_MAX, UNSIGNED_BYTES_MAX,
 };
 use crate::sync::lanes::Lanes;
 use crate::sync::session::{HEARD_ACLS_MAX, Shared};
@@ -79,11 +79,6 @@ impl Engine {
                 SERVED_REMEMBERED_MAX
             ),
             lasting("acl_refs heard from a peer", most(&mut shared().map(Shared::heard_acls_len)), HEARD_ACLS_MAX),
-            passing(
-                "documents that wait for runs",
-                self.waiting_since.len(),
-                DOCUMENTS_RESIDENT_MAX + DOCUMENTS_PER_SPACE_MAX,
-            ),
             passing("commands that wait for sync", self.waits.len(), COMMANDS_PENDING_MAX),
             passing("scans", self.scans.len(), COMMANDS_PENDING_MAX),
             passing(
@@ -123,6 +118,11 @@ impl Engine {
                 "documents queued for a peer",
                 most(&mut shared().map(|s| s.transfer.queued())),
                 TRANSFER_QUEUE_MAX
+            ),
+            passing(
+                "documents that wait for runs",
+                self.waiting_since.len(),
+                DOCUMENTS_RESIDENT_MAX + DOCUMENTS_PER_SPACE_MAX,
             ),
             passing("bytes read for a peer", most(&mut shared().map(|s| s.transfer.staged_bytes())), STAGED_MAX),
         ]

@@ -46,6 +46,8 @@ attacks! {
     Inflates => signed::inflates, attacks_inflates;
     /// Changes with as many dependencies as are allowed, and one more.
     WideDeps => signed::wide_deps, attacks_wide_deps;
+    /// Operations that nobody can have made: they replace what is elsewhere.
+    Impossible => signed::impossible, attacks_impossible;
     /// Runs that wait for what never comes.
     Orphans => signed::orphans, attacks_orphans;
     /// Signatures that do not hold, and other members' names.

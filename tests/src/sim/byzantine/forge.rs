@@ -8,7 +8,7 @@ use anabranch_engine::keys::{Domain, SecretKey};
 use anabranch_engine::run::{Run, UnsignedRun};
 use anabranch_engine::space::{Acl, short};
 use anabranch_engine::wire::{Message, SpaceIndex, WireRun};
-use automerge::legacy::{Key, ObjectId, Op, OpType, SortedVec};
+use automerge::legacy::{Key, ObjectId, Op, OpId, OpType, SortedVec};
 use automerge::{Change, ExpandedChange, ScalarValue};
 use minicbor::bytes::ByteArray;
 use minicbor::{Decoder, Encoder};
@@ -43,18 +43,24 @@ impl Chain {
 
     /// The change that would be next.
     pub fn change(&self, value: u64) -> Change {
+        self.change_replacing(value, None)
+    }
+
+    /// The same, said to replace what this operation of the same actor wrote.
+    pub fn change_replacing(&self, value: u64, replaced: Option<u64>) -> Change {
         let mut deps: Vec<automerge::ChangeHash> = self.deps.iter().map(|dep| automerge::ChangeHash(dep.0)).collect();
         deps.sort_unstable();
+        let actor = automerge::ActorId::from(self.actor.0.to_vec());
         let operation = Op {
             action: OpType::Put(ScalarValue::Uint(value)),
             obj: ObjectId::Root,
             key: Key::Map(format!("x{:.8}-{}", self.actor, self.seq).into()),
-            pred: SortedVec::new(),
+            pred: SortedVec::from(replaced.into_iter().map(|counter| OpId(counter, actor.clone())).collect::<Vec<_>>()),
             insert: false,
         };
         Change::from(ExpandedChange {
             operations: vec![operation],
-            actor_id: self.actor.0.to_vec().into(),
+            actor_id: actor,
             hash: None,
             seq: self.seq,
             start_op: NonZeroU64::new(self.start_op).unwrap_or(NonZeroU64::MIN),

@@ -152,6 +152,16 @@ pub(super) fn inflates(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> 
     })
 }
 
+pub(super) fn impossible(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
+    put(attacker, scene, |dice, target, acl| {
+        let mut chain = Chain::new(actor(dice), target.heads.clone(), target.max_op);
+        let first = chain.grow(1);
+        // The value that the first change wrote, under another key.
+        let replaced = chain.change_replacing(2, Some(chain.start_op - 1));
+        vec![scene.run(target, acl, &[first]), scene.run(target, acl, &[replaced])]
+    })
+}
+
 pub(super) fn wide_deps(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
     put(attacker, scene, |dice, target, acl| {
         let count = CHANGE_DEPS_MAX + dice.below(2) as usize;

@@ -66,7 +66,11 @@ pub fn settled(world: &mut World) -> Result<(), String> {
         if let Some(reason) = engine.stopped() {
             return Err(format!("#{replica} has stopped: {reason}"));
         }
-        for status in engine.spaces() {
+        let statuses = engine.spaces();
+        if let Some(lost) = member_of.keys().find(|space| statuses.iter().all(|status| status.space != **space)) {
+            return Err(format!("#{replica} does not have space {lost:.8} any more"));
+        }
+        for status in statuses {
             if !member_of.contains_key(&status.space) {
                 continue;
             }

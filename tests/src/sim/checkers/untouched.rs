@@ -14,9 +14,10 @@ pub type Talk = BTreeMap<SpaceId, u64>;
 
 /// Largest message of one frame that is looked into.
 const LOOKED_AT_MAX: usize = 1024 * 1024;
-/// Of an attacked space, how many messages honest members may exchange in the time in which others have to be silent: histories
-/// that were forked cannot be made equal, and it is looked again, ever more rarely, whether that is still so.
-pub const TALK_MAX: u64 = 200;
+/// Of an attacked space, how many messages any two honest members may exchange in the time in which others have to be silent:
+/// histories that were forked cannot be made equal, and it is looked again, ever more rarely, whether that is still so; and
+/// what somebody hostile goes on adding goes round.
+pub const TALK_PER_PAIR_MAX: u64 = 200;
 /// Bytes that an attacker may be sent for each byte of its own. What it asks for it is given: a frontier of 40 bytes brings a
 /// document.
 const AMPLIFICATION_MAX: u64 = 40;
@@ -52,9 +53,10 @@ pub fn overhear(world: &World, from: usize, to: usize, frame: &[u8], talk: &mut 
 ///
 /// # Errors
 /// What was said too much.
-pub fn silent(talk: &Talk, is_attacked: impl Fn(&SpaceId) -> bool) -> Result<(), String> {
+pub fn silent(talk: &Talk, honest: u64, is_attacked: impl Fn(&SpaceId) -> bool) -> Result<(), String> {
     for (space, messages) in talk {
-        let limit = if is_attacked(space) { TALK_MAX } else { 0 };
+        let pairs = honest * honest.saturating_sub(1) / 2;
+        let limit = if is_attacked(space) { pairs * TALK_PER_PAIR_MAX } else { 0 };
         if *messages > limit {
             return Err(format!("honest replicas sent {messages} messages about space {space:.8}, limit {limit}"));
         }
@@ -88,9 +90,10 @@ mod tests {
     fn a_message_about_a_clean_space_and_too_many_about_an_attacked_one_are_seen() {
         let (clean, attacked) = (SpaceId([1; 32]), SpaceId([2; 32]));
         let is_attacked = |space: &SpaceId| *space == attacked;
-        assert_eq!(silent(&Talk::from([(attacked, TALK_MAX)]), is_attacked), Ok(()));
-        assert!(silent(&Talk::from([(attacked, TALK_MAX + 1)]), is_attacked).unwrap_err().contains("201 messages"));
-        assert!(silent(&Talk::from([(clean, 1)]), is_attacked).unwrap_err().contains("1 messages"));
+        let most = 3 * TALK_PER_PAIR_MAX;
+        assert_eq!(silent(&Talk::from([(attacked, most)]), 3, is_attacked), Ok(()));
+        assert!(silent(&Talk::from([(attacked, most + 1)]), 3, is_attacked).unwrap_err().contains("601 messages"));
+        assert!(silent(&Talk::from([(clean, 1)]), 3, is_attacked).unwrap_err().contains("1 messages"));
     }
 
     #[test]

@@ -99,11 +99,6 @@ impl World {
         self.pursue_goals();
     }
 
-    /// Whether every space is founded and everyone who is to be a member is.
-    pub fn goals_reached(&self) -> bool {
-        self.unreached_goals().is_empty()
-    }
-
     /// What is still wanted.
     pub fn unreached_goals(&self) -> Vec<String> {
         let mut open = Vec::new();
@@ -197,10 +192,11 @@ impl World {
                 self.command_for(joiner, Command::Join { ticket }, Waiting::ForJoin(index, goal));
             }
             Joining::Leaving { .. } => {
-                // It died before it was told that it is out.
+                // It died before it was told that it is out, or has the space back with an old disk.
                 let Some(process) = self.running(joiner) else { return };
                 let inside = self.engine(joiner).is_some_and(|e| e.spaces().iter().any(|status| status.space == space));
                 if inside {
+                    self.counts_on_nothing_of(joiner, space);
                     self.spaces[index].goals[goal].state = Joining::Leaving { process };
                     self.command_for(joiner, Command::LeaveSpace { space }, Waiting::ForLeave(index, goal));
                 } else {
@@ -266,14 +262,19 @@ impl World {
         }
         let Some((index, goal, space)) = dice.pick(&inside).copied() else { return };
         self.stats.leaves += 1;
+        self.counts_on_nothing_of(replica, space);
+        self.spaces[index].goals[goal].state = Joining::Leaving { process };
+        self.command_for(replica, Command::LeaveSpace { space }, Waiting::ForLeave(index, goal));
+        self.schedule(dice.between(SECONDS, 40 * SECONDS), Happening::ComeBack { space: index, goal });
+    }
+
+    /// A replica is about to leave a space: its applications count on nothing of it any more.
+    pub(in crate::sim) fn counts_on_nothing_of(&mut self, replica: usize, space: SpaceId) {
         self.ledger.left(replica, space);
         self.watch.left(replica, space);
         if let Some(process) = self.replicas[replica].process.as_mut() {
             process.open.retain(|place, _| place.0 != space);
         }
-        self.spaces[index].goals[goal].state = Joining::Leaving { process };
-        self.command_for(replica, Command::LeaveSpace { space }, Waiting::ForLeave(index, goal));
-        self.schedule(dice.between(SECONDS, 40 * SECONDS), Happening::ComeBack { space: index, goal });
     }
 
     /// A member is out.
@@ -307,6 +308,12 @@ impl World {
                     self.is_out(*index, *goal);
                 }
                 !self.ledger.spaces_of(replica).contains_key(space)
+            }
+            // Somebody hostile who invited it may well pretend not to have the space: one asks again.
+            (Waiting::ForJoin(index, goal), CommandError::Refused { peer, .. }) if !self.is_honest_device(peer) => {
+                self.spaces[*index].goals[*goal].state = Joining::NeedsTicket;
+                self.schedule(SECONDS, Happening::Pursue);
+                true
             }
             _ => false,
         }
