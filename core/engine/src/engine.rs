@@ -25,6 +25,7 @@ use crate::storage::{
     self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
 };
 use crate::sync::dialer::{Dialer, Source};
+use crate::sync::rate::Rate;
 use crate::sync::session::{Session, Shared};
 use crate::sync::transfer::Job;
 use crate::time::{Now, Timestamp};
@@ -80,6 +81,8 @@ pub struct Engine {
     spaces: BTreeMap<SpaceId, Space>,
     residents: BTreeMap<DocumentKey, Resident>,
     sessions: BTreeMap<SessionId, Session>,
+    /// How often sessions with a device were closed for newer ones, lately.
+    replaced: BTreeMap<DeviceId, Rate>,
     dialer: Dialer,
     dialing: Dialing,
     /// Addresses of members as they are on disk.
@@ -209,6 +212,7 @@ impl Engine {
             spaces: loaded.spaces,
             residents: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            replaced: BTreeMap::new(),
             dialer: Dialer::default(),
             dialing: Dialing::default(),
             remembered: loaded.addresses.iter().cloned().collect(),

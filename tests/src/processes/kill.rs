@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::processes::finding::{Finding, Report};
 use crate::processes::fleet::Fleet;
 use crate::processes::ledger::Fate;
+use crate::processes::link::Link;
 use crate::processes::logbook::{Durability, Logbook};
 use crate::processes::node::Node;
 use crate::processes::patience::{PATIENCE, Stopwatch, within};
@@ -164,8 +165,15 @@ fn kill_one(
         fleet.start_and_kill(victim, Duration::from_micros(dice.below(START_MAX_US)))?;
         counts.killed_while_starting += 1;
     }
+    // What it has forgotten is not to come back from the others before it is looked for.
+    let set_links = |fleet: &Fleet, set: fn(&Link)| {
+        fleet.links().filter(|(from, to, _)| [*from, *to].contains(&victim)).for_each(|(_, _, link)| set(link));
+    };
+    set_links(fleet, Link::cut);
     fleet.restart(victim)?;
-    book.check(fleet, victim, Some(victim)).map(|_| ())
+    book.check(fleet, victim, Some(victim))?;
+    set_links(fleet, Link::open);
+    Ok(())
 }
 
 /// Writes until the node is gone.

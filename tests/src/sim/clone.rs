@@ -4,6 +4,7 @@
 use super::dice::Dice;
 use super::disk::as_left_by_a_kill;
 use super::ledger::Book;
+use super::plan::Crash;
 use super::world::{Happening, World};
 use anabranch_store::backend::crashable::Disk;
 
@@ -47,6 +48,20 @@ impl World {
         if let Some(after) = ends {
             self.schedule(after, Happening::Retire { pair: self.twins.len() - 1 });
         }
+    }
+
+    /// Ends a process and lets two go on in its place that are alike in everything, what they draw at random too: a machine
+    /// whose memory was copied when the process had just begun. Returns the copy.
+    pub fn clone_memory(&mut self, replica: usize) -> usize {
+        self.crash(replica, Crash::Kill, 0);
+        let copy = self.add_copy(replica, Disk::from_image(self.replicas[replica].disk.image()));
+        self.ledger.replaced(copy, self.ledger.book(replica));
+        self.twins.push(Twins { pair: [replica, copy], ends: None });
+        self.stats.clones += 1;
+        let seed = self.dice.secrets.bytes();
+        self.start_with(replica, seed);
+        self.start_with(copy, seed);
+        copy
     }
 
     /// One of two is gone for good, if that was to be.

@@ -275,7 +275,7 @@ fn reopen(world: &mut World, before: &[convergence::Observed]) {
 
 /// The last to join leaves a space, dies while it is being removed, and has nothing of it afterwards.
 fn leave(world: &mut World) {
-    let replica = world.replicas.len() - 1;
+    let Some(replica) = world.lasting().into_iter().next_back() else { return };
     let Some(space) = world.ledger.spaces_of(replica).into_keys().next_back() else { return };
     if world.failure.is_some() || !world.attackers.is_empty() {
         return;

@@ -180,10 +180,15 @@ impl World {
         if self.replicas[replica].retired {
             return;
         }
+        let seed = self.dice.secrets.bytes();
+        self.start_with(replica, seed);
+    }
+
+    /// Starts a replica's process, which draws at random from this seed.
+    pub(super) fn start_with(&mut self, replica: usize, fresh: [u8; 32]) {
         self.processes_made += 1;
         let number = self.processes_made;
         let uptime = self.dice.secrets.below(self.now + 1);
-        let fresh = self.dice.secrets.bytes();
         let reuse = self.options.tamper == Tamper::ReusedSeeds;
         let now = self.now;
         let there = &mut self.replicas[replica];

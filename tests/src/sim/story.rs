@@ -240,6 +240,15 @@ impl Story {
         Who(self.world.replicas.len() - 1)
     }
 
+    /// Someone's process is ended, and two go on in its place that are alike in everything, memory included.
+    pub fn copy_memory(&mut self, who: Who, name: &'static str) -> Who {
+        let copy = self.world.clone_memory(who.0);
+        self.world.expects_forks = true;
+        self.names.push(name);
+        self.check();
+        Who(copy)
+    }
+
     /// Someone leaves a space.
     pub fn leave(&mut self, who: Who, space: SpaceId) {
         self.world.counts_on_nothing_of(who.0, space);

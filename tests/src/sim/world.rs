@@ -64,6 +64,8 @@ pub struct World {
     pub(super) overheard: Option<Talk>,
     /// A story in which joiners are refused on purpose.
     pub expects_refusals: bool,
+    /// A story in which a process and a copy of its memory write the same numbers.
+    pub expects_forks: bool,
     /// Which deliberate fault all engines have, if any.
     #[cfg(feature = "mutants")]
     pub mutant: Option<anabranch_engine::Mutant>,
@@ -161,6 +163,7 @@ impl World {
             attackers: BTreeMap::new(),
             overheard: None,
             expects_refusals: false,
+            expects_forks: false,
             #[cfg(feature = "mutants")]
             mutant: None,
             dice,
@@ -381,7 +384,7 @@ impl World {
             }
             Told::RunRefused { space, document, peer, by_us, reason } => {
                 // Who makes two histories makes honest members refuse each other's.
-                if self.is_hostile_between(replica, &peer) || self.is_forked(&(space, document)) {
+                if self.expects_forks || self.is_hostile_between(replica, &peer) || self.is_forked(&(space, document)) {
                     return;
                 }
                 let text = format!("#{replica} and {peer:.8} over {document:.8}, by us: {by_us}: {reason}");
@@ -396,7 +399,8 @@ impl World {
             }
             Told::DocumentForked { space, document, peer, fork } => {
                 self.stats.forks_named += 1;
-                if !self.is_forked(&(space, document)) && !self.is_hostile_between(replica, &peer) {
+                let expected = self.expects_forks || self.is_forked(&(space, document));
+                if !expected && !self.is_hostile_between(replica, &peer) {
                     let text = format!("#{replica} and {peer:.8} over {document:.8}: {fork:?}");
                     self.fail(Kind::Safety, "honest runs", format!("a fork that nobody made: {text}"));
                 }

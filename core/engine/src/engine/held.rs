@@ -47,6 +47,7 @@ impl Engine {
         alloc::vec![
             lasting("spaces", self.spaces.len(), SPACES_MAX),
             lasting("sessions", self.sessions.len(), SESSIONS_MAX),
+            lasting("devices whose sessions were replaced", self.replaced.len(), SESSIONS_MAX),
             lasting("idle documents in memory", idle, DOCUMENTS_RESIDENT_MAX),
             lasting("documents that nothing is stored of", self.unrecorded.len(), DOCUMENTS_UNRECORDED_MAX),
             lasting("addresses", self.dialer.len(), DEVICES_REMEMBERED_MAX * ADDRESSES_PER_DEVICE_MAX),

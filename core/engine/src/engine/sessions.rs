@@ -29,6 +29,9 @@ use crate::time::{Duration, Timestamp};
 use crate::wire::{Lane, Level, Message, MessageError, PeerAddresses, SpaceIndex, SpaceRoots};
 
 pub(super) const ANSWERS: Allowance = Allowance { per_second: ANSWER_BYTES_PER_SECOND, burst: ANSWER_BYTES_BURST };
+/// A session with a device is closed for a newer one this often in the long run, in seconds, and four times at once.
+const REPLACEMENT_EVERY: u64 = 30;
+const REPLACEMENTS: Allowance = Allowance { per_second: 1, burst: 4 * REPLACEMENT_EVERY };
 const RECONCILIATIONS: Allowance = Allowance { per_second: RECONCILIATIONS_PER_SECOND, burst: RECONCILIATIONS_BURST };
 
 /// Two sessions with one peer that opened within this time of each other were dialed at once by both sides.
@@ -325,7 +328,7 @@ impl Engine {
         known.sort_unstable_by_key(|(opened_at, id, _)| (*opened_at, *id));
         let count = known.len();
         for (at, (_, older, instance)) in known.iter().enumerate() {
-            if known[at + 1..].iter().any(|(_, _, newer)| newer.replaces(instance)) {
+            if known[at + 1..].iter().any(|(_, _, newer)| newer.replaces(instance)) && self.may_be_replaced(peer) {
                 self.close_session(*older, "replaced by a newer session");
             } else if count - at > SESSIONS_PER_DEVICE {
                 self.close_session(*older, "there are newer sessions enough with this device");
@@ -337,6 +340,21 @@ impl Engine {
                 session.has_rival = true;
             }
         }
+    }
+
+    /// Whether a session with a device may be closed for a newer one. Not again and again: where a machine was copied with its
+    /// memory there is nothing to tell the two processes apart by, but that each comes back when the other one does.
+    fn may_be_replaced(&mut self, peer: DeviceId) -> bool {
+        let now = self.now.mono;
+        let replaced = self.replaced.entry(peer).or_default();
+        let may = replaced.has_left(now, REPLACEMENTS);
+        if may {
+            replaced.spend(REPLACEMENT_EVERY, now, REPLACEMENTS);
+        }
+        if self.replaced.len() > SESSIONS_MAX {
+            self.replaced.pop_first();
+        }
+        may
     }
 
     /// Remembers where the peer of a session is, once it is known as a member of a space of ours.

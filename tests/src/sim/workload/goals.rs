@@ -64,6 +64,16 @@ impl Goal {
     fn ask_again(&mut self) {
         self.state = if self.ticket.is_some() { Joining::HasTicket } else { Joining::NeedsTicket };
     }
+
+    /// Nobody may know any more of what this one invited to.
+    fn forget_ticket_by(&mut self, inviter: usize) {
+        if self.ticket.as_ref().is_some_and(|(_, by)| *by == inviter) {
+            self.ticket = None;
+            if matches!(self.state, Joining::HasTicket | Joining::Asking { .. }) {
+                self.state = Joining::NeedsTicket;
+            }
+        }
+    }
 }
 
 impl World {
@@ -268,8 +278,12 @@ impl World {
         self.schedule(dice.between(SECONDS, 40 * SECONDS), Happening::ComeBack { space: index, goal });
     }
 
-    /// A replica is about to leave a space: its applications count on nothing of it any more.
+    /// A replica is about to leave a space: its applications count on nothing of it any more. An invitation that it made may
+    /// be known to nobody else.
     pub(in crate::sim) fn counts_on_nothing_of(&mut self, replica: usize, space: SpaceId) {
+        for wanted in self.spaces.iter_mut().filter(|wanted| wanted.state == Founding::Founded(space)) {
+            wanted.goals.iter_mut().for_each(|goal| goal.forget_ticket_by(replica));
+        }
         self.ledger.left(replica, space);
         self.watch.left(replica, space);
         if let Some(process) = self.replicas[replica].process.as_mut() {
@@ -337,12 +351,7 @@ impl World {
         for wanted in &mut self.spaces {
             let Founding::Founded(space) = wanted.state else { continue };
             for goal in &mut wanted.goals {
-                if goal.ticket.as_ref().is_some_and(|(_, inviter)| *inviter == replica) {
-                    goal.ticket = None;
-                    if matches!(goal.state, Joining::HasTicket | Joining::Asking { .. }) {
-                        goal.state = Joining::NeedsTicket;
-                    }
-                }
+                goal.forget_ticket_by(replica);
                 if goal.joiner != replica {
                     continue;
                 }
