@@ -51,7 +51,7 @@ struct Run {
     /// The seeds to run, the last one excluded; `FROM..` for as many as `--minutes` allow; a single number for one seed.
     #[arg(long, value_parser = seeds, default_value = "0..1000", value_name = "FROM..TO")]
     seeds: Range<u64>,
-    /// Large worlds: up to 16 replicas and 600 steps.
+    /// Large worlds: up to 16 replicas and 500 steps.
     #[arg(long)]
     large: bool,
     /// Begin no seed after so many minutes, unless `--at-least` asks for more.

@@ -74,11 +74,12 @@ fn live(world: &mut World, plan: Plan) {
         return;
     }
     world.tell(|| "all members hold the same, as far as heads and members tell".to_owned());
-    let Some(before) = compare(world) else { return };
-    if !everyone_knows(world) || !fall_silent(world) {
+    if compare(world).is_none() || !everyone_knows(world) || !fall_silent(world) {
         return;
     }
     if world.options.reopen {
+        // Once more: the last words of somebody who is gone for good may have been on their way.
+        let Some(before) = compare(world) else { return };
         reopen(world, &before);
         leave(world);
     }
