@@ -613,6 +613,7 @@ const _: () = {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::Panicked;
 
     // A panic of automerge in a local edit was rolled back, on a document that automerge no longer keeps in order: what was
     // saved of it afterwards would not load.
@@ -629,5 +630,38 @@ mod tests {
         assert!(document.is_damaged());
         assert_eq!(document.edit(author, |edit| edit.set("/on", 3)), Err(EditError::Panicked));
         assert!(document.heads().is_empty() && document.take_unsigned().is_none());
+    }
+
+    struct Bare;
+
+    impl Guard for Bare {
+        fn run(&self, _: &Slot, f: &mut dyn FnMut()) -> Result<(), Panicked> {
+            f();
+            Ok(())
+        }
+    }
+
+    // What was written while the merge ran was left out of the merged history when its actor had been retired meanwhile.
+    #[test]
+    fn what_an_actor_wrote_that_is_retired_during_a_merge_is_kept() {
+        let (space, id) = (SpaceId([1; 32]), DocumentId([2; 16]));
+        let author = |n: u8| Author { device: DeviceId([n; 32]), fresh_actor: ActorId([n; 16]), wall_s: 0 };
+        let (mut ours, mut theirs) = (Document::empty(space, id), Document::empty(space, id));
+        let key = crate::keys::SecretKey::from_seed(&[9; 32]);
+        let them = Author { device: key.device(), ..author(5) };
+        theirs.edit(them, |edit| edit.set("/text", "x".repeat(60_000))).expect("a good edit");
+        let unsigned = theirs.take_unsigned().expect("something to sign");
+        ours.edit(author(3), |edit| edit.set("/mine", 1)).expect("a good edit");
+        ours.receive(Run::sign(&key, space, id, crate::id::AclHash([0; 32]), unsigned));
+        let Settle::Work(work) = ours.settle(&Bare) else { panic!("it should have been heavy") };
+        ours.edit(author(3), |edit| edit.set("/mine", 2)).expect("a good edit");
+        ours.take_unsigned().expect("something to sign");
+        assert!(ours.retire(&ActorId([3; 16])));
+        let merged = work.run(&Bare);
+        ours.finish_merge(merged, &Bare);
+        assert_eq!(ours.view().get("/mine"), Some(2.into()));
+        assert_eq!(ours.signed_heads().len(), 2);
+        ours.edit(author(4), |edit| edit.set("/mine", 3)).expect("a good edit");
+        assert_eq!(ours.take_unsigned().expect("something to sign").actor, ActorId([4; 16]));
     }
 }

@@ -328,23 +328,29 @@ impl Engine {
         known.sort_unstable_by_key(|(opened_at, id, _)| (*opened_at, *id));
         let count = known.len();
         for (at, (_, older, instance)) in known.iter().enumerate() {
-            if known[at + 1..].iter().any(|(_, _, newer)| newer.replaces(instance)) && self.may_be_replaced(peer) {
+            if known[at + 1..].iter().any(|(_, _, newer)| newer.replaces(instance))
+                && self.may_be_replaced(*older, peer)
+            {
                 self.close_session(*older, "replaced by a newer session");
             } else if count - at > SESSIONS_PER_DEVICE {
                 self.close_session(*older, "there are newer sessions enough with this device");
             }
         }
         // What is said on a session after a later one of another process: both live. One that is dead is never heard again.
-        for (_, older, _) in &known[..count.saturating_sub(1)] {
+        for (at, (_, older, instance)) in known[..count.saturating_sub(1)].iter().enumerate() {
             if let Some(session) = self.sessions.get_mut(older) {
-                session.has_rival = true;
+                session.has_rival |= known[at + 1..].iter().any(|(_, _, newer)| !newer.replaces(instance));
             }
         }
     }
 
-    /// Whether a session with a device may be closed for a newer one. Not again and again: where a machine was copied with its
-    /// memory there is nothing to tell the two processes apart by, but that each comes back when the other one does.
-    fn may_be_replaced(&mut self, peer: DeviceId) -> bool {
+    /// Whether a session with a device may be closed for a newer one. If the device opened it, not again and again: where a
+    /// machine was copied with its memory there is nothing to tell the two processes apart by, but that each comes back when
+    /// the other one does.
+    fn may_be_replaced(&mut self, older: SessionId, peer: DeviceId) -> bool {
+        if self.sessions.get(&older).is_some_and(|session| session.opener) {
+            return true;
+        }
         let now = self.now.mono;
         let replaced = self.replaced.entry(peer).or_default();
         let may = replaced.has_left(now, REPLACEMENTS);
