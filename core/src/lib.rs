@@ -54,6 +54,7 @@ pub use anabranch_engine::feed::FeedRow;
 pub use anabranch_engine::id::{
     ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, ParseIdError, SpaceId, StorageId,
 };
+pub use anabranch_engine::space::Fork;
 pub use anabranch_engine::space::membership::Member;
 pub use anabranch_engine::space::roles::{ParseRoleError, Role};
 pub use anabranch_engine::space::ticket::{Ticket, TicketError};

@@ -63,7 +63,21 @@ pub struct SpaceLine {
     pub documents: usize,
     pub root: String,
     pub read_only: Option<String>,
+    /// Documents that have two histories, of which each member can have one only.
+    #[serde(default)]
+    pub forked: Vec<ForkLine>,
     pub peers: Vec<SpacePeer>,
+}
+
+/// A document of which an actor has two different changes with one number.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ForkLine {
+    pub document: String,
+    pub actor: String,
+    /// The number.
+    pub seq: u64,
+    /// Both changes were here, signed; otherwise a peer says so.
+    pub is_seen: bool,
 }
 
 /// A connected member of a space.

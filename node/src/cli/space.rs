@@ -146,8 +146,12 @@ pub(crate) fn row(line: &SpaceLine) -> String {
         connected => format!("in sync with {in_sync} of {connected} connected"),
     };
     let read_only = line.read_only.as_ref().map(|why| format!("  read-only: {why}")).unwrap_or_default();
+    let forked = match line.forked.len() {
+        0 => String::new(),
+        some => format!("  {} forked", count(some, "document")),
+    };
     format!(
-        "{}  {:20}  {role:7}  {:>14}  root {}  {peers}{read_only}",
+        "{}  {:20}  {role:7}  {:>14}  root {}  {peers}{read_only}{forked}",
         short(&line.space),
         line.name.as_deref().unwrap_or("(joining)"),
         count(line.documents, "document"),

@@ -1,10 +1,10 @@
 //! The node at a glance, in the words of the protocol.
 
-use anabranch::{PeerStatus, SpaceStatus};
+use anabranch::{DocumentId, Fork, PeerStatus, SpaceStatus};
 
 use crate::control::Control;
 use crate::control::names::texts;
-use anabranch_protocol::{CounterValues, Identity, PeerLine, SpaceLine, SpacePeer, Status};
+use anabranch_protocol::{CounterValues, ForkLine, Identity, PeerLine, SpaceLine, SpacePeer, Status};
 
 impl Control {
     pub(super) fn identity(&self) -> Identity {
@@ -79,12 +79,18 @@ pub(super) fn space_line(status: SpaceStatus) -> SpaceLine {
         documents: status.documents,
         root: hex(&status.root),
         read_only: status.read_only,
+        forked: status.forked.iter().map(|(document, fork)| fork_line(document, fork)).collect(),
         peers: status
             .peers
             .into_iter()
             .map(|(device, in_sync)| SpacePeer { device: device.to_string(), in_sync })
             .collect(),
     }
+}
+
+fn fork_line(document: &DocumentId, fork: &Fork) -> ForkLine {
+    let Fork { actor, seq, is_seen } = *fork;
+    ForkLine { document: document.to_string(), actor: actor.to_string(), seq, is_seen }
 }
 
 fn peer_line(status: PeerStatus, spaces: &[SpaceStatus]) -> PeerLine {

@@ -15,6 +15,9 @@ use super::workload::{LOOK_EVERY, Then, Waiting};
 use super::world::{Happening, World};
 use super::{Failure, Kind, Options, Plan, SECONDS, SILENCE};
 
+/// How often all may agree until it is so for good.
+const ROUNDS_MAX: u32 = 5;
+
 /// What came of a seed.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -117,16 +120,23 @@ fn heal(world: &mut World) {
 /// Opens everything everywhere, so that it is built from what is stored, and compares.
 fn compare(world: &mut World) -> Option<Vec<convergence::Observed>> {
     // Opening takes time, in which a commit that was slow may bring a document that nobody knew of yet.
-    loop {
+    let mut settled = false;
+    for _ in 0..ROUNDS_MAX {
         if !open_everything(world) {
             return None;
         }
-        if convergence::settled(world).is_ok() {
+        settled = convergence::settled(world).is_ok();
+        if settled {
             break;
         }
         if !liveness::agree(world) {
             return None;
         }
+    }
+    if !settled {
+        let text = format!("all agreed {ROUNDS_MAX} times, and each time no more");
+        world.fail(Kind::Liveness, liveness::CHECKER, text);
+        return None;
     }
     let observed = match convergence::observe(world) {
         Ok(observed) => observed,
