@@ -125,6 +125,8 @@ impl Engine {
             }
         }
         self.joins.entry(ticket.space).or_default().push(command);
+        // With an earlier ticket the log may be here already, invite and all: nothing more would come.
+        self.try_join(ticket.space);
         self.dial_given(ticket.addresses.iter().take(TICKET_ADDRESSES_MAX));
         self.greet_again();
     }
