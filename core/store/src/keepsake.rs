@@ -64,6 +64,11 @@ impl Keepsake {
         }
         if rows.iter().any(|row| row.table == Table::Spaces) {
             self.write();
+            if self.is_stale {
+                // One that is behind in this must not be believed. A full disk still lets it be removed, and where that fails
+                // too there is nothing left to do.
+                let _ = fs::remove_file(self.directory.join(NAME));
+            }
         }
     }
 

@@ -264,10 +264,9 @@ impl Engine {
         let Some(space) = self.spaces.get_mut(&key.0) else { return };
         match space.forks.get(&key.1) {
             Some(known) if known.is_seen || !fork.is_seen => return,
-            Some(_) => {}
-            None => {
-                let seen = space.forks.values().filter(|known| known.is_seen == fork.is_seen).count();
-                if seen >= FORKS_REMEMBERED_MAX / 2 {
+            Some(_) | None => {
+                let alike = space.forks.values().filter(|known| known.is_seen == fork.is_seen).count();
+                if alike >= FORKS_REMEMBERED_MAX / 2 {
                     return;
                 }
             }

@@ -559,7 +559,7 @@ impl Engine {
             accepted.push((origin, run));
         }
         let mut acls = BTreeMap::new();
-        if resident.live().is_some_and(|document| document.orphan_bytes() == 0) {
+        if resident.live().is_some_and(|document| document.orphan_bytes() == 0 && !document.is_busy()) {
             self.waiting_since.remove(&key);
             if resident.inbox_bytes() == 0 {
                 resident.origins.clear();
@@ -621,7 +621,9 @@ impl Engine {
             let given_up = document.shrink_orphans(0);
             debug!(document = %key.1, given_up, "runs waited too long for what they depend on");
             self.counters.orphans_evicted += given_up as u64;
-            if resident.inbox_bytes() == 0 {
+            // Those that are being merged have left the inbox, and are not judged yet.
+            let merging = document.is_busy();
+            if !merging && resident.inbox_bytes() == 0 {
                 resident.origins.clear();
                 resident.acls.clear();
             }

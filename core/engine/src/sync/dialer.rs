@@ -255,6 +255,8 @@ impl Target {
         let max = if now - failing_since < BACKOFF_EARLY_FOR { BACKOFF_MAX_EARLY } else { BACKOFF_MAX_LATE };
         let doubled = BACKOFF_MIN.0.saturating_mul(1 << self.failures.min(20)).min(max.0);
         self.failures = self.failures.saturating_add(1);
+        // Nobody is there, whoever says that it is theirs.
+        self.disputed &= self.failures < FAILURES_UNTIL_DOUBTED;
         self.next_at = now + Duration(doubled / 2 + doubled / 2 * u64::from(jitter >> 16) / (1 << 16));
         doubled == max.0
     }

@@ -39,7 +39,10 @@ pub(super) fn rows(file: impl Read + Seek, found: &mut Found<'_>) -> Result<u64,
         match leaf(&mut window, at, found) {
             Ok(is_whole) => unreadable += if is_whole { 0 } else { PAGE.min(window.length - at) },
             Err(Stop::Unreadable) => unreadable += PAGE.min(window.length - at),
-            Err(Stop::Enough) => break,
+            Err(Stop::Enough) => {
+                unreadable += window.length - at;
+                break;
+            }
             Err(Stop::Trouble(trouble)) => return Err(trouble),
         }
     }
@@ -155,11 +158,11 @@ impl<F: Read + Seek> Window<F> {
         }
         let is_inside = at >= self.start && at + count as u64 <= self.start + self.bytes.len() as u64;
         if !is_inside {
-            self.work(count.max(WINDOW) as u64)?;
             if self.read(at, count.max(WINDOW)).is_err() && self.read(at, count).is_err() {
                 self.bytes.clear();
                 return Err(Stop::Unreadable);
             }
+            self.work(self.bytes.len() as u64)?;
         }
         let from = (at - self.start) as usize;
         Ok(self.bytes.get(from..from + count).unwrap_or_default())
