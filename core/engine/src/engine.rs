@@ -8,34 +8,35 @@ use alloc::vec::Vec;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
-use tracing::{debug, error, info, trace};
+use tracing::{debug, info, trace};
 
-use crate::document::{Author, Edit, EditError, View};
+use crate::document::EditError;
 use crate::feed::FeedRow;
 use crate::gate::{Guard, Slot};
-use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
+use crate::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::Signer;
-use crate::limits::{DEATHS_UNTIL_POISONED, POISONED_MAX, TICKET_ADDRESSES_MAX, UNSIGNED_BYTES_MAX};
+use crate::limits::{TICKET_ADDRESSES_MAX, UNSIGNED_BYTES_MAX};
 use crate::mutants::{Mutant, Mutated};
-use crate::run::Run;
 use crate::space::membership::Member;
 use crate::space::ticket::Ticket;
-use crate::space::{Acl, Record, Space};
-use crate::storage::{
-    self, CommitId, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table, document_key, feed_key,
-};
+use crate::space::{Record, Space};
+use crate::storage::{self, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table};
 use crate::sync::dialer::{Dialer, Source};
 use crate::sync::rate::Rate;
 use crate::sync::session::{Session, Shared};
 use crate::sync::transfer::Job;
 use crate::time::{Now, Timestamp};
 
+mod addresses;
 mod catch_up;
 mod commands;
 mod commits;
 pub mod counters;
+mod deaths;
 mod dialing;
 mod documents;
+mod duplicates;
+mod editing;
 pub mod held;
 mod hints;
 pub mod input;
@@ -43,17 +44,21 @@ mod load;
 mod members;
 mod mending;
 pub mod output;
+mod refusals;
+mod resident;
 mod sessions;
 pub mod status;
+mod waiting;
 
 use commands::Wait;
 use commits::Commits;
 use counters::Counters;
 use dialing::Dialing;
-use documents::{DocumentKey, Resident};
+use documents::DocumentKey;
 use hints::PendingHint;
 use input::{CommandId, Input, SessionId};
 use output::{CommandError, Event, Output};
+use resident::Resident;
 
 /// What an engine is made with.
 pub struct Config {
@@ -283,42 +288,6 @@ impl Engine {
         Ok(engine)
     }
 
-    /// An earlier process may have died while it applied these runs. That may have been chance: a process is killed whenever
-    /// it is killed, most easily at the same point of catching up again and again, and to refuse an innocent run is to differ
-    /// from everyone else. So they are tried in small groups from now on, only what several processes in a row died of, alone,
-    /// is refused, and only by the process that finds it so: the next one tries it once more.
-    fn read_slot(&mut self, slot: Option<Slot>) {
-        let tips = slot.as_ref().map(|slot| slot.tips.as_slice()).unwrap_or_default();
-        let alone = if let [tip] = tips { Some(*tip) } else { None };
-        for (tip, deaths) in core::mem::take(&mut self.deaths) {
-            if alone == Some(tip) {
-                self.deaths.insert(tip, deaths);
-            } else if deaths >= DEATHS_UNTIL_POISONED {
-                self.count_deaths(tip, DEATHS_UNTIL_POISONED - 1);
-            } else {
-                self.commits.remove(Table::Meta, [META_POISONED, &tip.0].concat());
-            }
-        }
-        let Some(slot) = slot else { return };
-        warn_of_slot(&slot);
-        if let Some(tip) = alone
-            && self.poisoned.len() + self.deaths.len() < POISONED_MAX
-        {
-            let deaths = self.deaths.get(&tip).copied().unwrap_or(0).saturating_add(1);
-            self.count_deaths(tip, deaths);
-            if deaths >= DEATHS_UNTIL_POISONED {
-                self.poisoned.insert(tip);
-                return;
-            }
-        }
-        self.suspects.insert((slot.space, slot.document), slot.tips);
-    }
-
-    fn count_deaths(&mut self, tip: ChangeHash, deaths: u8) {
-        self.deaths.insert(tip, deaths);
-        self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), alloc::vec![deaths]);
-    }
-
     /// Takes one piece of news. Drain [`Self::poll_output`] afterwards.
     pub fn handle(&mut self, now: Now, input: Input) {
         trace!(?input, "in");
@@ -364,88 +333,6 @@ impl Engine {
         self.hints_due();
         self.orphans_due();
         self.dial_check = true;
-    }
-
-    /// Runs `f` on a document that is open and keeps what it did as one change, in memory. Returns `f`'s value and the commit
-    /// that will make it durable (`None` if nothing changed). Drain afterwards.
-    pub fn edit<T, E: From<DocumentError> + From<EditError>>(
-        &mut self,
-        now: Now,
-        space: &SpaceId,
-        document: &DocumentId,
-        f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
-    ) -> Result<(T, Option<CommitId>), E> {
-        self.begin_turn(now);
-        let author = self.may_edit(space)?;
-        let key = (*space, *document);
-        let resident = self.residents.get_mut(&key);
-        let Some(open) = resident.and_then(Resident::live_mut) else {
-            return Err(DocumentError::NotOpen(*document).into());
-        };
-        let waiting = open.unsigned_bytes();
-        if waiting > UNSIGNED_BYTES_MAX {
-            return Err(DocumentError::Busy(waiting).into());
-        }
-        let edited = open.edit(author, f);
-        if open.is_damaged() {
-            // What was signed or merged before is on its way to the store, and its record goes with it.
-            if self.dirty.remove(&key) {
-                self.close_runs(key);
-            }
-            self.close_damaged(key, EditError::Panicked.to_string());
-        }
-        let (value, changed) = edited?;
-        if !changed {
-            return Ok((value, None));
-        }
-        self.edited(key);
-        Ok((value, Some(self.commits.next())))
-    }
-
-    fn may_edit(&mut self, space: &SpaceId) -> Result<Author, DocumentError> {
-        if let Some(reason) = &self.stopped {
-            return Err(DocumentError::Stopped(reason.clone()));
-        }
-        if self.shutting_down.is_some() {
-            return Err(DocumentError::Stopped(String::from("it is being shut down")));
-        }
-        let known = self.spaces.get(space).ok_or(DocumentError::UnknownSpace(*space))?;
-        if let Some(reason) = self.read_only(known) {
-            return Err(DocumentError::ReadOnly(reason));
-        }
-        if let Some(role) = known.role_for_writing() {
-            return Err(DocumentError::NotAWriter(role));
-        }
-        let mut fresh_actor = ActorId(random(&mut self.actors));
-        if self.mutated.by(Mutant::ContinuesActors) {
-            fresh_actor.0.copy_from_slice(&self.device.0[..16]);
-        }
-        Ok(Author { device: self.device, fresh_actor, wall_s: self.now.wall_s })
-    }
-
-    fn edited(&mut self, key: DocumentKey) {
-        self.dirty.insert(key);
-        self.event(Event::DocumentChanged { space: key.0, document: key.1, remote: false });
-    }
-
-    /// A recorded local change, replayed.
-    fn local_change(&mut self, key: DocumentKey, bytes: &[u8]) {
-        let result = self.may_edit(&key.0).map_err(|error| error.to_string()).and_then(|author| {
-            let guard = self.guard.clone();
-            let document = self.residents.get_mut(&key).and_then(Resident::live_mut);
-            let document = document.ok_or_else(|| DocumentError::NotOpen(key.1).to_string())?;
-            document.apply_local(author.device, bytes, &*guard).map_err(|error| error.to_string())
-        });
-        match result {
-            Ok(()) => self.edited(key),
-            Err(error) => error!(document = %key.1, error, "a recorded change does not apply"),
-        }
-    }
-
-    /// The raw bytes of the last local change of a document that is open, for a recording.
-    pub fn last_local_change(&self, space: &SpaceId, document: &DocumentId) -> Option<Vec<u8>> {
-        let open = self.residents.get(&(*space, *document)).and_then(Resident::live)?;
-        open.last_local_change()
     }
 
     /// What to do next; `None` when all is said for this turn.
@@ -494,103 +381,6 @@ impl Engine {
         }
         self.evict_documents();
         self.finish_shutdown();
-    }
-
-    /// Closes the runs of every changed document and forms the next commit, unless one is in flight.
-    fn commit(&mut self) {
-        if self.commits.is_in_flight() || self.stopped.is_some() {
-            return;
-        }
-        let mut spaces = BTreeSet::new();
-        while let Some(key) = self.dirty.pop_first() {
-            self.close_runs(key);
-            spaces.insert(key.0);
-        }
-        // Fresh runs are on their way to the peers before the disk is asked: an actor that is never continued makes it safe.
-        for id in self.to_flush.clone() {
-            self.flush(id);
-        }
-        if let Some(mut request) = self.commits.take() {
-            self.counters.commits += 1;
-            self.feed_seq_in_flight = self.feed_seq;
-            if self.mutated.by(Mutant::SplitsCommits) {
-                self.commits.put_off(&mut request, Table::Runs);
-            }
-            if let storage::Request::Commit { id, .. } = request
-                && self.mutated.by(Mutant::AcknowledgesEarly)
-            {
-                self.event(Event::Committed(id));
-            }
-            self.out(Output::Store(request));
-        }
-        for space in &spaces {
-            self.space_changed(space);
-            self.hint_later(space);
-        }
-    }
-
-    /// Signs a document's local changes, brings its record up to date and puts both into the next commit.
-    fn close_runs(&mut self, key: DocumentKey) {
-        let Some(space) = self.spaces.get(&key.0) else { return };
-        let mut acl = space.current_acl().clone();
-        if self.mutated.by(Mutant::SkipsRoleCheck) {
-            acl = Acl::new(Vec::new());
-        }
-        let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else { return };
-        let mut runs = Vec::new();
-        while let Some(unsigned) = document.take_unsigned() {
-            runs.push(Run::sign(&*self.identity, key.0, key.1, acl.hash, unsigned));
-        }
-        let heads = document.signed_heads();
-        if !runs.is_empty() {
-            self.keep_acl(&key.0, &acl);
-        }
-        for run in &runs {
-            self.keep_run(run);
-        }
-        let accepted = self.residents.get_mut(&key).map(Resident::take_accepted).unwrap_or_default();
-        self.feed_seq += 1;
-        let Some(space) = self.spaces.get_mut(&key.0) else { return };
-        let mut record = space.records.get(&key.1).cloned().unwrap_or_default();
-        for proof in accepted {
-            record.signed.frontier.accept(proof);
-        }
-        record.signed.heads = heads;
-        let mut stored = record.signed.encode_stored();
-        if self.mutated.by(Mutant::WritesAnotherVersion) {
-            stored[1] += 1;
-        }
-        self.commits.put(Table::Documents, document_key(&key.0, &key.1), stored);
-        if record.feed_seq != 0 {
-            self.commits.remove(Table::Feed, feed_key(record.feed_seq));
-        }
-        record.feed_seq = self.feed_seq;
-        let row = FeedRow { seq: self.feed_seq, space: key.0, document: key.1, heads: record.signed.heads.clone() };
-        self.commits.put(Table::Feed, feed_key(row.seq), row.to_stored());
-        space.set_record(key.1, record);
-        if self.mutated.by(Mutant::BlindDigest) {
-            space.documents.set(key.1.0, Some([0; 32]));
-        }
-        self.unrecorded.remove(&key);
-        self.forward(&key.0, runs.into_iter().map(|run| (None, run)).collect());
-    }
-
-    fn committed(&mut self, id: CommitId, result: Result<(), storage::Failure>) {
-        match result {
-            Ok(()) => {
-                for (command, reply) in self.commits.committed(id) {
-                    self.reply(command, Ok(reply));
-                }
-                self.event(Event::Committed(id));
-                if self.feed_seq_told < self.feed_seq_in_flight {
-                    self.feed_seq_told = self.feed_seq_in_flight;
-                    self.event(Event::FeedGrew { seq: self.feed_seq_told });
-                }
-                // What was dirty may be clean now, and all roots told.
-                self.check_waits();
-            }
-            Err(failure) => self.stop(failure.to_string()),
-        }
     }
 
     fn scanned(&mut self, id: ScanId, result: Result<storage::Scanned, storage::Failure>) {
@@ -658,42 +448,6 @@ impl Engine {
         let deadlines =
             [self.dial_deadline(), self.sessions_deadline(), self.hints_deadline(), self.orphans_deadline()];
         deadlines.into_iter().flatten().min()
-    }
-
-    /// Lets go of one opening of a document.
-    pub fn close(&mut self, space: &SpaceId, document: &DocumentId) {
-        if let Some(resident) = self.residents.get_mut(&(*space, *document)) {
-            resident.holds = resident.holds.saturating_sub(1);
-        }
-    }
-
-    /// A fresh random document id.
-    pub fn new_document_id(&mut self) -> DocumentId {
-        DocumentId(self.random())
-    }
-
-    /// Reads an open document as it is, or as it was at `heads`.
-    ///
-    /// # Errors
-    /// The space is not here, the document is not open, or one of `heads` is not in it.
-    pub fn view(
-        &self,
-        space: &SpaceId,
-        document: &DocumentId,
-        heads: Option<&[ChangeHash]>,
-    ) -> Result<View<'_>, DocumentError> {
-        if !self.spaces.contains_key(space) {
-            return Err(DocumentError::UnknownSpace(*space));
-        }
-        let resident = self.residents.get(&(*space, *document));
-        let open = resident.and_then(Resident::live).ok_or(DocumentError::NotOpen(*document))?;
-        match heads {
-            None if self.mutated.by(Mutant::ReadsStale) => {
-                open.view_at(&open.signed_heads()).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))
-            }
-            None => Ok(open.view()),
-            Some(heads) => open.view_at(heads).map_err(|unknown| DocumentError::UnknownHeads(unknown.0)),
-        }
     }
 
     /// Signed heads of a document, open or not; empty if it is not known.
@@ -800,12 +554,4 @@ fn random<const N: usize>(rng: &mut ChaCha8Rng) -> [u8; N] {
     let mut bytes = [0; N];
     rng.fill_bytes(&mut bytes);
     bytes
-}
-
-fn warn_of_slot(slot: &Slot) {
-    tracing::warn!(
-        document = %slot.document,
-        runs = slot.tips.len(),
-        "an earlier process died while it merged runs into this document: it may have been chance; if not, the one that does it is found and refused"
-    );
 }

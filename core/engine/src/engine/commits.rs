@@ -1,12 +1,20 @@
 //! Group commit: one commit at a time; what comes while it is in flight forms the next.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
+use crate::engine::Engine;
+use crate::engine::documents::DocumentKey;
 use crate::engine::input::CommandId;
-use crate::engine::output::Reply;
+use crate::engine::output::{Event, Output, Reply};
+use crate::engine::resident::Resident;
+use crate::feed::FeedRow;
 use crate::id::SpaceId;
-use crate::storage::{CommitId, Request, Row, Table};
+use crate::mutants::Mutant;
+use crate::run::Run;
+use crate::space::Acl;
+use crate::storage::{CommitId, Failure, Request, Row, Table, document_key, feed_key};
 
 /// Rows that wait to be written, and who waits for them.
 #[derive(Debug, Default)]
@@ -93,5 +101,104 @@ impl Commits {
         self.rows.clear();
         self.rows_bytes = 0;
         core::mem::take(&mut self.followers).into_values().flatten().map(|(command, _)| command).collect()
+    }
+}
+
+impl Engine {
+    /// Closes the runs of every changed document and forms the next commit, unless one is in flight.
+    pub(super) fn commit(&mut self) {
+        if self.commits.is_in_flight() || self.stopped.is_some() {
+            return;
+        }
+        let mut spaces = BTreeSet::new();
+        while let Some(key) = self.dirty.pop_first() {
+            self.close_runs(key);
+            spaces.insert(key.0);
+        }
+        // Fresh runs are on their way to the peers before the disk is asked: an actor that is never continued makes it safe.
+        for id in self.to_flush.clone() {
+            self.flush(id);
+        }
+        if let Some(mut request) = self.commits.take() {
+            self.counters.commits += 1;
+            self.feed_seq_in_flight = self.feed_seq;
+            if self.mutated.by(Mutant::SplitsCommits) {
+                self.commits.put_off(&mut request, Table::Runs);
+            }
+            if let Request::Commit { id, .. } = request
+                && self.mutated.by(Mutant::AcknowledgesEarly)
+            {
+                self.event(Event::Committed(id));
+            }
+            self.out(Output::Store(request));
+        }
+        for space in &spaces {
+            self.space_changed(space);
+            self.hint_later(space);
+        }
+    }
+
+    /// Signs a document's local changes, brings its record up to date and puts both into the next commit.
+    pub(super) fn close_runs(&mut self, key: DocumentKey) {
+        let Some(space) = self.spaces.get(&key.0) else { return };
+        let mut acl = space.current_acl().clone();
+        if self.mutated.by(Mutant::SkipsRoleCheck) {
+            acl = Acl::new(Vec::new());
+        }
+        let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else { return };
+        let mut runs = Vec::new();
+        while let Some(unsigned) = document.take_unsigned() {
+            runs.push(Run::sign(&*self.identity, key.0, key.1, acl.hash, unsigned));
+        }
+        let heads = document.signed_heads();
+        if !runs.is_empty() {
+            self.keep_acl(&key.0, &acl);
+        }
+        for run in &runs {
+            self.keep_run(run);
+        }
+        let accepted = self.residents.get_mut(&key).map(Resident::take_accepted).unwrap_or_default();
+        self.feed_seq += 1;
+        let Some(space) = self.spaces.get_mut(&key.0) else { return };
+        let mut record = space.records.get(&key.1).cloned().unwrap_or_default();
+        for proof in accepted {
+            record.signed.frontier.accept(proof);
+        }
+        record.signed.heads = heads;
+        let mut stored = record.signed.encode_stored();
+        if self.mutated.by(Mutant::WritesAnotherVersion) {
+            stored[1] += 1;
+        }
+        self.commits.put(Table::Documents, document_key(&key.0, &key.1), stored);
+        if record.feed_seq != 0 {
+            self.commits.remove(Table::Feed, feed_key(record.feed_seq));
+        }
+        record.feed_seq = self.feed_seq;
+        let row = FeedRow { seq: self.feed_seq, space: key.0, document: key.1, heads: record.signed.heads.clone() };
+        self.commits.put(Table::Feed, feed_key(row.seq), row.to_stored());
+        space.set_record(key.1, record);
+        if self.mutated.by(Mutant::BlindDigest) {
+            space.documents.set(key.1.0, Some([0; 32]));
+        }
+        self.unrecorded.remove(&key);
+        self.forward(&key.0, runs.into_iter().map(|run| (None, run)).collect());
+    }
+
+    pub(super) fn committed(&mut self, id: CommitId, result: Result<(), Failure>) {
+        match result {
+            Ok(()) => {
+                for (command, reply) in self.commits.committed(id) {
+                    self.reply(command, Ok(reply));
+                }
+                self.event(Event::Committed(id));
+                if self.feed_seq_told < self.feed_seq_in_flight {
+                    self.feed_seq_told = self.feed_seq_in_flight;
+                    self.event(Event::FeedGrew { seq: self.feed_seq_told });
+                }
+                // What was dirty may be clean now, and all roots told.
+                self.check_waits();
+            }
+            Err(failure) => self.stop(failure.to_string()),
+        }
     }
 }

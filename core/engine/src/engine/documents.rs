@@ -12,161 +12,26 @@ use crate::document::work::{Work, WorkDone, WorkKind, WorkResult};
 use crate::document::{Document, Edit, OpenWork, Settle, Settled};
 use crate::engine::input::{CommandId, SessionId};
 use crate::engine::output::{CommandError, Event, Output, Reply};
-use crate::engine::sessions::ANSWERS;
+use crate::engine::resident::{Resident, State};
 use crate::engine::{DocumentError, Engine, Scan};
 use crate::frontier::Proof;
 use crate::gate::{self, Refusal};
-use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
+use crate::id::{AclHash, ActorId, ChangeHash, DocumentId, SpaceId};
 use crate::limits::{
-    DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX, DOCUMENTS_UNRECORDED_PER_DEVICE_MAX,
-    ORPHAN_AGE_MAX, ORPHAN_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX, POISONED_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
+    DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
 };
 use crate::mutants::Mutant;
-use crate::run::{Run, RunHeader};
-use crate::space::{Acl, Fork};
+use crate::run::Run;
+use crate::space::Acl;
 use crate::storage::{
     META_POISONED, Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end, run_key, space_hash_key,
 };
-use crate::time::Timestamp;
-use crate::wire::{Message, RefusalCode};
 
 /// Lists of members that a document's waiting runs stand on, beside those that something stored stands on.
 const WAITING_ACLS_MAX: usize = 64;
-/// About what it takes to tell that a run was refused.
-const REFUSAL_BYTES: u64 = 160;
 
 /// A document within a replica.
 pub(super) type DocumentKey = (SpaceId, DocumentId);
-
-/// A document in memory, or on its way there.
-#[derive(Debug)]
-pub(super) struct Resident {
-    /// Where it is.
-    pub state: State,
-    /// Openings by the application.
-    pub holds: usize,
-    /// When it came into memory, in turns.
-    pub(crate) birth: u64,
-    /// For eviction: when it was last of use, in turns.
-    pub used: u64,
-    /// Commands that wait for it to be open.
-    waiting: Vec<CommandId>,
-    /// Which session brought each run that is not yet judged, by actor and first change.
-    origins: BTreeMap<(ActorId, u64), SessionId>,
-    /// The `acl_ref`s that runs not yet judged stand on, of those that nothing stored stands on.
-    acls: BTreeMap<AclHash, Acl>,
-    /// What was merged since the last commit was formed.
-    accepted: Vec<Proof>,
-    /// Who signed the run for which it came into memory, if it was for one.
-    brought_by: Option<DeviceId>,
-}
-
-/// Where a document is.
-#[derive(Debug)]
-pub(super) enum State {
-    /// Its runs are being read, or it is being built from them. What arrives meanwhile waits.
-    Opening {
-        /// Runs read so far, with the keys of their rows.
-        stored: Vec<(Vec<u8>, Run)>,
-        /// Runs that arrived.
-        inbox: Vec<Run>,
-        /// Their bytes.
-        inbox_bytes: usize,
-        /// It is built from what is readable: the keys of rows that are not.
-        mend: Option<Vec<Vec<u8>>>,
-    },
-    /// In memory.
-    Live(Box<Document>),
-}
-
-impl State {
-    /// A document of which nothing was read yet. `mend` is for one that cannot be read whole.
-    pub(super) fn opening(mend: bool) -> Self {
-        Self::Opening { stored: Vec::new(), inbox: Vec::new(), inbox_bytes: 0, mend: mend.then(Vec::new) }
-    }
-}
-
-impl Resident {
-    pub(super) fn new(state: State, birth: u64) -> Self {
-        Self {
-            state,
-            holds: 0,
-            birth,
-            used: birth,
-            waiting: Vec::new(),
-            origins: BTreeMap::new(),
-            acls: BTreeMap::new(),
-            accepted: Vec::new(),
-            brought_by: None,
-        }
-    }
-
-    /// The document, if it is in memory.
-    pub(super) fn live(&self) -> Option<&Document> {
-        match &self.state {
-            State::Live(document) => Some(document),
-            State::Opening { .. } => None,
-        }
-    }
-
-    /// The document, if it is in memory.
-    pub(super) fn live_mut(&mut self) -> Option<&mut Document> {
-        match &mut self.state {
-            State::Live(document) => Some(document),
-            State::Opening { .. } => None,
-        }
-    }
-
-    /// It is being built from what is readable.
-    pub(super) fn is_mending(&self) -> bool {
-        matches!(self.state, State::Opening { mend: Some(_), .. })
-    }
-
-    /// Begins anew, with what is readable. What arrived stays.
-    pub(super) fn mend(&mut self, birth: u64) {
-        self.birth = birth;
-        match &mut self.state {
-            State::Opening { stored, mend, .. } => {
-                stored.clear();
-                *mend = Some(Vec::new());
-            }
-            State::Live(_) => self.state = State::opening(true),
-        }
-    }
-
-    /// Notes what was found to be part of it.
-    pub(super) fn accept(&mut self, held: Vec<Proof>) {
-        self.accepted.extend(held);
-    }
-
-    /// What was merged since the last call.
-    pub(super) fn take_accepted(&mut self) -> Vec<Proof> {
-        core::mem::take(&mut self.accepted)
-    }
-
-    /// A command is not waited for any more.
-    pub(crate) fn forget(&mut self, command: CommandId) {
-        self.waiting.retain(|waiting| *waiting != command);
-    }
-
-    /// Commands that wait for the document to be open.
-    pub(super) fn take_waiting(&mut self) -> Vec<CommandId> {
-        core::mem::take(&mut self.waiting)
-    }
-
-    /// Runs of which it is noted who brought them.
-    pub(super) fn origins(&self) -> usize {
-        self.origins.len()
-    }
-
-    /// Bytes of runs that wait to be judged.
-    pub(super) fn inbox_bytes(&self) -> usize {
-        match &self.state {
-            State::Live(document) => document.inbox_bytes(),
-            State::Opening { inbox_bytes, .. } => *inbox_bytes,
-        }
-    }
-}
 
 impl Engine {
     /// Brings a document into memory, or begins to.
@@ -419,27 +284,6 @@ impl Engine {
         }
     }
 
-    /// Whether one more document may come into memory of which nothing is stored, for a run that this device has signed.
-    fn has_room_for_unrecorded(&self, key: &DocumentKey, device: &DeviceId) -> bool {
-        if self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1)) {
-            return true;
-        }
-        let count = self.unrecorded.len();
-        if count >= DOCUMENTS_UNRECORDED_MAX {
-            return false;
-        }
-        if count < DOCUMENTS_UNRECORDED_PER_DEVICE_MAX {
-            return true;
-        }
-        let waits_by_device = |key: &&DocumentKey| {
-            self.residents.get(key).is_some_and(|resident| {
-                resident.brought_by.as_ref() == Some(device)
-                    && resident.live().is_some_and(|document| document.orphan_bytes() > 0)
-            })
-        };
-        self.unrecorded.iter().filter(waits_by_device).count() < DOCUMENTS_UNRECORDED_PER_DEVICE_MAX
-    }
-
     /// The hash of one change of an actor, as far as it can be told without reading anything.
     fn known_hash(&self, key: &DocumentKey, actor: &ActorId, seq: u64) -> Option<ChangeHash> {
         if let Some(document) = self.residents.get(key).and_then(Resident::live) {
@@ -454,65 +298,6 @@ impl Engine {
         }
         let record = self.spaces.get(&key.0)?.records.get(&key.1)?;
         record.signed.frontier.actors.get(actor).map(|proof| (proof.header.last_seq, proof.header.tip))
-    }
-
-    /// Tells the deliverer and the application that a run was not taken.
-    pub(super) fn refuse(&mut self, session: SessionId, header: &RunHeader, refusal: &Refusal) {
-        self.counters.runs_refused += 1;
-        *self.counters.refused_for(refusal) += 1;
-        let reason = refusal.to_string();
-        debug!(document = %header.document, actor = %header.actor, %reason, "run refused");
-        if matches!(refusal, Refusal::Poisoned) {
-            self.poison(header.tip);
-        }
-        let Some(peer) = self.sessions.get(&session).map(|session| session.peer) else {
-            return;
-        };
-        if let Refusal::Fork { seq, .. } = refusal {
-            if let Some((_, shared)) = self.sessions.get_mut(&session).and_then(|s| s.shared_in(&header.space)) {
-                shared.fork(header.document, header.actor);
-            }
-            let fork = Fork { actor: header.actor, seq: *seq, is_seen: true };
-            self.note_fork((header.space, header.document), peer, fork);
-        }
-        if !self.answer_refusal(session, header, refusal_code(refusal), &reason) {
-            return;
-        }
-        self.event(Event::RunRefused { space: header.space, document: header.document, peer, by_us: true, reason });
-    }
-
-    /// A run is not tried again, in this process and in later ones. Beyond the limit it is found out anew each time.
-    pub(super) fn poison(&mut self, tip: ChangeHash) {
-        if self.poisoned.len() + self.deaths.len() < POISONED_MAX && self.poisoned.insert(tip) {
-            self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), Vec::new());
-        }
-    }
-
-    /// Tells a peer that a run of its was not taken, as long as it has not made us say too much. Says whether it was told.
-    pub(super) fn answer_refusal(
-        &mut self,
-        id: SessionId,
-        header: &RunHeader,
-        code: RefusalCode,
-        reason: &str,
-    ) -> bool {
-        let now = self.now.mono;
-        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.answers.has_left(now, ANSWERS)) else {
-            return false;
-        };
-        session.answers.spend(REFUSAL_BYTES, now, ANSWERS);
-        let Some((index, _)) = session.shared_in(&header.space) else { return false };
-        let detail = reason.chars().take(200).collect();
-        let message = Message::Refused {
-            space: index,
-            document: header.document,
-            actor: header.actor,
-            first_seq: header.first_seq,
-            code,
-            detail,
-        };
-        self.say(id, &message);
-        true
     }
 
     /// Merges what has arrived in this turn, one batch for each document.
@@ -590,44 +375,6 @@ impl Engine {
         self.dirty.insert(key);
         self.event(Event::DocumentChanged { space: key.0, document: key.1, remote: true });
         self.forward(&key.0, accepted);
-    }
-
-    /// The document with the most waiting runs gives way when those of all documents are too many.
-    fn bound_orphans(&mut self) {
-        let live = || self.residents.values().filter_map(Resident::live);
-        let all: usize = live().map(Document::orphan_bytes).sum();
-        if all <= ORPHAN_BYTES_MAX {
-            return;
-        }
-        let live = self.residents.values_mut().filter_map(Resident::live_mut);
-        if let Some(document) = live.max_by_key(|document| document.orphan_bytes()) {
-            let surplus = all - ORPHAN_BYTES_MAX;
-            let evicted = document.shrink_orphans(document.orphan_bytes().saturating_sub(surplus));
-            self.counters.orphans_evicted += evicted as u64;
-        }
-    }
-
-    pub(super) fn orphans_deadline(&self) -> Option<(Timestamp, &'static str)> {
-        self.waiting_since.values().min().map(|since| (*since + ORPHAN_AGE_MAX, "runs that wait"))
-    }
-
-    /// Gives up runs that have waited too long for others.
-    pub(super) fn orphans_due(&mut self) {
-        let now = self.now.mono;
-        for (key, _) in self.waiting_since.extract_if(.., |_, since| now - *since >= ORPHAN_AGE_MAX).collect::<Vec<_>>()
-        {
-            let Some(resident) = self.residents.get_mut(&key) else { continue };
-            let Some(document) = resident.live_mut() else { continue };
-            let given_up = document.shrink_orphans(0);
-            debug!(document = %key.1, given_up, "runs waited too long for what they depend on");
-            self.counters.orphans_evicted += given_up as u64;
-            // Those that are being merged have left the inbox, and are not judged yet.
-            let merging = document.is_busy();
-            if !merging && resident.inbox_bytes() == 0 {
-                resident.origins.clear();
-                resident.acls.clear();
-            }
-        }
     }
 
     /// Puts a run that is now part of its document into the next commit.
@@ -719,18 +466,6 @@ fn without_overlaps(runs: Vec<Run>) -> impl Iterator<Item = Run> {
             keep
         })
     })
-}
-
-fn refusal_code(refusal: &Refusal) -> RefusalCode {
-    match refusal {
-        Refusal::NotAWriter { .. } => RefusalCode::NotAWriter,
-        Refusal::BadSignature => RefusalCode::BadSignature,
-        Refusal::Malformed(_) => RefusalCode::Malformed,
-        Refusal::TooLarge(_) => RefusalCode::TooLarge,
-        Refusal::Misfit(_) | Refusal::Impossible { .. } => RefusalCode::Misfit,
-        Refusal::Fork { .. } => RefusalCode::Fork,
-        Refusal::Poisoned => RefusalCode::Poisoned,
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::document::Document;
 use crate::engine::Engine;
-use crate::engine::documents::Resident;
+use crate::engine::resident::Resident;
 use crate::limits::{
     ADDRESSES_PER_DEVICE_MAX, BULK_CREDIT_BYTES, CHANGE_BYTES_MAX, COMMANDS_PENDING_MAX, COMMIT_BYTES_MAX,
     DEVICES_REMEMBERED_MAX, DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX,

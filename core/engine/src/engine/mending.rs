@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 use tracing::{info, warn};
 
 use crate::document::mend::{Mended, Readable};
-use crate::engine::documents::{DocumentKey, Resident, State};
+use crate::engine::documents::DocumentKey;
 use crate::engine::output::{Event, Reply};
+use crate::engine::resident::{Resident, State};
 use crate::engine::{Engine, Scan};
 use crate::gate::Authority;
 use crate::limits::{MENDING_MAX, SCAN_BYTES};

@@ -14,28 +14,21 @@ use crate::engine::output::{Event, Output};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
     ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, ANSWER_BYTES_BURST, ANSWER_BYTES_PER_SECOND, COMMIT_BYTES_MAX,
-    DEAD_PEER_AFTER, DEVICES_REMEMBERED_MAX, DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL,
-    RECONCILIATIONS_BURST, RECONCILIATIONS_PER_SECOND, SESSIONS_MAX, SESSIONS_PER_DEVICE, STALL_AFTER,
+    DEAD_PEER_AFTER, DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL, RECONCILIATIONS_BURST,
+    RECONCILIATIONS_PER_SECOND, SESSIONS_MAX, STALL_AFTER,
 };
 use crate::mutants::Mutant;
 use crate::space::auth::topic;
 use crate::sync::collection::fingerprint;
-use crate::sync::dialer::Source;
 use crate::sync::rate::Allowance;
 use crate::sync::reconcile::Reconciler;
 use crate::sync::session::{Instance, Roots, Session, Step};
 use crate::sync::transfer::Job;
 use crate::time::{Duration, Timestamp};
-use crate::wire::{Lane, Level, Message, MessageError, PeerAddresses, SpaceIndex, SpaceRoots};
+use crate::wire::{Lane, Level, Message, MessageError, SpaceIndex, SpaceRoots};
 
 pub(super) const ANSWERS: Allowance = Allowance { per_second: ANSWER_BYTES_PER_SECOND, burst: ANSWER_BYTES_BURST };
-/// A session with a device is closed for a newer one this often in the long run, in seconds, and four times at once.
-const REPLACEMENT_EVERY: u64 = 30;
-const REPLACEMENTS: Allowance = Allowance { per_second: 1, burst: 4 * REPLACEMENT_EVERY };
 const RECONCILIATIONS: Allowance = Allowance { per_second: RECONCILIATIONS_PER_SECOND, burst: RECONCILIATIONS_BURST };
-
-/// Two sessions with one peer that opened within this time of each other were dialed at once by both sides.
-const SIMULTANEOUS: Duration = Duration::from_secs(5);
 
 impl Engine {
     pub(super) fn session_opened(&mut self, id: SessionId, peer: DeviceId, opener: bool, address: String) {
@@ -291,161 +284,6 @@ impl Engine {
         self.introduce(id);
     }
 
-    /// Where two dialed each other at once, both sides keep the session that the smaller device opened.
-    fn settle_duplicates(&mut self, id: SessionId) -> bool {
-        let Some(new) = self.sessions.get(&id) else { return false };
-        let (peer, opener) = (new.peer, new.opener);
-        let others: Vec<_> = self
-            .sessions
-            .iter()
-            .filter(|(other, session)| **other != id && session.peer == peer && session.is_open())
-            .map(|(other, session)| (*other, session.opener, session.opened_at))
-            .collect();
-        for (other, other_opener, opened_at) in others {
-            if opener == other_opener || self.now.mono - opened_at >= SIMULTANEOUS {
-                continue;
-            }
-            let ours_opens = self.device < peer;
-            if opener != ours_opens {
-                self.close_session(id, "a second session");
-                return false;
-            }
-            self.close_session(other, "a second session");
-        }
-        true
-    }
-
-    /// Keeps one session with each process of a peer: the newest, because the peer would not have dialed again without need.
-    /// Where a device was copied two processes share its identity, and to let each push the other out would never end.
-    fn settle_instances(&mut self, id: SessionId) {
-        let Some(peer) = self.sessions.get(&id).map(|session| session.peer) else { return };
-        let mut known: Vec<_> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.peer == peer && session.is_open())
-            .filter_map(|(id, session)| Some((session.opened_at, *id, session.instance?)))
-            .collect();
-        known.sort_unstable_by_key(|(opened_at, id, _)| (*opened_at, *id));
-        let count = known.len();
-        for (at, (_, older, instance)) in known.iter().enumerate() {
-            if known[at + 1..].iter().any(|(_, _, newer)| newer.replaces(instance))
-                && self.may_be_replaced(*older, peer)
-            {
-                self.close_session(*older, "replaced by a newer session");
-            } else if count - at > SESSIONS_PER_DEVICE {
-                self.close_session(*older, "there are newer sessions enough with this device");
-            }
-        }
-        // What is said on a session after a later one of another process: both live. One that is dead is never heard again.
-        for (at, (_, older, instance)) in known[..count.saturating_sub(1)].iter().enumerate() {
-            if let Some(session) = self.sessions.get_mut(older) {
-                session.has_rival |= known[at + 1..].iter().any(|(_, _, newer)| !newer.replaces(instance));
-            }
-        }
-    }
-
-    /// Whether a session with a device may be closed for a newer one. If the device opened it, not again and again: where a
-    /// machine was copied with its memory there is nothing to tell the two processes apart by, but that each comes back when
-    /// the other one does.
-    fn may_be_replaced(&mut self, older: SessionId, peer: DeviceId) -> bool {
-        if self.sessions.get(&older).is_some_and(|session| session.opener) {
-            return true;
-        }
-        let now = self.now.mono;
-        let replaced = self.replaced.entry(peer).or_default();
-        let may = replaced.has_left(now, REPLACEMENTS);
-        if may {
-            replaced.spend(REPLACEMENT_EVERY, now, REPLACEMENTS);
-        }
-        if self.replaced.len() > SESSIONS_MAX {
-            self.replaced.pop_first();
-        }
-        may
-    }
-
-    /// Remembers where the peer of a session is, once it is known as a member of a space of ours.
-    pub(super) fn learn_addresses(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get(&id) {
-            let (peer, addresses) = (session.peer, session.addresses.clone());
-            self.learn_addresses_of(peer, &addresses, Source::Itself);
-        }
-    }
-
-    /// Remembers where a member is, also over restarts, and tells the other members of its spaces.
-    fn learn_addresses_of(&mut self, peer: DeviceId, addresses: &[String], source: Source) {
-        if !self.spaces.values().any(|space| space.membership.role(&peer).is_some()) {
-            return;
-        }
-        for address in addresses.iter().take(ADDRESSES_PER_DEVICE_MAX) {
-            if let Err(error) = self.dialer.learn(address, Some(peer), source, self.now.mono) {
-                debug!(%peer, %error, "an address is not remembered");
-            }
-        }
-        let known = self.dialer.addresses(&peer);
-        let remembered = self.remembered.get(&peer).map(Vec::as_slice).unwrap_or_default();
-        if known.len() == remembered.len() && known.iter().all(|address| remembered.contains(address)) {
-            return;
-        }
-        if remembered.is_empty() && self.remembered.len() >= DEVICES_REMEMBERED_MAX {
-            return;
-        }
-        self.commits.put(
-            crate::storage::Table::Peers,
-            peer.0.to_vec(),
-            minicbor::to_vec(&known).expect("writing to memory does not fail"),
-        );
-        self.remembered.insert(peer, known);
-        self.dial_check = true;
-        let others: Vec<_> =
-            self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
-        for id in others {
-            self.introduce_only(id, Some(peer));
-        }
-    }
-
-    /// Tells a member where the other members of the shared spaces are.
-    pub(super) fn introduce(&mut self, id: SessionId) {
-        self.introduce_only(id, None);
-    }
-
-    fn introduce_only(&mut self, id: SessionId, only: Option<DeviceId>) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        let peer = session.peer;
-        let mut messages = Vec::new();
-        for (index, shared) in session.shared.iter().enumerate() {
-            let Some(space) = self.spaces.get(&shared.space) else { continue };
-            if space.membership.role(&peer).is_none() {
-                continue;
-            }
-            let peers: Vec<_> = space
-                .others()
-                .into_iter()
-                .filter(|device| *device != peer && only.is_none_or(|only| only == *device))
-                .map(|device| PeerAddresses { device, addresses: self.dialer.addresses(&device) })
-                .filter(|entry| !entry.addresses.is_empty())
-                .take(64)
-                .collect();
-            if !peers.is_empty() {
-                messages.push(Message::Peers { space: index as SpaceIndex, peers });
-            }
-        }
-        messages.iter().for_each(|message| self.say(id, message));
-    }
-
-    fn heard_peers(&mut self, id: SessionId, index: SpaceIndex, peers: Vec<PeerAddresses>) {
-        let Some((space_id, peer)) = self.shared_space(id, index) else { return };
-        let Some(space) = self.spaces.get(&space_id) else { return };
-        if space.membership.role(&peer).is_none() {
-            return;
-        }
-        let members = space.others();
-        for PeerAddresses { device, addresses } in peers.into_iter().take(64) {
-            if members.contains(&device) && !self.is_connected(&device) {
-                self.learn_addresses_of(device, &addresses, Source::Others);
-            }
-        }
-    }
-
     /// The space that a session calls by this number, and the peer.
     pub(super) fn shared_space(&self, id: SessionId, index: SpaceIndex) -> Option<(SpaceId, DeviceId)> {
         let session = self.sessions.get(&id)?;
@@ -677,11 +515,6 @@ impl Engine {
         for (id, taken) in due {
             self.say(id, &Message::Credit { taken });
         }
-    }
-
-    /// Addresses for others, at most `max` of them.
-    pub(super) fn own_addresses(&self, max: usize) -> Vec<String> {
-        self.announced.as_ref().unwrap_or(&self.listening).iter().take(max).cloned().collect()
     }
 
     /// Subscribes to the topics of spaces that we are a member of.

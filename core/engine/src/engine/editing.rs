@@ -1,0 +1,137 @@
+//! What an application does with a document that is open, on its own thread: it edits, and reads.
+
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use tracing::error;
+
+use crate::document::{Author, Edit, EditError, View};
+use crate::engine::documents::DocumentKey;
+use crate::engine::output::Event;
+use crate::engine::resident::Resident;
+use crate::engine::{DocumentError, Engine, random};
+use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
+use crate::limits::UNSIGNED_BYTES_MAX;
+use crate::mutants::Mutant;
+use crate::storage::CommitId;
+use crate::time::Now;
+
+impl Engine {
+    /// Runs `f` on a document that is open and keeps what it did as one change, in memory. Returns `f`'s value and the commit
+    /// that will make it durable (`None` if nothing changed). Drain afterwards.
+    pub fn edit<T, E: From<DocumentError> + From<EditError>>(
+        &mut self,
+        now: Now,
+        space: &SpaceId,
+        document: &DocumentId,
+        f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
+    ) -> Result<(T, Option<CommitId>), E> {
+        self.begin_turn(now);
+        let author = self.may_edit(space)?;
+        let key = (*space, *document);
+        let resident = self.residents.get_mut(&key);
+        let Some(open) = resident.and_then(Resident::live_mut) else {
+            return Err(DocumentError::NotOpen(*document).into());
+        };
+        let waiting = open.unsigned_bytes();
+        if waiting > UNSIGNED_BYTES_MAX {
+            return Err(DocumentError::Busy(waiting).into());
+        }
+        let edited = open.edit(author, f);
+        if open.is_damaged() {
+            // What was signed or merged before is on its way to the store, and its record goes with it.
+            if self.dirty.remove(&key) {
+                self.close_runs(key);
+            }
+            self.close_damaged(key, EditError::Panicked.to_string());
+        }
+        let (value, changed) = edited?;
+        if !changed {
+            return Ok((value, None));
+        }
+        self.edited(key);
+        Ok((value, Some(self.commits.next())))
+    }
+
+    fn may_edit(&mut self, space: &SpaceId) -> Result<Author, DocumentError> {
+        if let Some(reason) = &self.stopped {
+            return Err(DocumentError::Stopped(reason.clone()));
+        }
+        if self.shutting_down.is_some() {
+            return Err(DocumentError::Stopped(String::from("it is being shut down")));
+        }
+        let known = self.spaces.get(space).ok_or(DocumentError::UnknownSpace(*space))?;
+        if let Some(reason) = self.read_only(known) {
+            return Err(DocumentError::ReadOnly(reason));
+        }
+        if let Some(role) = known.role_for_writing() {
+            return Err(DocumentError::NotAWriter(role));
+        }
+        let mut fresh_actor = ActorId(random(&mut self.actors));
+        if self.mutated.by(Mutant::ContinuesActors) {
+            fresh_actor.0.copy_from_slice(&self.device.0[..16]);
+        }
+        Ok(Author { device: self.device, fresh_actor, wall_s: self.now.wall_s })
+    }
+
+    fn edited(&mut self, key: DocumentKey) {
+        self.dirty.insert(key);
+        self.event(Event::DocumentChanged { space: key.0, document: key.1, remote: false });
+    }
+
+    /// A recorded local change, replayed.
+    pub(super) fn local_change(&mut self, key: DocumentKey, bytes: &[u8]) {
+        let result = self.may_edit(&key.0).map_err(|error| error.to_string()).and_then(|author| {
+            let guard = self.guard.clone();
+            let document = self.residents.get_mut(&key).and_then(Resident::live_mut);
+            let document = document.ok_or_else(|| DocumentError::NotOpen(key.1).to_string())?;
+            document.apply_local(author.device, bytes, &*guard).map_err(|error| error.to_string())
+        });
+        match result {
+            Ok(()) => self.edited(key),
+            Err(error) => error!(document = %key.1, error, "a recorded change does not apply"),
+        }
+    }
+
+    /// The raw bytes of the last local change of a document that is open, for a recording.
+    pub fn last_local_change(&self, space: &SpaceId, document: &DocumentId) -> Option<Vec<u8>> {
+        let open = self.residents.get(&(*space, *document)).and_then(Resident::live)?;
+        open.last_local_change()
+    }
+
+    /// Lets go of one opening of a document.
+    pub fn close(&mut self, space: &SpaceId, document: &DocumentId) {
+        if let Some(resident) = self.residents.get_mut(&(*space, *document)) {
+            resident.holds = resident.holds.saturating_sub(1);
+        }
+    }
+
+    /// A fresh random document id.
+    pub fn new_document_id(&mut self) -> DocumentId {
+        DocumentId(self.random())
+    }
+
+    /// Reads an open document as it is, or as it was at `heads`.
+    ///
+    /// # Errors
+    /// The space is not here, the document is not open, or one of `heads` is not in it.
+    pub fn view(
+        &self,
+        space: &SpaceId,
+        document: &DocumentId,
+        heads: Option<&[ChangeHash]>,
+    ) -> Result<View<'_>, DocumentError> {
+        if !self.spaces.contains_key(space) {
+            return Err(DocumentError::UnknownSpace(*space));
+        }
+        let resident = self.residents.get(&(*space, *document));
+        let open = resident.and_then(Resident::live).ok_or(DocumentError::NotOpen(*document))?;
+        match heads {
+            None if self.mutated.by(Mutant::ReadsStale) => {
+                open.view_at(&open.signed_heads()).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))
+            }
+            None => Ok(open.view()),
+            Some(heads) => open.view_at(heads).map_err(|unknown| DocumentError::UnknownHeads(unknown.0)),
+        }
+    }
+}

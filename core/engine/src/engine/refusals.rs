@@ -1,0 +1,94 @@
+//! Runs that are not taken: who is told, and which are not even tried again.
+
+use alloc::string::ToString as _;
+use alloc::vec::Vec;
+
+use tracing::debug;
+
+use crate::engine::Engine;
+use crate::engine::input::SessionId;
+use crate::engine::output::Event;
+use crate::engine::sessions::ANSWERS;
+use crate::gate::Refusal;
+use crate::id::ChangeHash;
+use crate::limits::POISONED_MAX;
+use crate::run::RunHeader;
+use crate::space::Fork;
+use crate::storage::{META_POISONED, Table};
+use crate::wire::{Message, RefusalCode};
+
+/// About what it takes to tell that a run was refused.
+const REFUSAL_BYTES: u64 = 160;
+
+impl Engine {
+    /// Tells the deliverer and the application that a run was not taken.
+    pub(super) fn refuse(&mut self, session: SessionId, header: &RunHeader, refusal: &Refusal) {
+        self.counters.runs_refused += 1;
+        *self.counters.refused_for(refusal) += 1;
+        let reason = refusal.to_string();
+        debug!(document = %header.document, actor = %header.actor, %reason, "run refused");
+        if matches!(refusal, Refusal::Poisoned) {
+            self.poison(header.tip);
+        }
+        let Some(peer) = self.sessions.get(&session).map(|session| session.peer) else {
+            return;
+        };
+        if let Refusal::Fork { seq, .. } = refusal {
+            if let Some((_, shared)) = self.sessions.get_mut(&session).and_then(|s| s.shared_in(&header.space)) {
+                shared.fork(header.document, header.actor);
+            }
+            let fork = Fork { actor: header.actor, seq: *seq, is_seen: true };
+            self.note_fork((header.space, header.document), peer, fork);
+        }
+        if !self.answer_refusal(session, header, refusal_code(refusal), &reason) {
+            return;
+        }
+        self.event(Event::RunRefused { space: header.space, document: header.document, peer, by_us: true, reason });
+    }
+
+    /// A run is not tried again, in this process and in later ones. Beyond the limit it is found out anew each time.
+    pub(super) fn poison(&mut self, tip: ChangeHash) {
+        if self.poisoned.len() + self.deaths.len() < POISONED_MAX && self.poisoned.insert(tip) {
+            self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), Vec::new());
+        }
+    }
+
+    /// Tells a peer that a run of its was not taken, as long as it has not made us say too much. Says whether it was told.
+    pub(super) fn answer_refusal(
+        &mut self,
+        id: SessionId,
+        header: &RunHeader,
+        code: RefusalCode,
+        reason: &str,
+    ) -> bool {
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.answers.has_left(now, ANSWERS)) else {
+            return false;
+        };
+        session.answers.spend(REFUSAL_BYTES, now, ANSWERS);
+        let Some((index, _)) = session.shared_in(&header.space) else { return false };
+        let detail = reason.chars().take(200).collect();
+        let message = Message::Refused {
+            space: index,
+            document: header.document,
+            actor: header.actor,
+            first_seq: header.first_seq,
+            code,
+            detail,
+        };
+        self.say(id, &message);
+        true
+    }
+}
+
+fn refusal_code(refusal: &Refusal) -> RefusalCode {
+    match refusal {
+        Refusal::NotAWriter { .. } => RefusalCode::NotAWriter,
+        Refusal::BadSignature => RefusalCode::BadSignature,
+        Refusal::Malformed(_) => RefusalCode::Malformed,
+        Refusal::TooLarge(_) => RefusalCode::TooLarge,
+        Refusal::Misfit(_) | Refusal::Impossible { .. } => RefusalCode::Misfit,
+        Refusal::Fork { .. } => RefusalCode::Fork,
+        Refusal::Poisoned => RefusalCode::Poisoned,
+    }
+}

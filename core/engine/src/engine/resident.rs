@@ -1,0 +1,142 @@
+//! A document in memory, or on its way there: its state, and the notes that the engine keeps about it.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::document::Document;
+use crate::engine::input::{CommandId, SessionId};
+use crate::frontier::Proof;
+use crate::id::{AclHash, ActorId, DeviceId};
+use crate::run::Run;
+use crate::space::Acl;
+
+/// A document in memory, or on its way there.
+#[derive(Debug)]
+pub(super) struct Resident {
+    /// Where it is.
+    pub state: State,
+    /// Openings by the application.
+    pub holds: usize,
+    /// When it came into memory, in turns.
+    pub(crate) birth: u64,
+    /// For eviction: when it was last of use, in turns.
+    pub used: u64,
+    /// Commands that wait for it to be open.
+    pub(super) waiting: Vec<CommandId>,
+    /// Which session brought each run that is not yet judged, by actor and first change.
+    pub(super) origins: BTreeMap<(ActorId, u64), SessionId>,
+    /// The `acl_ref`s that runs not yet judged stand on, of those that nothing stored stands on.
+    pub(super) acls: BTreeMap<AclHash, Acl>,
+    /// What was merged since the last commit was formed.
+    pub(super) accepted: Vec<Proof>,
+    /// Who signed the run for which it came into memory, if it was for one.
+    pub(super) brought_by: Option<DeviceId>,
+}
+
+/// Where a document is.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Its runs are being read, or it is being built from them. What arrives meanwhile waits.
+    Opening {
+        /// Runs read so far, with the keys of their rows.
+        stored: Vec<(Vec<u8>, Run)>,
+        /// Runs that arrived.
+        inbox: Vec<Run>,
+        /// Their bytes.
+        inbox_bytes: usize,
+        /// It is built from what is readable: the keys of rows that are not.
+        mend: Option<Vec<Vec<u8>>>,
+    },
+    /// In memory.
+    Live(Box<Document>),
+}
+
+impl State {
+    /// A document of which nothing was read yet. `mend` is for one that cannot be read whole.
+    pub(super) fn opening(mend: bool) -> Self {
+        Self::Opening { stored: Vec::new(), inbox: Vec::new(), inbox_bytes: 0, mend: mend.then(Vec::new) }
+    }
+}
+
+impl Resident {
+    pub(super) fn new(state: State, birth: u64) -> Self {
+        Self {
+            state,
+            holds: 0,
+            birth,
+            used: birth,
+            waiting: Vec::new(),
+            origins: BTreeMap::new(),
+            acls: BTreeMap::new(),
+            accepted: Vec::new(),
+            brought_by: None,
+        }
+    }
+
+    /// The document, if it is in memory.
+    pub(super) fn live(&self) -> Option<&Document> {
+        match &self.state {
+            State::Live(document) => Some(document),
+            State::Opening { .. } => None,
+        }
+    }
+
+    /// The document, if it is in memory.
+    pub(super) fn live_mut(&mut self) -> Option<&mut Document> {
+        match &mut self.state {
+            State::Live(document) => Some(document),
+            State::Opening { .. } => None,
+        }
+    }
+
+    /// It is being built from what is readable.
+    pub(super) fn is_mending(&self) -> bool {
+        matches!(self.state, State::Opening { mend: Some(_), .. })
+    }
+
+    /// Begins anew, with what is readable. What arrived stays.
+    pub(super) fn mend(&mut self, birth: u64) {
+        self.birth = birth;
+        match &mut self.state {
+            State::Opening { stored, mend, .. } => {
+                stored.clear();
+                *mend = Some(Vec::new());
+            }
+            State::Live(_) => self.state = State::opening(true),
+        }
+    }
+
+    /// Notes what was found to be part of it.
+    pub(super) fn accept(&mut self, held: Vec<Proof>) {
+        self.accepted.extend(held);
+    }
+
+    /// What was merged since the last call.
+    pub(super) fn take_accepted(&mut self) -> Vec<Proof> {
+        core::mem::take(&mut self.accepted)
+    }
+
+    /// A command is not waited for any more.
+    pub(crate) fn forget(&mut self, command: CommandId) {
+        self.waiting.retain(|waiting| *waiting != command);
+    }
+
+    /// Commands that wait for the document to be open.
+    pub(super) fn take_waiting(&mut self) -> Vec<CommandId> {
+        core::mem::take(&mut self.waiting)
+    }
+
+    /// Runs of which it is noted who brought them.
+    pub(super) fn origins(&self) -> usize {
+        self.origins.len()
+    }
+
+    /// Bytes of runs that wait to be judged.
+    pub(super) fn inbox_bytes(&self) -> usize {
+        match &self.state {
+            State::Live(document) => document.inbox_bytes(),
+            State::Opening { inbox_bytes, .. } => *inbox_bytes,
+        }
+    }
+}
