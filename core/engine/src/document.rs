@@ -49,7 +49,7 @@ pub struct Document {
     history: History,
     cache: Cache,
     /// The actor that local changes are made under, from the first one of this process on.
-    live: Option<Live>,
+    live: Option<ActorId>,
     tail: Tail,
     /// The hashes of signed changes that no other signed change depends on.
     signed_heads: BTreeSet<ChangeHash>,
@@ -67,12 +67,6 @@ pub struct Document {
     meanwhile: Vec<am::Change>,
     /// Our device, once it has written here.
     device: Option<DeviceId>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Live {
-    actor: ActorId,
-    device: DeviceId,
 }
 
 /// Local changes that no run has taken yet. They are taken out of automerge not one by one but when a run is wanted, or a
@@ -278,11 +272,11 @@ impl Document {
         author: Author,
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<(T, bool), E> {
-        let live = self.live.unwrap_or(Live { actor: author.fresh_actor, device: author.device });
-        let (value, committed) = self.history.edit(live.actor, live.device, author.wall_s, &mut self.cache, f)?;
+        let actor = self.live.unwrap_or(author.fresh_actor);
+        let (value, committed) = self.history.edit(actor, author.device, author.wall_s, &mut self.cache, f)?;
         if let Some(committed) = committed {
-            self.live = Some(live);
-            self.device = Some(live.device);
+            self.live = Some(actor);
+            self.device = Some(author.device);
             self.tail.pending_bytes += committed.bytes;
         }
         Ok((value, committed.is_some()))
@@ -300,7 +294,7 @@ impl Document {
     /// It is refused as one from a peer would be. The document is unchanged.
     pub fn apply_local(&mut self, device: DeviceId, bytes: &[u8], guard: &dyn Guard) -> Result<(), Refusal> {
         let found = crate::gate::payload_tip(bytes)?;
-        if self.live.is_some_and(|live| live.actor != found.actor) && found.first_seq != 1 {
+        if self.live.is_some_and(|live| live != found.actor) && found.first_seq != 1 {
             return Err(Refusal::Misfit(format!("actor {} is not the one that writes here", found.actor)));
         }
         let header = RunHeader {
@@ -331,7 +325,7 @@ impl Document {
         let new = history.since(&self.tail.base);
         self.adopt(history);
         self.keep_harvested(new);
-        self.live = Some(Live { actor: found.actor, device });
+        self.live = Some(found.actor);
         self.device = Some(device);
         Ok(())
     }
@@ -549,18 +543,17 @@ impl Document {
     /// A run of our own device under our live actor that we have not made: this process is a copy of another one, and the two
     /// would go on numbering their changes alike. From now on we write under another actor.
     fn retire_if_cloned(&mut self) {
-        if let Some(live) = self.live {
-            let last = self.history.tip(&live.actor).map_or(0, |(seq, _)| seq);
-            if self.inbox.has_beyond(&live.actor, last, &live.device) {
-                self.retire(&live.actor);
-                self.cloned = true;
-            }
+        let (Some(live), Some(device)) = (self.live, self.device) else { return };
+        let last = self.history.tip(&live).map_or(0, |(seq, _)| seq);
+        if self.inbox.has_beyond(&live, last, &device) {
+            self.retire(&live);
+            self.cloned = true;
         }
     }
 
     /// Local changes are made under a fresh actor from now on, if they were made under this one. Says whether they were.
     pub(crate) fn retire(&mut self, actor: &ActorId) -> bool {
-        self.live.take_if(|live| live.actor == *actor).is_some()
+        self.live.take_if(|live| live == actor).is_some()
     }
 
     /// The merged history with the local changes made since the merge took its copy; `None` if there are none.
@@ -613,7 +606,7 @@ const _: () = {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::Panicked;
+    use crate::gate::Bare;
 
     // A panic of automerge in a local edit was rolled back, on a document that automerge no longer keeps in order: what was
     // saved of it afterwards would not load.
@@ -630,15 +623,6 @@ mod tests {
         assert!(document.is_damaged());
         assert_eq!(document.edit(author, |edit| edit.set("/on", 3)), Err(EditError::Panicked));
         assert!(document.heads().is_empty() && document.take_unsigned().is_none());
-    }
-
-    struct Bare;
-
-    impl Guard for Bare {
-        fn run(&self, _: &Slot, f: &mut dyn FnMut()) -> Result<(), Panicked> {
-            f();
-            Ok(())
-        }
     }
 
     // What was written while the merge ran was left out of the merged history when its actor had been retired meanwhile.

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use minicbor::{Decode, Encode};
 
 use crate::id::{ChangeHash, DocumentId, SpaceId};
+use crate::storage;
 
 /// One row: this document has these heads since `seq`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +44,8 @@ impl FeedRow {
 
     /// Reads a row from the store.
     pub fn from_stored(key: &[u8], value: &[u8]) -> Result<Self, String> {
-        let seq = key.try_into().map_err(|_| format!("{} bytes where 8 were expected", key.len()))?;
+        let seq = storage::counted(key)?;
         let Stored { space, document, heads } = minicbor::decode(value).map_err(|error| format!("{error}"))?;
-        Ok(Self { seq: u64::from_be_bytes(seq), space, document, heads })
+        Ok(Self { seq, space, document, heads })
     }
 }

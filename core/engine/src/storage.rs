@@ -4,10 +4,12 @@
 //! [`Request::Commit`] as one durable transaction, and gives back exactly what was written or a [`Failure`]: never other
 //! bytes. The checksum that makes this true is the store's own (`docs/storage.md`).
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::id::{ActorId, DocumentId, SpaceId};
+use crate::limits::COUNTED_MAX;
 
 /// The tables of a store. The number is part of the format.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -177,6 +179,18 @@ pub const META_FEED_SEQ: &[u8] = b"feed_seq";
 /// Keys of [`Table::Meta`] that begin so, followed by the tip of a run: it broke the merge and is refused (no
 /// value), or so many processes in a row died while they merged it alone (one byte).
 pub const META_POISONED: &[u8] = b"poisoned ";
+
+/// Reads a number that only grows, of starts or in the feed: 8 bytes, big endian.
+///
+/// # Errors
+/// Says what is wrong with another length, or a number above `COUNTED_MAX`: counting on from there might not end well.
+pub fn counted(bytes: &[u8]) -> Result<u64, String> {
+    let number = bytes.try_into().map_err(|_| format!("{} bytes where 8 were expected", bytes.len()))?;
+    match u64::from_be_bytes(number) {
+        number if number > COUNTED_MAX => Err(format!("{number} where the limit is {COUNTED_MAX}")),
+        number => Ok(number),
+    }
+}
 
 /// Key in [`Table::Documents`], and the common prefix of the document's runs.
 pub fn document_key(space: &SpaceId, document: &DocumentId) -> Vec<u8> {

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use anabranch_engine::limits::SESSIONS_PER_DEVICE;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::multiaddr::Protocol;
@@ -58,8 +59,8 @@ pub struct NetLimits {
     pub connections_max: u32,
     /// Of these, opened by others; the rest is kept for our own dials.
     pub inbound_max: u32,
-    /// Connections with one peer: those of four copies of its device, and one more, because both sides may dial at the same
-    /// moment and a new one may come before the dead one is noticed. Those being closed do not count.
+    /// Connections with one peer: as many as the engine keeps sessions with a device, and one more, because both sides may dial
+    /// at the same moment and a new one may come before the dead one is noticed. Those being closed do not count.
     pub per_peer_max: u32,
     /// Inbound connections from one IPv4 address or IPv6 /64. Loopback is not limited.
     pub per_address_max: u32,
@@ -80,7 +81,7 @@ impl Default for NetLimits {
         Self {
             connections_max: 256,
             inbound_max: 192,
-            per_peer_max: 5,
+            per_peer_max: SESSIONS_PER_DEVICE as u32 + 1,
             per_address_max: 16,
             inbound_pending_max: 32,
             dials_max: 32,

@@ -41,7 +41,7 @@ pub(crate) fn open(directory: &Path) -> Result<(Database, Lock), OpenError> {
         if !file.try_exists()? {
             create(directory, &file)?;
         }
-        know_version(&file)?;
+        refuse_other_versions(&file)?;
         let database = format::check(builder().open(&file)?)?;
         Ok((database, lock))
     })
@@ -49,7 +49,7 @@ pub(crate) fn open(directory: &Path) -> Result<(Database, Lock), OpenError> {
 
 /// Refuses a file that another version of redb wrote. redb calls a newer one damaged, and that would have it salvaged. The
 /// version stands in both commit slots (`tree_store/page_store/header.rs` there): where they differ it is damage.
-fn know_version(file: &Path) -> Result<(), Refused> {
+fn refuse_other_versions(file: &Path) -> Result<(), Refused> {
     let mut header = Vec::new();
     File::open(file)?.take(REDB_HEADER).read_to_end(&mut header)?;
     match REDB_VERSIONS.map(|at| header.get(at).copied()) {

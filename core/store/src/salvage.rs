@@ -3,18 +3,19 @@
 //!
 //! Old versions of rows turn up as well, in pages that redb had let go of, and what looks like a row inside what somebody
 //! wrote into a document. Runs and membership entries do not change and are signed, and the engine checks the signatures,
-//! so that does not matter for them. Which runs were refused is found out again. Records of documents, and the feed, are not taken over: they say what a replica holds,
-//! and the engine builds them anew from the runs (a record without heads asks it to). Which spaces a replica takes part in
-//! is told by the copy beside the store (`keepsake`). Where that is damaged too, a space that was left may come back,
-//! which is seen and can be undone; a space lost could not be.
+//! so that does not matter for them. Which runs were refused is found out again. Records of documents, and the feed, are not
+//! taken over: they say what a replica holds, and the engine builds them anew from the runs (a record without heads asks it
+//! to). Which spaces a replica takes part in is told by the copy beside the store (`keepsake`). Where that is damaged too, a
+//! space that was left may come back, which is seen and can be undone; a space lost could not be.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{Read, Seek};
 
 use anabranch_engine::document::record::DocumentRecord;
+use anabranch_engine::limits::COUNTED_MAX;
 use anabranch_engine::space::Access;
-use anabranch_engine::storage::{META_FEED_SEQ, Row, Table};
+use anabranch_engine::storage::{META_FEED_SEQ, Row, Table, counted};
 use redb::Database;
 
 use crate::error::Trouble;
@@ -26,9 +27,6 @@ mod pages;
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 /// The feed goes on so far behind the last number that was found: numbers between may have been given and not be readable.
 const FEED_GAP: u64 = 1 << 32;
-
-/// No feed gets so far: a larger number was put into the file by somebody who wants it to overflow.
-const FEED_SEQ_BELIEVED_MAX: u64 = 1 << 56;
 
 /// What a salvage found and did. Its text is for people: what happened, what is there, what is missing.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -214,7 +212,7 @@ impl Salvaged {
     }
 }
 
-/// A number of the feed, as rows have it.
+/// A number of the feed, as rows have it, from which it can go on.
 fn seq(bytes: &[u8]) -> u64 {
-    bytes.try_into().map(u64::from_be_bytes).ok().filter(|seq| *seq <= FEED_SEQ_BELIEVED_MAX).unwrap_or(0)
+    counted(bytes).ok().filter(|seq| *seq <= COUNTED_MAX - FEED_GAP).unwrap_or(0)
 }

@@ -16,7 +16,7 @@ use crate::engine::resident::{Resident, State};
 use crate::engine::{DocumentError, Engine, Scan};
 use crate::frontier::Proof;
 use crate::gate::{self, Refusal};
-use crate::id::{AclHash, ActorId, ChangeHash, DocumentId, SpaceId};
+use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
 use crate::limits::{
     DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
 };
@@ -343,18 +343,11 @@ impl Engine {
             let origin = resident.origins.remove(&(run.header.actor, run.header.first_seq));
             accepted.push((origin, run));
         }
-        let mut acls = BTreeMap::new();
-        if resident.live().is_some_and(|document| document.orphan_bytes() == 0 && !document.is_busy()) {
+        let stood_on: Vec<Acl> = accepted.iter().filter_map(|(_, run)| resident.acls.remove(&run.header.acl)).collect();
+        if resident.nothing_waits() {
             self.waiting_since.remove(&key);
-            if resident.inbox_bytes() == 0 {
-                resident.origins.clear();
-                acls = core::mem::take(&mut resident.acls);
-            }
         }
-        let stood_on = accepted.iter().filter_map(|(_, run)| {
-            acls.get(&run.header.acl).cloned().or_else(|| resident.acls.remove(&run.header.acl))
-        });
-        let stood_on: BTreeMap<AclHash, Acl> = stood_on.map(|acl| (acl.hash, acl)).collect();
+        resident.forget_what_is_judged();
         if let Some(noted) = noted {
             resident.origins = noted;
         }
@@ -366,7 +359,7 @@ impl Engine {
         if accepted.is_empty() {
             return;
         }
-        for acl in stood_on.values() {
+        for acl in &stood_on {
             self.keep_acl(&key.0, acl);
         }
         for (_, run) in &accepted {
@@ -475,20 +468,11 @@ mod tests {
 
     use super::*;
     use crate::document::edit::EditError;
-    use crate::gate::{Guard, Panicked, Slot};
+    use crate::gate::Bare;
     use crate::keys::SecretKey;
     use crate::storage::{self, Image};
     use crate::time::Now;
     use crate::{Command, Config, DocumentError, Input};
-
-    struct Bare;
-
-    impl Guard for Bare {
-        fn run(&self, _: &Slot, f: &mut dyn FnMut()) -> Result<(), Panicked> {
-            f();
-            Ok(())
-        }
-    }
 
     /// Everything but the store's requests, which succeed at once.
     fn drain(engine: &mut Engine) -> Vec<Output> {

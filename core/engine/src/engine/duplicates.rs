@@ -42,7 +42,8 @@ impl Engine {
     }
 
     /// Keeps one session with each process of a peer: the newest, because the peer would not have dialed again without need.
-    /// Where a device was copied two processes share its identity, and to let each push the other out would never end.
+    /// Where a device was copied two processes share its identity, and to let each push the other out would never end: what
+    /// cannot be told to be one process keeps a session each, up to `SESSIONS_PER_DEVICE`.
     pub(super) fn settle_instances(&mut self, id: SessionId) {
         let Some(peer) = self.sessions.get(&id).map(|session| session.peer) else { return };
         let mut known: Vec<_> = self

@@ -10,7 +10,7 @@ use crate::feed::FeedRow;
 use crate::id::{DeviceId, DocumentId, EntryHash, SpaceId, StorageId};
 use crate::space::membership::Membership;
 use crate::space::{Access, Acl, Invitation, Record, Space};
-use crate::storage::{Image, META_BOOT_EPOCH, META_FEED_SEQ, META_STORAGE_ID, Table};
+use crate::storage::{self, Image, META_BOOT_EPOCH, META_FEED_SEQ, META_STORAGE_ID, Table};
 
 /// What an image says.
 #[derive(Debug, Default)]
@@ -43,12 +43,10 @@ pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
                 loaded.storage = Some(StorageId::from_slice(&value).ok_or_else(|| bad(length_error(16, &value)))?);
             }
             Table::Meta if key == META_BOOT_EPOCH => {
-                let bytes = value.as_slice().try_into().map_err(|_| bad(length_error(8, &value)))?;
-                loaded.epoch = u64::from_be_bytes(bytes);
+                loaded.epoch = storage::counted(&value).map_err(bad)?;
             }
             Table::Meta if key == META_FEED_SEQ => {
-                let bytes = value.as_slice().try_into().map_err(|_| bad(length_error(8, &value)))?;
-                loaded.feed_seq = loaded.feed_seq.max(u64::from_be_bytes(bytes));
+                loaded.feed_seq = loaded.feed_seq.max(storage::counted(&value).map_err(bad)?);
             }
             // A newer version's business.
             Table::Meta | Table::Runs => {}

@@ -207,7 +207,8 @@ pub enum Event {
         reason: String,
     },
     /// A peer has, or says that it has, another change than we under one number of one actor. From there on the two histories
-    /// of the document stay apart; all else goes on. Said once for each document until the next start.
+    /// of the document stay apart; all else goes on. Said once for each document until the next start, and once more if it was
+    /// hearsay and is then seen here.
     DocumentForked {
         /// The space.
         space: SpaceId,
@@ -239,8 +240,9 @@ pub enum Event {
         /// Runs that wait for others, which are gone here: a peer may bring them.
         waiting: usize,
     },
-    /// Two processes act as this device at once, ours or a peer's: an identity or a whole machine was copied. Both are kept
-    /// connected, and what either writes is kept.
+    /// Two processes act as this device at once, ours or a peer's: an identity or a machine's disk was copied. Both are kept
+    /// connected, and what either writes is kept. Copied with its memory, both may have numbered different changes alike before
+    /// they noticed: those are a fork ([`Event::DocumentForked`]).
     IdentityCloned {
         /// The device.
         device: DeviceId,

@@ -127,6 +127,20 @@ impl Resident {
         core::mem::take(&mut self.waiting)
     }
 
+    /// No run waits for others or is being merged.
+    pub(super) fn nothing_waits(&self) -> bool {
+        self.live().is_some_and(|document| document.orphan_bytes() == 0 && !document.is_busy())
+    }
+
+    /// Drops the notes about runs that arrived when all of them are judged. Those that are being merged have left the inbox and
+    /// are not.
+    pub(super) fn forget_what_is_judged(&mut self) {
+        if self.nothing_waits() && self.inbox_bytes() == 0 {
+            self.origins.clear();
+            self.acls.clear();
+        }
+    }
+
     /// Runs of which it is noted who brought them.
     pub(super) fn origins(&self) -> usize {
         self.origins.len()

@@ -63,12 +63,7 @@ impl Engine {
             let given_up = document.shrink_orphans(0);
             debug!(document = %key.1, given_up, "runs waited too long for what they depend on");
             self.counters.orphans_evicted += given_up as u64;
-            // Those that are being merged have left the inbox, and are not judged yet.
-            let merging = document.is_busy();
-            if !merging && resident.inbox_bytes() == 0 {
-                resident.origins.clear();
-                resident.acls.clear();
-            }
+            resident.forget_what_is_judged();
         }
     }
 }

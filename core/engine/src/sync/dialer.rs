@@ -74,7 +74,7 @@ impl Dialer {
             return Err(AddressError::TooLong(address.len()));
         }
         if let Some(target) = self.targets.get_mut(address) {
-            if target.peer.is_some_and(|known| peer.is_some_and(|peer| peer != known)) && source != Source::Given {
+            if target.peer.is_some_and(|known| peer.is_some_and(|peer| peer != known)) {
                 // A device may say of any address that it is its own.
                 target.disputed |= source == Source::Itself && !target.answered;
                 return Ok(false);

@@ -138,9 +138,7 @@ pub struct Shared {
     pub attempt_at: Timestamp,
     attempted: Option<(Roots, Roots)>,
     attempts: u32,
-    /// The two have histories of a document that cannot become one.
-    pub forked: bool,
-    /// By document, actors of which it has another chain.
+    /// By document, actors of which it has another chain: those histories cannot become one.
     forks: BTreeSet<(DocumentId, ActorId)>,
     /// How many reconciliations the peer has caused lately.
     pub reconciliations: Rate,
@@ -308,7 +306,6 @@ impl Shared {
             attempt_at: now,
             attempted: None,
             attempts: 0,
-            forked: false,
             forks: BTreeSet::new(),
             reconciliations: Rate::default(),
             refused: BTreeMap::new(),
@@ -341,7 +338,7 @@ impl Shared {
     pub fn attempt(&mut self, ours: Roots, theirs: Roots, now: Timestamp) {
         self.attempts = if self.attempted == Some((ours, theirs)) { self.attempts + 1 } else { 0 };
         self.attempted = Some((ours, theirs));
-        let longest = if self.forked { ATTEMPT_WAIT_FORKED_MAX } else { ATTEMPT_WAIT_MAX };
+        let longest = if self.forks.is_empty() { ATTEMPT_WAIT_MAX } else { ATTEMPT_WAIT_FORKED_MAX };
         let wait = Duration(ROOT_QUIET.0.saturating_mul(1 << self.attempts.min(12)).min(longest.0));
         self.attempt_at = now + wait;
         self.catching_up = true;
@@ -375,7 +372,6 @@ impl Shared {
     /// The peer has another chain of an actor than we: neither sends the other one what it has of it. Says whether that is
     /// news.
     pub fn fork(&mut self, document: DocumentId, actor: ActorId) -> bool {
-        self.forked = true;
         self.forks.len() < FORKS_REMEMBERED_MAX && self.forks.insert((document, actor))
     }
 
