@@ -148,6 +148,9 @@ fn clocks_may_say_anything() {
     let faults = [
         (0, ClockFault::WallJump(YEAR_S)),
         (1, ClockFault::WallJump(-YEAR_S)),
+        // A machine without a clock begins in 1970, a broken one before.
+        (0, ClockFault::WallJump(-57 * YEAR_S)),
+        (1, ClockFault::WallJump(-100 * YEAR_S)),
         (2, ClockFault::WallRate(0)),
         (0, ClockFault::MonoRate(2_000)),
         (1, ClockFault::MonoRate(500)),
@@ -159,7 +162,7 @@ fn clocks_may_say_anything() {
         story.agree();
         story.wait(60);
     }
-    assert_eq!(story.json(who[2], note).as_object().map(serde_json::Map::len), Some(6));
+    assert_eq!(story.json(who[2], note).as_object().map(serde_json::Map::len), Some(8));
 }
 
 #[test]

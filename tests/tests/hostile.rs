@@ -14,6 +14,8 @@ use anabranch_engine::wire::{Lane, Message, SpaceRoots};
 use anabranch_engine::{Counters, SpaceStatus};
 use anabranch_tests::sim::byzantine::forge::{self, Chain};
 use anabranch_tests::sim::byzantine::{Attack, ByzantineOptions};
+use anabranch_tests::sim::checkers::untouched;
+use anabranch_tests::sim::options::Size;
 use anabranch_tests::sim::story::{Story, Who};
 use minicbor::bytes::ByteVec;
 use serde_json::json;
@@ -264,5 +266,28 @@ fn one_members_rubbish_ends_only_its_own_sessions() {
         assert_eq!(scene.streams(), streams, "after {:?}", attacks[salt as usize % attacks.len()]);
     }
     assert!(done > 100, "{done} of 130 attacks had somebody to go to");
+    scene.goes_on();
+}
+
+#[test]
+fn a_million_tiny_frames_keep_nobody_out() {
+    let mut scene = Scene::new(Role::Writer);
+    let (mallory, alice) = (scene.mallory.0, scene.alice.0);
+    let streams = scene.streams();
+    // Each of them is an event, and small worlds have an end.
+    scene.story.world.options.size = Size::Large;
+    // A message of a kind that nobody knows, with nothing in it, in four bytes.
+    let frames = |n: u32| (0..10_000).map(|i| vec![0x10, 3, 0x81, 15 + ((n + i) % 9) as u8]).collect();
+    for n in 0..100 {
+        // Where its session is ended for that, it comes back.
+        let meets = |scene: &mut Scene| scene.story.world.inject_frames(mallory, alice, frames(n));
+        let met = (0..60).any(|_| {
+            scene.story.wait(1);
+            meets(&mut scene)
+        });
+        assert!(met, "round {n}: Mallory does not come back within a minute");
+        assert_eq!(scene.streams(), streams, "round {n}");
+    }
+    untouched::amplification(&scene.story.world).unwrap();
     scene.goes_on();
 }

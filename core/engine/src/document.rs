@@ -11,7 +11,7 @@ use automerge as am;
 
 use crate::gate::envelope::Candidate;
 use crate::gate::validator::OpIndex;
-use crate::gate::{Guard, Refusal, Slot};
+use crate::gate::{Guard, Payload, Refusal, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::keys::SIGNATURE_LEN;
 use crate::limits::{INLINE_BATCH_BYTES_MAX, INLINE_OPS_MAX, POISONED_REMEMBERED_MAX, RUN_BYTES_MAX, RUN_CHANGES_MAX};
@@ -365,7 +365,13 @@ impl Document {
 
     /// Takes a verified run (gate stages 1 to 5 passed) into the inbox.
     pub fn receive(&mut self, run: Run) {
-        self.inbox.put(run);
+        let payload = Payload::read(&run.payload);
+        self.inbox.put(run, payload);
+    }
+
+    /// The same where the payload was read already.
+    pub fn receive_read(&mut self, run: Run, payload: Payload) {
+        self.inbox.put(run, Ok(payload));
     }
 
     /// Bytes waiting in the inbox, orphans not counted.

@@ -7,11 +7,12 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
 use crate::keys::{self, Domain};
 use crate::limits::{RUN_BYTES_MAX, RUN_CHANGES_MAX};
-use crate::run::Run;
+use crate::run::{Run, RunHeader};
 use crate::space::roles::Role;
 
 pub(crate) mod canonical;
@@ -81,7 +82,7 @@ pub struct Slot {
     pub document: DocumentId,
     /// Tips of the runs being applied. With more than one, the next start applies them in small groups, up to sixteen of
     /// them one by one, so that another death narrows it down.
-    pub tips: alloc::vec::Vec<ChangeHash>,
+    pub tips: Vec<ChangeHash>,
 }
 
 /// The guarded call panicked.
@@ -110,38 +111,71 @@ impl Guard for Bare {
 /// Stages 3 to 5: everything that can be said of a run without its document. The payload is inspected without allocation
 /// (`inspector`), what it holds is compared with the header, the role and the signature are checked.
 pub fn inspect(run: &Run, authority: Authority) -> Result<(), Refusal> {
+    may_write(run, authority)?;
+    vouch(run, &payload_tip(&run.payload)?, authority)
+}
+
+/// The same for a run whose payload was read already, and what was found there.
+pub fn vouch(run: &Run, found: &PayloadTip, authority: Authority) -> Result<(), Refusal> {
+    may_write(run, authority)?;
+    found.is_of(&run.header)?;
     let header = &run.header;
+    if keys::verify(&header.device, Domain::Run, &header.signed_bytes(), &header.signature) {
+        Ok(())
+    } else {
+        Err(Refusal::BadSignature)
+    }
+}
+
+fn may_write(run: &Run, authority: Authority) -> Result<(), Refusal> {
     match authority.role {
-        Some(role) if role.can_write() => {}
+        Some(role) if role.can_write() => Ok(()),
         role => {
             let role = if role.is_some() { "a reader" } else { "not a member" };
-            return Err(Refusal::NotAWriter { device: header.device.to_string(), role });
+            Err(Refusal::NotAWriter { device: run.header.device.to_string(), role })
         }
     }
-    let found = payload_tip(&run.payload)?;
-    let differs = |what: &str| Err(Refusal::Malformed(format!("the header's {what} is not the payload's")));
-    if found.actor != header.actor {
-        return differs("actor");
-    }
-    if found.first_seq != header.first_seq || found.last_seq != header.last_seq {
-        return differs("range of sequence numbers");
-    }
-    if found.tip != header.tip {
-        return differs("tip");
-    }
-    if !keys::verify(&header.device, Domain::Run, &header.signed_bytes(), &header.signature) {
-        return Err(Refusal::BadSignature);
-    }
-    Ok(())
 }
 
 /// What a payload holds, found without allocation: what a wire run leaves out of its header. Checks stage 4 on the way:
 /// every change well formed and within the limits, all of one actor, numbered without gaps.
 pub fn payload_tip(payload: &[u8]) -> Result<PayloadTip, Refusal> {
+    walk(payload, |_, _| {})
+}
+
+/// Bytes of a change that is one keystroke.
+const TYPICAL_CHANGE_BYTES: usize = 100;
+/// Changes of a run that somebody typed.
+const TYPICAL_CHANGES: usize = 64;
+
+/// What a payload holds, change by change, so that it is read once on its way from the wire into a document.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    tip: PayloadTip,
+    links: Vec<envelope::Link>,
+}
+
+impl Payload {
+    /// Stage 4, as [`payload_tip`]. Takes memory in proportion to the bytes read so far, which are at most `RUN_BYTES_MAX`.
+    pub fn read(payload: &[u8]) -> Result<Self, Refusal> {
+        let mut links = Vec::with_capacity((payload.len() / TYPICAL_CHANGE_BYTES).clamp(1, TYPICAL_CHANGES));
+        let tip = walk(payload, |start, chunk| links.push(envelope::Link::of(chunk, start)))?;
+        Ok(Self { tip, links })
+    }
+
+    /// What [`payload_tip`] finds.
+    pub fn tip(&self) -> &PayloadTip {
+        &self.tip
+    }
+}
+
+/// Goes through the changes of a payload, each with where it begins.
+fn walk(payload: &[u8], mut each: impl FnMut(usize, &inspector::Chunk<'_>)) -> Result<PayloadTip, Refusal> {
     if payload.len() > RUN_BYTES_MAX {
         return Err(Refusal::TooLarge(format!("a run of {} bytes, limit {RUN_BYTES_MAX}", payload.len())));
     }
     let mut found: Option<PayloadTip> = None;
+    let mut start = 0;
     for chunk in chunks(payload) {
         let chunk = chunk?;
         let next = match &found {
@@ -171,6 +205,8 @@ pub fn payload_tip(payload: &[u8]) -> Result<PayloadTip, Refusal> {
                 ..*before
             },
         };
+        each(start, &chunk);
+        start += chunk.length;
         found = Some(next);
     }
     found.ok_or_else(|| Refusal::Malformed("a run without changes".to_string()))
@@ -193,6 +229,23 @@ pub struct PayloadTip {
     pub first_lamport: u64,
     /// Greatest operation counter of the last change.
     pub lamport: u64,
+}
+
+impl PayloadTip {
+    /// A header says what was found.
+    fn is_of(&self, header: &RunHeader) -> Result<(), Refusal> {
+        let differs = |what: &str| Err(Refusal::Malformed(format!("the header's {what} is not the payload's")));
+        if self.actor != header.actor {
+            return differs("actor");
+        }
+        if self.first_seq != header.first_seq || self.last_seq != header.last_seq {
+            return differs("range of sequence numbers");
+        }
+        if self.tip != header.tip {
+            return differs("tip");
+        }
+        Ok(())
+    }
 }
 
 /// The changes of a payload one after the other; ends after the first that is malformed.

@@ -8,6 +8,8 @@
 pub enum Mutant {
     /// I1: a document's digest does not cover its heads, so that roots are equal where documents are not.
     BlindDigest,
+    /// I1: of what changed between two versions of a document the last patch is missing.
+    SkipsPatches,
     /// I2: a commit is told to be on disk when it is handed over.
     AcknowledgesEarly,
     /// I3: a run counts as held before what it depends on is here.
@@ -24,6 +26,8 @@ pub enum Mutant {
     ForgetsNothing,
     /// I9: where roots differ all documents are sent.
     SendsEverything,
+    /// I9: that a run was refused is told to everyone, about every space.
+    TellsEveryone,
     /// I10: a hint is followed by another one, for ever.
     HintsForEver,
     /// I11: a reconciliation that led to nothing is not tried again.
@@ -43,8 +47,9 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::BlindDigest,
+        Self::SkipsPatches,
         Self::AcknowledgesEarly,
         Self::HoldsBeforeAncestors,
         Self::CountsTwice,
@@ -53,6 +58,7 @@ impl Mutant {
         Self::SplitsCommits,
         Self::ForgetsNothing,
         Self::SendsEverything,
+        Self::TellsEveryone,
         Self::HintsForEver,
         Self::NeverTriesAgain,
         Self::Undetermined,

@@ -76,8 +76,24 @@ pub fn commit(store: &Store, rows: Vec<Row>) -> Result<(), Failure> {
 /// # Panics
 /// If the store answers something else.
 pub fn scan(store: &Store, table: Table, from: &[u8], to: &[u8], bytes_max: usize) -> Result<Scanned, Failure> {
-    let asked = ScanId(bytes_max as u64);
-    match store.execute(Request::Scan { id: asked, table, from: from.to_vec(), to: to.to_vec(), bytes_max }) {
+    let id = ScanId(bytes_max as u64);
+    page(store, id, Request::Scan { id, table, from: from.to_vec(), to: to.to_vec(), bytes_max })
+}
+
+/// The same for a page of what is readable.
+///
+/// # Errors
+/// What the store answered.
+///
+/// # Panics
+/// If the store answers something else.
+pub fn salvage(store: &Store, table: Table, from: &[u8], to: &[u8], bytes_max: usize) -> Result<Scanned, Failure> {
+    let id = ScanId(bytes_max as u64 ^ 1);
+    page(store, id, Request::Salvage { id, table, from: from.to_vec(), to: to.to_vec(), bytes_max })
+}
+
+fn page(store: &Store, asked: ScanId, request: Request) -> Result<Scanned, Failure> {
+    match store.execute(request) {
         Reply::Scanned { id, result } => {
             assert_eq!(id, asked, "the reply names another scan");
             result
@@ -170,11 +186,16 @@ fn pages_join_without_gap_or_overlap(store: &Store) {
     let all: Vec<(Vec<u8>, Vec<u8>)> = (0..100u8).map(|i| (vec![7, i], vec![i; usize::from(i) * 5])).collect();
     commit(store, all.iter().map(|(key, value)| row(Table::Runs, key.clone(), value.clone())).collect())
         .expect("a commit works");
-    for bytes_max in [0, 1, 2, 100, 1000, 24_950, usize::MAX] {
+    // What is whole is salvaged as it is read.
+    let ways = [scan, salvage];
+    for (way, bytes_max) in
+        ways.into_iter().flat_map(|way| [0, 1, 2, 100, 1000, 24_950, usize::MAX].map(|bytes_max| (way, bytes_max)))
+    {
         let mut found = Vec::new();
         let mut from = vec![7];
         loop {
-            let page = scan(store, Table::Runs, &from, &prefix_end(&[7]), bytes_max).expect("a scan works");
+            let page = way(store, Table::Runs, &from, &prefix_end(&[7]), bytes_max).expect("a scan works");
+            assert_eq!(page.damaged, Vec::<Vec<u8>>::new(), "nothing is damaged");
             let bytes: usize = page.rows.iter().map(|(key, value)| key.len() + value.len()).sum();
             let last = page.rows.last().expect("a page that was announced is not empty");
             let before_last = bytes - last.0.len() - last.1.len();

@@ -206,6 +206,12 @@ fn a_damaged_row_is_named_and_the_others_are_read() {
     assert_eq!(scan(0, 19).unwrap().rows.len(), 19);
     assert_eq!(scan(22, 40).unwrap().rows.len(), 18);
     assert!(scan(21, 40).is_err(), "beside a damaged row nobody knows whether one is missing");
+    let salvage = |from: u8, to: u8| anabranch_store::conformance::salvage(&store, Table::Runs, &[from], &[to], 4000);
+    let salvaged = salvage(15, 40).unwrap();
+    assert_eq!(salvaged.damaged, [[20]]);
+    assert_eq!((salvaged.rows.len(), salvaged.more), (10, true), "damaged rows do not count");
+    assert_eq!(salvaged.rows[5].0, [21]);
+    assert_eq!(salvage(21, 25).unwrap().damaged, Vec::<Vec<u8>>::new());
     assert_eq!(store.failed(), None);
     commit(&store, vec![row(Table::Runs, [20], "again")]).expect("the store goes on");
     assert_eq!(scan(0, 40).unwrap().rows.len(), 40);

@@ -142,6 +142,23 @@ fn a_space_that_was_left_stays_left() {
     assert_eq!(rows_of(&opened, Table::Spaces), []);
 }
 
+// A copy that does not know yet that a space was left would bring it back.
+#[test]
+fn a_copy_of_the_spaces_that_cannot_be_kept_up_to_date_is_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let Opened { store, .. } = Store::open_or_salvage(root.path()).unwrap();
+    fill(&store);
+    let copy = root.path().join("spaces");
+    assert!(copy.exists());
+    // Where it is written before it is renamed.
+    fs::create_dir(root.path().join("spaces.new")).unwrap();
+    commit(&store, vec![anabranch_store::conformance::removal(Table::Spaces, SPACE)]).unwrap();
+    assert!(!copy.exists());
+    fs::remove_dir(root.path().join("spaces.new")).unwrap();
+    commit(&store, vec![access()]).unwrap();
+    assert!(copy.exists(), "it is written again when it can be");
+}
+
 #[test]
 fn a_feed_number_that_nobody_reaches_is_not_believed() {
     let root = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anabranch_engine::document::{Document, Settle};
-use anabranch_engine::gate::{Authority, Guard, Panicked, Slot, inspect, payload_tip};
+use anabranch_engine::gate::{Authority, Guard, Panicked, Payload, Slot, payload_tip, vouch};
 use anabranch_engine::id::{AclHash, DocumentId, SpaceId};
 use anabranch_engine::keys::SecretKey;
 use anabranch_engine::run::{Run, UnsignedRun};
@@ -163,9 +163,10 @@ fn ours(runs: &[Run]) -> Result<(Duration, Document)> {
     let began = clock::now();
     let mut waiting = 0;
     for run in arriving {
-        inspect(&run, authority)?;
-        waiting += (run.header.last_seq - run.header.first_seq + 1) as usize;
-        document.receive(run);
+        let payload = Payload::read(&run.payload)?;
+        vouch(&run, payload.tip(), authority)?;
+        waiting += payload.tip().changes as usize;
+        document.receive_read(run, payload);
         if waiting >= BATCH_CHANGES {
             settle(&mut document)?;
             waiting = 0;

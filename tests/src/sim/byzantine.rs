@@ -204,9 +204,14 @@ impl World {
 
     /// Sends a message as if an attacker's engine had. Says whether there is a session.
     pub fn inject(&mut self, attacker: usize, victim: usize, lane: Lane, message: &Message) -> bool {
+        self.inject_frames(attacker, victim, frames_on(lane, message))
+    }
+
+    /// Sends frames as if an attacker's engine had. Says whether there is a session.
+    pub fn inject_frames(&mut self, attacker: usize, victim: usize, frames: Vec<Vec<u8>>) -> bool {
         let opening = self.openings(attacker).into_iter().find(|opening| opening.victim == victim);
         let Some(opening) = opening.filter(|opening| !opening.spaces.is_empty()) else { return false };
-        for frame in frames_on(lane, message) {
+        for frame in frames {
             self.send(attacker, opening.session, frame);
         }
         true

@@ -166,8 +166,7 @@ impl World {
             shown = self.watch.causality.shows(replica, place, &view.history());
             followed = self.watch.followers.follow(replica, process.number, place, &view).map(|_| ());
         }
-        for (checker, result) in
-            [(sessions::CHECKER, read), (causality::CHECKER, shown), (convergence::CHECKER, followed)]
+        for (checker, result) in [(sessions::CHECKER, read), (causality::CHECKER, shown), (patches::CHECKER, followed)]
         {
             if let Err(text) = result {
                 self.fail(Kind::Safety, checker, text);
@@ -223,7 +222,7 @@ impl World {
             // What came a moment ago may not be on disk yet.
             let unsigned = changes.iter().find(|change| process.store.is_idle() && !stored.contains(&change.hash));
             if let Err(text) = followed {
-                return self.fail(Kind::Safety, convergence::CHECKER, text);
+                return self.fail(Kind::Safety, patches::CHECKER, text);
             }
             if let Err(text) = shown {
                 return self.fail(Kind::Safety, causality::CHECKER, text);

@@ -5,7 +5,7 @@ use anabranch_engine::Mutant;
 use super::campaign::caught;
 use super::checkers::{
     acknowledged, actors, amplification, authorised, causality, convergence, counters, deletions, determinism,
-    durability, liveness, memory, panics, sessions, silence, versions,
+    durability, liveness, memory, panics, patches, sessions, silence, untouched, versions,
 };
 use super::phases::{Report, run_world};
 use super::trace::Trace;
@@ -15,6 +15,7 @@ use super::{Failure, Options, Plan, World};
 pub fn checker(mutant: Mutant) -> &'static str {
     match mutant {
         Mutant::BlindDigest => convergence::CHECKER,
+        Mutant::SkipsPatches => patches::CHECKER,
         Mutant::AcknowledgesEarly => acknowledged::CHECKER,
         Mutant::HoldsBeforeAncestors => causality::CHECKER,
         Mutant::CountsTwice => counters::CHECKER,
@@ -23,6 +24,7 @@ pub fn checker(mutant: Mutant) -> &'static str {
         Mutant::SplitsCommits => durability::CHECKER,
         Mutant::ForgetsNothing => memory::CHECKER,
         Mutant::SendsEverything => amplification::CHECKER,
+        Mutant::TellsEveryone => untouched::CHECKER,
         Mutant::HintsForEver => silence::CHECKER,
         Mutant::NeverTriesAgain => liveness::CHECKER,
         Mutant::Undetermined => determinism::CHECKER,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anabranch_engine::{Command, id::SpaceId};
 
-use super::checkers::{amplification, convergence, deletions, liveness, silence, untouched};
+use super::checkers::{convergence, deletions, liveness, silence, untouched};
 use super::ledger::Place;
 use super::options::Tamper;
 use super::plan::Crash;
@@ -214,17 +214,18 @@ fn fall_silent(world: &mut World) -> bool {
     world.overheard = Some(untouched::Talk::new());
     world.run_for(SILENCE);
     let talk = world.overheard.take().unwrap_or_default();
-    let silent = if world.attackers.keys().all(|replica| world.is_trustworthy(*replica)) {
+    let (checker, silent) = if world.attackers.keys().all(|replica| world.is_trustworthy(*replica)) {
         let allowed = silence::allowed(world, world.stats.sessions - sessions);
-        silence::silent(&before, &silence::said(world), allowed)
+        (silence::CHECKER, silence::silent(&before, &silence::said(world), allowed))
     } else {
-        untouched::silent(&talk, world.honest().len() as u64, |space| world.is_attacked(space))
+        let honest = world.honest().len() as u64;
+        (untouched::CHECKER, untouched::silent(&talk, honest, |space| world.is_attacked(space)))
     };
     if let Err(text) = silent {
-        world.fail(Kind::Liveness, silence::CHECKER, format!("in {} s without edits {text}", SILENCE / SECONDS));
+        world.fail(Kind::Liveness, checker, format!("in {} s without edits {text}", SILENCE / SECONDS));
     }
     if let Err(text) = untouched::amplification(world) {
-        world.fail(Kind::Safety, amplification::CHECKER, text);
+        world.fail(Kind::Safety, untouched::CHECKER, text);
     }
     world.check_at_rest();
     for replica in world.alive() {

@@ -3,8 +3,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use crate::gate::Refusal;
 use crate::gate::envelope::Candidate;
+use crate::gate::{Payload, Refusal};
 use crate::id::{ChangeHash, DeviceId};
 use crate::limits::{ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX};
 use crate::run::{Run, RunHeader};
@@ -39,8 +39,13 @@ pub(crate) struct Taken {
 
 impl Inbox {
     /// Takes a run in. One that waits here already is looked at once more: its sender thinks that we can use it.
-    pub(crate) fn put(&mut self, run: Run) {
-        let tip = (run.header.tip, run.header.first_seq);
+    pub(crate) fn put(&mut self, run: Run, payload: Result<Payload, Refusal>) {
+        let header = run.header.clone();
+        let candidate = match payload.and_then(|payload| Candidate::of(run, payload)) {
+            Ok(candidate) => candidate,
+            Err(refusal) => return self.refused.push((header, refusal)),
+        };
+        let tip = key(&candidate);
         if !self.present.insert(tip) {
             self.known += 1;
             if let Some(index) = self.orphans.iter().position(|orphan| key(&orphan.candidate) == tip) {
@@ -50,14 +55,7 @@ impl Inbox {
             }
             return;
         }
-        let header = run.header.clone();
-        match Candidate::new(run) {
-            Ok(candidate) => self.put_back(candidate),
-            Err(refusal) => {
-                self.present.remove(&(header.tip, header.first_seq));
-                self.refused.push((header, refusal));
-            }
-        }
+        self.put_back(candidate);
     }
 
     /// Puts a candidate back that was taken and could not be merged yet.

@@ -15,12 +15,14 @@ use crate::document::path::{IntoPath, Path};
 use crate::document::read;
 use crate::id::{ActorId, ChangeHash, DeviceId};
 use crate::limits::DEPTH_MAX;
+use crate::mutants::{Mutant, Mutated};
 
 /// A document as it is, or was.
 #[derive(Clone, Debug)]
 pub struct View<'a> {
     history: &'a History,
     at: Option<Vec<am::ChangeHash>>,
+    mutated: Mutated,
 }
 
 /// One of several values that were set at once.
@@ -61,11 +63,16 @@ pub struct ChangeInfo {
 
 impl<'a> View<'a> {
     pub(crate) fn now(history: &'a History) -> Self {
-        Self { history, at: None }
+        Self { history, at: None, mutated: Mutated::default() }
     }
 
     pub(crate) fn at(history: &'a History, heads: &[ChangeHash]) -> Result<Self, UnknownHeads> {
-        Ok(Self { history, at: Some(known(history, heads)?) })
+        Ok(Self { history, at: Some(known(history, heads)?), mutated: Mutated::default() })
+    }
+
+    /// The same, as an engine with a deliberate fault shows it.
+    pub(crate) fn mutated(self, mutated: Mutated) -> Self {
+        Self { mutated, ..self }
     }
 
     /// The version: the hashes that nothing in it depends on, sorted.
@@ -137,7 +144,11 @@ impl<'a> View<'a> {
             None => self.doc().get_heads(),
             Some(heads) => heads.clone(),
         };
-        Ok(patch::from_automerge(self.doc(), self.doc().diff(&from, &to)))
+        let mut patches = patch::from_automerge(self.doc(), self.doc().diff(&from, &to));
+        if self.mutated.by(Mutant::SkipsPatches) {
+            patches.pop();
+        }
+        Ok(patches)
     }
 
     fn doc(&self) -> &'a am::Automerge {

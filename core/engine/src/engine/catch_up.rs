@@ -395,12 +395,12 @@ impl Engine {
             _ = self.answer_refusal(id, &header, RefusalCode::NotAMember, "not a member of the space");
             return;
         }
-        let tip = match gate::payload_tip(&wire.payload) {
-            Ok(tip) => tip,
+        let payload = match gate::Payload::read(&wire.payload) {
+            Ok(payload) => payload,
             Err(refusal) => return self.refuse(id, &header, &refusal),
         };
-        header.last_seq = tip.last_seq;
-        header.tip = tip.tip;
+        header.last_seq = payload.tip().last_seq;
+        header.tip = payload.tip().tip;
         let heard = session.shared_in(&space_id).and_then(|(_, shared)| shared.acl(&wire.acl)).cloned();
         // What this peer sent in full goes first: two lists with one short name can be ground out.
         let acl = heard.or_else(|| space.acl(&wire.acl).cloned());
@@ -418,7 +418,7 @@ impl Engine {
         };
         header.acl = acl.hash;
         let run = Run { header, payload: wire.payload.into() };
-        self.receive_run(id, run, &acl, authority, tip);
+        self.receive_run(id, run, &acl, authority, payload);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one message")]

@@ -165,8 +165,8 @@ impl Engine {
                     document.stand_on(&record.signed.heads);
                 }
                 let left_out = document.left_out().to_vec();
-                for run in inbox.drain(..) {
-                    document.receive(run);
+                for (run, payload) in inbox.drain(..) {
+                    document.receive_read(run, payload);
                 }
                 resident.state = State::Live(document);
                 let waiting = core::mem::take(&mut resident.waiting);
@@ -191,15 +191,16 @@ impl Engine {
         }
     }
 
-    /// Stages 2 to 5 of the gate, then the inbox. What it refuses is answered.
+    /// Stages 2, 3 and 5 of the gate for a run whose payload was read, which is 4, then the inbox. What it refuses is answered.
     pub(super) fn receive_run(
         &mut self,
         session: SessionId,
         run: Run,
         acl: &Acl,
         authority: gate::Authority,
-        tip: gate::PayloadTip,
+        payload: gate::Payload,
     ) {
+        let tip = *payload.tip();
         let key = (run.header.space, run.header.document);
         let actor = run.header.actor;
         if let Some(known) = self.known_tip(&key, &actor)
@@ -207,7 +208,7 @@ impl Engine {
         {
             if self.known_hash(&key, &actor, tip.last_seq).is_some_and(|ours| ours != tip.tip) {
                 // Somebody's word is needed for it: anyone can make up a run without a signature.
-                let word = gate::inspect(&run, authority);
+                let word = gate::vouch(&run, &tip, authority);
                 if word.is_ok() && run.header.device == self.device {
                     self.copy_found(key, &actor);
                 }
@@ -229,7 +230,7 @@ impl Engine {
         if self.poisoned.contains(&tip.tip) {
             return self.refuse(session, &run.header, &Refusal::Poisoned);
         }
-        if let Err(refusal) = gate::inspect(&run, authority) {
+        if let Err(refusal) = gate::vouch(&run, &tip, authority) {
             return self.refuse(session, &run.header, &refusal);
         }
         let full = self
@@ -266,10 +267,10 @@ impl Engine {
             resident.origins.insert((actor, first_seq), session);
         }
         match &mut resident.state {
-            State::Live(document) => document.receive(run),
+            State::Live(document) => document.receive_read(run, payload),
             State::Opening { inbox, inbox_bytes, .. } => {
                 *inbox_bytes += run.payload.len();
-                inbox.push(run);
+                inbox.push((run, payload));
             }
         }
         self.touched.insert(key);

@@ -126,12 +126,11 @@ impl Engine {
         }
         let resident = self.residents.get(&(*space, *document));
         let open = resident.and_then(Resident::live).ok_or(DocumentError::NotOpen(*document))?;
-        match heads {
-            None if self.mutated.by(Mutant::ReadsStale) => {
-                open.view_at(&open.signed_heads()).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))
-            }
+        let view = match heads {
+            None if self.mutated.by(Mutant::ReadsStale) => open.view_at(&open.signed_heads()),
             None => Ok(open.view()),
-            Some(heads) => open.view_at(heads).map_err(|unknown| DocumentError::UnknownHeads(unknown.0)),
-        }
+            Some(heads) => open.view_at(heads),
+        };
+        view.map(|view| view.mutated(self.mutated)).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))
     }
 }

@@ -12,10 +12,11 @@ use crate::engine::sessions::ANSWERS;
 use crate::gate::Refusal;
 use crate::id::ChangeHash;
 use crate::limits::POISONED_MAX;
+use crate::mutants::Mutant;
 use crate::run::RunHeader;
 use crate::space::Fork;
 use crate::storage::{META_POISONED, Table};
-use crate::wire::{Message, RefusalCode};
+use crate::wire::{Message, RefusalCode, SpaceIndex};
 
 /// About what it takes to tell that a run was refused.
 const REFUSAL_BYTES: u64 = 160;
@@ -77,7 +78,22 @@ impl Engine {
             detail,
         };
         self.say(id, &message);
+        if self.mutated.by(Mutant::TellsEveryone) {
+            self.tell_everyone(&message);
+        }
         true
+    }
+
+    fn tell_everyone(&mut self, refused: &Message) {
+        let Message::Refused { document, actor, first_seq, code, detail, .. } = refused else { return };
+        let everywhere: Vec<_> = self.sessions.iter().map(|(id, session)| (*id, session.shared.len())).collect();
+        for (id, spaces) in everywhere {
+            for space in 0..spaces as SpaceIndex {
+                let detail = detail.clone();
+                let (document, actor, first_seq, code) = (*document, *actor, *first_seq, *code);
+                self.say(id, &Message::Refused { space, document, actor, first_seq, code, detail });
+            }
+        }
     }
 }
 

@@ -3,15 +3,18 @@
 //!
 //! A run is atomic: all its changes pass, or none is applied.
 
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::iter;
 use core::ops::Range;
 
 use crate::document::history::History;
-use crate::gate::{Refusal, chunks};
+use crate::gate::inspector::Chunk;
+use crate::gate::{Payload, Refusal};
 use crate::id::{ActorId, ChangeHash, DeviceId};
 use crate::limits::{DOCUMENT_ACTORS_MAX, DOCUMENT_OPS_MAX};
 use crate::run::Run;
@@ -63,36 +66,16 @@ pub(crate) struct Plan {
 }
 
 impl Candidate {
-    /// Reads the chunks of a run that has passed [`crate::gate::inspect`], or was stored after it had.
+    /// Reads a run that has passed [`crate::gate::inspect`], or was stored after it had.
     pub(crate) fn new(run: Run) -> Result<Self, Refusal> {
-        let mut links = Vec::new();
-        let mut start = 0;
-        for chunk in chunks(&run.payload) {
-            let chunk = chunk?;
-            links.push(Link {
-                hash: chunk.hash,
-                seq: chunk.seq,
-                start_op: chunk.start_op,
-                ops: chunk.ops,
-                deps: chunk.deps().collect(),
-                others: chunk.others().collect(),
-                author: chunk.author.map(|author| author.device()),
-                range: start..start + chunk.length,
-            });
-            start += chunk.length;
-            if chunk.actor != run.header.actor {
-                return Err(Refusal::Malformed("a run has changes of another actor than it says".to_string()));
-            }
-        }
-        let first = links.first().map(|link| link.seq);
-        let last = links.last().map(|link| (link.seq, link.hash));
-        if first != Some(run.header.first_seq)
-            || last != Some((run.header.last_seq, run.header.tip))
-            || !links.is_sorted_by(|a, b| a.seq + 1 == b.seq)
-        {
-            return Err(Refusal::Malformed("a run holds other changes than it says".to_string()));
-        }
-        Ok(Self { run, links })
+        let payload = Payload::read(&run.payload)?;
+        Self::of(run, payload)
+    }
+
+    /// A run and what was read of its payload.
+    pub(crate) fn of(run: Run, payload: Payload) -> Result<Self, Refusal> {
+        payload.tip.is_of(&run.header)?;
+        Ok(Self { run, links: payload.links })
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -101,6 +84,20 @@ impl Candidate {
 }
 
 impl Link {
+    /// A change that begins there in its payload.
+    pub(crate) fn of(chunk: &Chunk<'_>, start: usize) -> Self {
+        Self {
+            hash: chunk.hash,
+            seq: chunk.seq,
+            start_op: chunk.start_op,
+            ops: chunk.ops,
+            deps: chunk.deps().collect(),
+            others: chunk.others().collect(),
+            author: chunk.author.map(|author| author.device()),
+            range: start..start + chunk.length,
+        }
+    }
+
     /// Counter of the last operation.
     pub(crate) fn max_op(&self) -> u64 {
         self.start_op + self.ops - 1
@@ -130,15 +127,23 @@ pub(crate) fn plan(history: &History, candidates: &[Candidate]) -> Plan {
 
 /// One change that is not in the history yet.
 struct Node {
+    /// The first candidate that holds it.
     candidate: usize,
     link: usize,
-    /// The candidates that hold it; more than one where runs overlap.
-    owners: Vec<usize>,
+    /// The others that do, where runs overlap.
+    overlaps: Vec<usize>,
     /// Dependencies that have not passed.
     waits: usize,
     /// Nodes that depend on it.
     children: Vec<usize>,
     passed: bool,
+}
+
+impl Node {
+    /// The candidates that hold it.
+    fn owners(&self) -> impl Iterator<Item = usize> {
+        iter::once(self.candidate).chain(self.overlaps.iter().copied())
+    }
 }
 
 struct Planner<'a> {
@@ -178,13 +183,12 @@ impl<'a> Planner<'a> {
             return Some(Verdict::Known);
         }
         for link in new {
-            match self.by_hash.get(&candidate.links[link].hash) {
-                Some(node) => self.nodes[*node].owners.push(index),
-                None => {
-                    self.by_hash.insert(candidate.links[link].hash, self.nodes.len());
-                    let owners = vec![index];
-                    let children = Vec::new();
-                    self.nodes.push(Node { candidate: index, link, owners, waits: 0, children, passed: false });
+            match self.by_hash.entry(candidate.links[link].hash) {
+                Entry::Occupied(node) => self.nodes[*node.get()].overlaps.push(index),
+                Entry::Vacant(free) => {
+                    free.insert(self.nodes.len());
+                    let (overlaps, children) = (Vec::new(), Vec::new());
+                    self.nodes.push(Node { candidate: index, link, overlaps, waits: 0, children, passed: false });
                 }
             }
         }
@@ -232,7 +236,7 @@ impl<'a> Planner<'a> {
     fn look(&mut self, index: usize) -> bool {
         match self.check(index) {
             Ok(device) => {
-                for owner in self.nodes[index].owners.clone() {
+                for owner in self.nodes[index].owners() {
                     let header = &self.candidates[owner].run.header;
                     if header.device != device {
                         self.verdicts[owner] = Some(Verdict::Refused(bound_elsewhere(header.actor, device)));
@@ -246,7 +250,7 @@ impl<'a> Planner<'a> {
                 true
             }
             Err(verdict) => {
-                for owner in self.nodes[index].owners.clone() {
+                for owner in self.nodes[index].owners() {
                     self.verdicts[owner].get_or_insert_with(|| verdict.clone());
                 }
                 false
@@ -308,10 +312,10 @@ impl<'a> Planner<'a> {
     /// device that vouches for it first.
     fn check_author(&self, index: usize) -> Result<DeviceId, Verdict> {
         let (actor, link) = (self.actor(index), self.link(index));
-        let owners = &self.nodes[index].owners;
+        let node = &self.nodes[index];
         let bound = self.devices.get(&actor).copied().or_else(|| self.history.device(&actor));
         let device = match (&link.author, link.seq) {
-            (None, _) => bound.unwrap_or(self.candidates[owners[0]].run.header.device),
+            (None, _) => bound.unwrap_or(self.candidates[node.candidate].run.header.device),
             (Some(Some(author)), 1) => *author,
             (Some(None), 1) => {
                 return Err(Verdict::Refused(Refusal::Misfit("its author is not a device".to_string())));
@@ -321,7 +325,7 @@ impl<'a> Planner<'a> {
                 return Err(Verdict::Refused(Refusal::Misfit(text)));
             }
         };
-        if owners.iter().all(|owner| self.candidates[*owner].run.header.device != device) {
+        if node.owners().all(|owner| self.candidates[owner].run.header.device != device) {
             return Err(Verdict::Refused(bound_elsewhere(actor, device)));
         }
         Ok(device)
@@ -364,28 +368,27 @@ impl<'a> Planner<'a> {
     fn withdraw(&mut self) {
         let mut bad: Vec<bool> = self.verdicts.iter().map(Option::is_some).collect();
         for node in self.nodes.iter().filter(|node| !node.passed) {
-            for owner in &node.owners {
-                bad[*owner] = true;
-            }
+            node.owners().for_each(|owner| bad[owner] = true);
+        }
+        if !bad.contains(&true) {
+            return;
         }
         let mut nodes_of = vec![Vec::new(); self.candidates.len()];
         for (index, node) in self.nodes.iter().enumerate() {
-            for owner in &node.owners {
-                nodes_of[*owner].push(index);
-            }
+            node.owners().for_each(|owner| nodes_of[owner].push(index));
         }
         let mut queue: Vec<usize> = (0..bad.len()).filter(|candidate| bad[*candidate]).collect();
         while let Some(candidate) = queue.pop() {
             for index in &nodes_of[candidate] {
-                if !self.nodes[*index].passed || self.nodes[*index].owners.iter().any(|owner| !bad[*owner]) {
+                if !self.nodes[*index].passed || self.nodes[*index].owners().any(|owner| !bad[owner]) {
                     continue;
                 }
                 self.nodes[*index].passed = false;
                 for child in &self.nodes[*index].children {
-                    for owner in &self.nodes[*child].owners {
-                        if !bad[*owner] {
-                            bad[*owner] = true;
-                            queue.push(*owner);
+                    for owner in self.nodes[*child].owners() {
+                        if !bad[owner] {
+                            bad[owner] = true;
+                            queue.push(owner);
                         }
                     }
                 }
@@ -398,21 +401,21 @@ impl<'a> Planner<'a> {
         let passed: Vec<usize> = passed.into_iter().filter(|index| self.nodes[*index].passed).collect();
         let mut last = vec![0; self.candidates.len()];
         for (position, index) in passed.iter().enumerate() {
-            for owner in &self.nodes[*index].owners {
-                last[*owner] = position;
-            }
+            self.nodes[*index].owners().for_each(|owner| last[owner] = position);
         }
         let mut whole = vec![true; self.candidates.len()];
         let mut missing: Vec<Option<ChangeHash>> = vec![None; self.candidates.len()];
         for node in self.nodes.iter().filter(|node| !node.passed) {
             let lacks = |dep: &&ChangeHash| match self.by_hash.get(*dep) {
-                Some(parent) => !self.nodes[*parent].passed && !self.nodes[*parent].owners.contains(&node.candidate),
+                Some(parent) => {
+                    !self.nodes[*parent].passed && self.nodes[*parent].owners().all(|owner| owner != node.candidate)
+                }
                 None => !self.history.has(dep),
             };
             let lacking = self.candidates[node.candidate].links[node.link].deps.iter().find(lacks).copied();
-            for owner in &node.owners {
-                whole[*owner] = false;
-                missing[*owner] = missing[*owner].or(lacking);
+            for owner in node.owners() {
+                whole[owner] = false;
+                missing[owner] = missing[owner].or(lacking);
             }
         }
         let verdicts = core::mem::take(&mut self.verdicts)

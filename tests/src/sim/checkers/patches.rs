@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::sim::ledger::Place;
 
+/// The checker's name.
+pub const CHECKER: &str = "I1 patches";
+
 /// Documents as those have them who follow them, by replica and process.
 #[derive(Debug, Clone, Default)]
 pub struct Followers {

@@ -9,6 +9,9 @@ use anabranch_engine::wire::frame::Assembly;
 
 use crate::sim::world::World;
 
+/// The checker's name.
+pub const CHECKER: &str = "I9 others untouched";
+
 /// Messages about a space between honest replicas that were no keep-alives.
 pub type Talk = BTreeMap<SpaceId, u64>;
 

@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
+use alloc::vec;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -437,6 +438,127 @@ fn limits_name_value_and_limit() {
     }
     let refused = log.invite(&key(FOUNDER), DeviceId([0; 32]), Role::Reader, 1, [0; 16]);
     assert!(matches!(refused, Err(MembershipError::Malformed(_))));
+}
+
+/// A log with so many entries more, each by another device: admins, or devices that only say something.
+fn filled(entries: usize, kind: &Kind) -> Membership {
+    let mut log = founded();
+    let first = log.heads();
+    for n in 0..entries as u64 {
+        let name = |salt: u8| [&n.to_be_bytes()[..], &[salt; 24]].concat().try_into().unwrap();
+        let parsed = Parsed { prev: first.clone(), author: DeviceId(name(1)), depth: 1, kind: kind.clone() };
+        log.log.push(EntryHash(name(2)), &[], parsed, &[0], true);
+    }
+    log
+}
+
+#[test]
+fn a_full_log_and_a_full_space_say_so() {
+    let mut log = filled(ENTRIES_PER_SPACE_MAX - 2, &Kind::Informs);
+    invite(&mut log, FOUNDER, 85, Role::Reader, 1);
+    let error = join(&mut log, BOB, 85).unwrap_err();
+    assert_eq!(error.to_string(), "over a limit: the membership log is 100001 entries, limit 100000");
+    let admin = Kind::Genesis { name: "x".into() };
+    let mut log = filled(MEMBERS_MAX - 2, &admin);
+    invite(&mut log, FOUNDER, 86, Role::Reader, 3);
+    assert_eq!(join(&mut log, BOB, 86), Ok(Inserted::New));
+    let error = join(&mut log, CAROL, 86).unwrap_err();
+    assert_eq!(error.to_string(), "over a limit: the space is 1001 members, limit 1000");
+    // Who is in already takes no room.
+    invite(&mut log, FOUNDER, 87, Role::Admin, 1);
+    assert_eq!(join(&mut log, BOB, 87), Ok(Inserted::New));
+}
+
+#[test]
+fn an_entry_may_be_as_long_as_the_limit() {
+    let mut log = founded();
+    let informs = |length: usize| {
+        forged(&log, FOUNDER, 200, &minicbor::to_vec(minicbor::bytes::ByteVec::from(vec![7; length])).unwrap())
+    };
+    let empty = informs(3000).bytes.len() - 3000;
+    let longest = informs(ENTRY_BYTES_MAX - empty);
+    assert_eq!(longest.bytes.len(), ENTRY_BYTES_MAX);
+    assert_eq!(log.insert(&longest.bytes), Ok(Inserted::New));
+}
+
+#[test]
+fn a_space_is_founded_on_nothing() {
+    let fields = encoded(GenesisFields { name: "orchard" });
+    let refused = |change: fn(&mut Body<'_>), reason: &str| {
+        let mut body = Body {
+            version: entry::VERSION,
+            space: None,
+            prev: None,
+            author: key(FOUNDER).device(),
+            depth: 0,
+            kind: kind::GENESIS,
+            fields: Raw(&fields),
+            nonce: [0; 16],
+        };
+        change(&mut body);
+        let genesis = body.sign(&key(FOUNDER));
+        let space = body.space.unwrap_or_else(|| entry::space_of(&genesis.bytes));
+        let error = Membership::unknown(space).insert(&genesis.bytes).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error} does not contain {reason}");
+    };
+    refused(|body| body.depth = 1, "a genesis entry of a depth");
+    refused(|body| body.prev = Some(vec![EntryHash([1; 32])]), "names a space or earlier entries");
+    refused(|body| body.space = Some(SpaceId([1; 32])), "names a space or earlier entries");
+    let both = |body: &mut Body<'_>| {
+        (body.space, body.prev) = (Some(SpaceId([1; 32])), Some(vec![EntryHash([1; 32])]));
+    };
+    refused(both, "names a space or earlier entries");
+}
+
+#[test]
+fn entries_have_numbers_in_the_order_in_which_they_stand_on_each_other() {
+    let log = with_member(BOB, Role::Writer);
+    let numbered: Vec<EntryHash> = (0..3).map(|n| entry_hash(log.numbered(n).unwrap())).collect();
+    assert_eq!(numbered, log.in_order(&log.hashes()));
+    for (n, hash) in numbered.iter().enumerate() {
+        assert_eq!(log.number(hash.0.first_chunk().unwrap()), Some(n as u32));
+        let mut other = *hash.0.first_chunk::<16>().unwrap();
+        other[15] ^= 1;
+        assert_eq!(log.number(&other), None);
+    }
+    assert_eq!((log.numbered(3), log.number(&[0; 16]), log.number(&[255; 16])), (None, None, None));
+}
+
+// The sweep over a log goes word by word of sixty-four entries.
+#[test]
+fn authority_is_found_far_back_in_a_log_that_forked() {
+    let start = with_member(BOB, Role::Writer);
+    let mut aside = start.clone();
+    let late = invite(&mut aside, FOUNDER, 88, Role::Reader, 1);
+    let mut log = start.clone();
+    invite(&mut log, FOUNDER, 89, Role::Reader, 100);
+    let joinable = log.clone();
+    for who in 100..200 {
+        let entry = joinable.join(&key(who), &key(89), [0; 16]).unwrap();
+        assert_eq!(log.admit(&entry.bytes, &key(who).device()), Ok(Inserted::New));
+    }
+    merge(&mut log, &aside);
+    let role = |who: u8| log.authority(&[late.hash], &key(who).device()).unwrap().role;
+    assert_eq!((role(BOB), role(FOUNDER), role(150)), (Some(Role::Writer), Some(Role::Admin), None));
+}
+
+#[test]
+fn an_entry_that_comes_twice_is_loaded_once() {
+    let log = with_member(BOB, Role::Writer);
+    let rows = all(&log);
+    let twice = Membership::load(log.space(), rows.iter().chain(&rows).map(Vec::as_slice)).unwrap();
+    assert_eq!(twice.members(), log.members());
+    assert_eq!((0..10).filter(|n| twice.numbered(*n).is_some()).count(), 3);
+}
+
+#[test]
+fn an_audit_needs_every_entry() {
+    let log = with_member(BOB, Role::Writer);
+    let rows: Vec<Vec<u8>> = log.in_order(&log.hashes()).iter().map(|hash| log.entry(hash).unwrap().to_vec()).collect();
+    let whole = Reference::read(log.space(), rows.iter().map(Vec::as_slice)).unwrap();
+    assert!(log.hashes().iter().all(|hash| whole.has(hash)) && !whole.has(&EntryHash([0; 32])));
+    let error = Reference::read(log.space(), [&rows[0][..], &rows[2][..]]).unwrap_err().to_string();
+    assert!(error.contains("which is not here"), "{error}");
 }
 
 #[test]
