@@ -106,23 +106,7 @@ impl Link {
 
 /// Decides about every candidate.
 pub(crate) fn plan(history: &History, candidates: &[Candidate]) -> Plan {
-    let mut planner = Planner {
-        history,
-        candidates,
-        verdicts: vec![None; candidates.len()],
-        nodes: Vec::new(),
-        by_hash: BTreeMap::new(),
-        tips: BTreeMap::new(),
-        devices: BTreeMap::new(),
-        ops: history.ops(),
-        new_actors: 0,
-    };
-    for index in 0..candidates.len() {
-        planner.verdicts[index] = planner.enter(index);
-    }
-    let passed = planner.pass();
-    planner.withdraw();
-    planner.conclude(passed)
+    Planner::new(history, candidates).decide()
 }
 
 /// One change that is not in the history yet.
@@ -162,6 +146,29 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
+    fn new(history: &'a History, candidates: &'a [Candidate]) -> Self {
+        Self {
+            history,
+            candidates,
+            verdicts: vec![None; candidates.len()],
+            nodes: Vec::new(),
+            by_hash: BTreeMap::new(),
+            tips: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            ops: history.ops(),
+            new_actors: 0,
+        }
+    }
+
+    fn decide(mut self) -> Plan {
+        for index in 0..self.candidates.len() {
+            self.verdicts[index] = self.enter(index);
+        }
+        let passed = self.pass();
+        self.withdraw();
+        self.conclude(passed)
+    }
+
     /// Makes nodes of a candidate's new changes; a verdict if there is one without looking at the others.
     fn enter(&mut self, index: usize) -> Option<Verdict> {
         let candidate = &self.candidates[index];
@@ -449,4 +456,109 @@ fn bound_elsewhere(actor: ActorId, device: DeviceId) -> Refusal {
 
 fn fork(actor: ActorId, seq: u64) -> Refusal {
     Refusal::Fork { actor: actor.to_string(), seq }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{AclHash, DocumentId, SpaceId};
+    use crate::run::RunHeader;
+
+    /// A change of one operation, called by one byte.
+    fn change(name: u8, seq: u64, start_op: u64, deps: &[u8]) -> Link {
+        let deps = deps.iter().map(|name| ChangeHash([*name; 32])).collect();
+        let hash = ChangeHash([name; 32]);
+        Link { hash, seq, start_op, ops: 1, deps, others: Vec::new(), author: None, range: 0..0 }
+    }
+
+    /// A run of these changes by one actor.
+    fn run(actor: u8, links: Vec<Link>) -> Candidate {
+        let (first, last) = (&links[0], &links[links.len() - 1]);
+        let header = RunHeader {
+            space: SpaceId([1; 32]),
+            document: DocumentId([2; 16]),
+            acl: AclHash([3; 32]),
+            device: DeviceId([actor; 32]),
+            actor: ActorId([actor; 16]),
+            first_seq: first.seq,
+            last_seq: last.seq,
+            tip: last.hash,
+            signature: [0; 64],
+        };
+        Candidate { run: Run { header, payload: Vec::new() }, links }
+    }
+
+    fn verdicts(candidates: &[Candidate], before: impl FnOnce(&mut Planner<'_>)) -> Vec<Verdict> {
+        let history = History::default();
+        let mut planner = Planner::new(&history, candidates);
+        before(&mut planner);
+        planner.decide().verdicts
+    }
+
+    fn refused(verdict: &Verdict) -> alloc::string::String {
+        match verdict {
+            Verdict::Refused(refusal) => refusal.to_string(),
+            other => panic!("{other:?} where a refusal was expected"),
+        }
+    }
+
+    fn missing(name: u8) -> Verdict {
+        Verdict::Waiting(Some(ChangeHash([name; 32])))
+    }
+
+    #[test]
+    fn a_document_has_a_limited_number_of_operations() {
+        let runs = [run(1, vec![change(11, 1, 1, &[])]), run(2, vec![change(21, 1, 1, &[])])];
+        let found = verdicts(&runs, |planner| planner.ops = DOCUMENT_OPS_MAX - 1);
+        assert_eq!(found[0], Verdict::Ready(0));
+        assert_eq!(refused(&found[1]), "over a limit: the document would have 10000001 operations, limit 10000000");
+        let mut long = change(31, 1, 1, &[]);
+        long.ops = 5;
+        let found = verdicts(&[run(3, vec![long])], |planner| planner.ops = DOCUMENT_OPS_MAX - 2);
+        assert_eq!(refused(&found[0]), "over a limit: the document would have 10000003 operations, limit 10000000");
+    }
+
+    #[test]
+    fn a_document_has_a_limited_number_of_actors_each_counted_once() {
+        let runs = [
+            run(1, vec![change(11, 1, 1, &[]), change(12, 2, 2, &[11])]),
+            run(2, vec![change(21, 1, 1, &[]), change(22, 2, 2, &[21])]),
+            run(3, vec![change(31, 1, 1, &[])]),
+        ];
+        let found = verdicts(&runs, |planner| planner.new_actors = DOCUMENT_ACTORS_MAX - 2);
+        assert!(matches!(found[..2], [Verdict::Ready(_), Verdict::Ready(_)]), "{found:?}");
+        assert_eq!(refused(&found[2]), "over a limit: the document would have 10001 actors, limit 10000");
+    }
+
+    #[test]
+    fn a_change_stands_on_its_actors_last_one_if_not_directly_then_through_others() {
+        let mine = || vec![change(11, 1, 1, &[])];
+        let theirs = || vec![change(21, 1, 2, &[11]), change(22, 2, 3, &[21])];
+        let through = [run(1, mine()), run(2, theirs()), run(1, vec![change(12, 2, 4, &[22])])];
+        assert!(verdicts(&through, |_| ()).iter().all(|verdict| matches!(verdict, Verdict::Ready(_))));
+        let beside = [run(1, mine()), run(2, vec![change(21, 1, 1, &[])]), run(1, vec![change(12, 2, 2, &[21])])];
+        let found = verdicts(&beside, |_| ());
+        assert_eq!(
+            refused(&found[2]),
+            "does not fit the history: change 2 of an actor does not depend on its change 1"
+        );
+    }
+
+    #[test]
+    fn what_waits_says_for_what() {
+        let runs = [
+            run(1, vec![change(11, 1, 2, &[90]), change(12, 2, 3, &[11])]),
+            run(2, vec![change(21, 1, 4, &[12])]),
+            run(3, vec![change(31, 1, 1, &[])]),
+            run(4, vec![change(41, 1, 2, &[31, 91])]),
+        ];
+        assert_eq!(verdicts(&runs, |_| ()), [missing(90), missing(12), Verdict::Ready(0), missing(91)]);
+    }
+
+    #[test]
+    fn what_another_run_holds_too_passes_with_that_one() {
+        let first = || change(11, 1, 1, &[]);
+        let runs = [run(1, vec![first(), change(12, 2, 3, &[11, 90])]), run(1, vec![first()])];
+        assert_eq!(verdicts(&runs, |_| ()), [missing(90), Verdict::Ready(0)]);
+    }
 }

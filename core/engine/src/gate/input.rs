@@ -78,3 +78,73 @@ impl<'a> Input<'a> {
         Err(Refusal::Malformed(format!("{what}: not a number")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unsigned(bytes: &[u8]) -> Option<u64> {
+        let mut input = Input(bytes);
+        input.unsigned("it").ok().filter(|_| input.0.is_empty())
+    }
+
+    fn signed(bytes: &[u8]) -> Option<i64> {
+        let mut input = Input(bytes);
+        input.signed("it").ok().filter(|_| input.0.is_empty())
+    }
+
+    fn nine(byte: u8, last: &[u8]) -> [u8; 12] {
+        let mut bytes = [byte; 12];
+        bytes[9..9 + last.len()].copy_from_slice(last);
+        bytes
+    }
+
+    #[test]
+    fn numbers_are_read_to_both_ends_of_their_range() {
+        for (bytes, value) in [(&[0][..], 0), (&[0x7f], 127), (&[0x80, 1], 128), (&nine(0xff, &[1])[..10], u64::MAX)] {
+            assert_eq!(unsigned(bytes), Some(value), "{bytes:x?}");
+        }
+        let near: [(&[u8], i64); 8] = [
+            (&[0], 0),
+            (&[0x3f], 63),
+            (&[0xc0, 0], 64),
+            (&[0x7f], -1),
+            (&[0x40], -64),
+            (&[0xbf, 0x7f], -65),
+            (&nine(0xff, &[0])[..10], i64::MAX),
+            (&nine(0x80, &[0x7f])[..10], i64::MIN),
+        ];
+        for (bytes, value) in near {
+            assert_eq!(signed(bytes), Some(value), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn a_number_has_one_form_and_fits_into_sixty_four_bits() {
+        let bad: [&[u8]; 7] = [
+            &[],
+            &[0x80],
+            &[0x80, 0],
+            &[0xff, 0x80, 0],
+            &nine(0xff, &[2])[..10],
+            &nine(0x80, &[0x7f])[..10],
+            &nine(0xff, &[0x81, 0])[..11],
+        ];
+        for bytes in bad {
+            assert_eq!(unsigned(bytes), None, "{bytes:x?}");
+        }
+        let bad: [&[u8]; 8] = [
+            &[],
+            &[0x80],
+            &[0x80, 0],
+            &[0xff, 0x7f],
+            &nine(0x80, &[1])[..10],
+            &nine(0xff, &[0x7e])[..10],
+            &nine(0xff, &[0x80, 0])[..11],
+            &nine(0xff, &[0xff, 0x7f])[..11],
+        ];
+        for bytes in bad {
+            assert_eq!(signed(bytes), None, "{bytes:x?}");
+        }
+    }
+}
