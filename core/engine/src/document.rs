@@ -293,7 +293,8 @@ impl Document {
     /// # Errors
     /// It is refused as one from a peer would be. The document is unchanged.
     pub fn apply_local(&mut self, device: DeviceId, bytes: &[u8], guard: &dyn Guard) -> Result<(), Refusal> {
-        let found = crate::gate::payload_tip(bytes)?;
+        let payload = Payload::read(bytes.to_vec())?;
+        let found = *payload.tip();
         if self.live.is_some_and(|live| live != found.actor) && found.first_seq != 1 {
             return Err(Refusal::Misfit(format!("actor {} is not the one that writes here", found.actor)));
         }
@@ -308,7 +309,7 @@ impl Document {
             tip: found.tip,
             signature: [0; SIGNATURE_LEN],
         };
-        let candidate = Candidate::new(Run { header, payload: bytes.to_vec() })?;
+        let candidate = Candidate::of(header, payload)?;
         self.harvest();
         let mut merger = Merger::new(self.space, self.id, Trust::Peer, &self.suspects, guard, self.index.take());
         let history = merger.merge(self.history.clone(), alloc::vec![candidate]);
@@ -365,13 +366,12 @@ impl Document {
 
     /// Takes a verified run (gate stages 1 to 5 passed) into the inbox.
     pub fn receive(&mut self, run: Run) {
-        let payload = Payload::read(&run.payload);
-        self.inbox.put(run, payload);
+        self.inbox.put(run.header, Payload::read(run.payload));
     }
 
     /// The same where the payload was read already.
-    pub fn receive_read(&mut self, run: Run, payload: Payload) {
-        self.inbox.put(run, Ok(payload));
+    pub fn receive_read(&mut self, header: RunHeader, payload: Payload) {
+        self.inbox.put(header, Ok(payload));
     }
 
     /// Bytes waiting in the inbox, orphans not counted.

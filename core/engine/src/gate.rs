@@ -1,7 +1,8 @@
 //! What stands between bytes from a peer and automerge: stages in order, cheapest first.
 //!
 //! 1 frame length and rates, 2 what is known already: the session's business. 3 the author's role, 4 the form of the bytes
-//! ([`inspector`]), 5 the signature: [`inspect`], without the document. 6 how the changes fit into the history
+//! ([`inspector`]), 5 the signature: [`inspect`], without the document; what comes from a peer is read first ([`Payload`]),
+//! because 2 needs what is in it, and then vouched for ([`vouch`]). 6 how the changes fit into the history
 //! (`envelope`), 7 whether they are encoded the one right way (`canonical`), 8 whether each operation is one that an honest
 //! replica could have made (`validator`), 9 applying them under the [`Guard`]: when the document settles its inbox.
 
@@ -111,29 +112,33 @@ impl Guard for Bare {
 /// Stages 3 to 5: everything that can be said of a run without its document. The payload is inspected without allocation
 /// (`inspector`), what it holds is compared with the header, the role and the signature are checked.
 pub fn inspect(run: &Run, authority: Authority) -> Result<(), Refusal> {
-    may_write(run, authority)?;
-    vouch(run, &payload_tip(&run.payload)?, authority)
+    may_write(&run.header, authority)?;
+    payload_tip(&run.payload)?.is_of(&run.header)?;
+    is_signed(&run.header)
 }
 
-/// The same for a run whose payload was read already, and what was found there.
-pub fn vouch(run: &Run, found: &PayloadTip, authority: Authority) -> Result<(), Refusal> {
-    may_write(run, authority)?;
-    found.is_of(&run.header)?;
-    let header = &run.header;
-    if keys::verify(&header.device, Domain::Run, &header.signed_bytes(), &header.signature) {
-        Ok(())
-    } else {
-        Err(Refusal::BadSignature)
-    }
+/// The same where the payload was read already ([`Payload::read`], which is stage 4).
+pub fn vouch(header: &RunHeader, payload: &Payload, authority: Authority) -> Result<(), Refusal> {
+    may_write(header, authority)?;
+    payload.tip.is_of(header)?;
+    is_signed(header)
 }
 
-fn may_write(run: &Run, authority: Authority) -> Result<(), Refusal> {
+fn may_write(header: &RunHeader, authority: Authority) -> Result<(), Refusal> {
     match authority.role {
         Some(role) if role.can_write() => Ok(()),
         role => {
             let role = if role.is_some() { "a reader" } else { "not a member" };
-            Err(Refusal::NotAWriter { device: run.header.device.to_string(), role })
+            Err(Refusal::NotAWriter { device: header.device.to_string(), role })
         }
+    }
+}
+
+fn is_signed(header: &RunHeader) -> Result<(), Refusal> {
+    if keys::verify(&header.device, Domain::Run, &header.signed_bytes(), &header.signature) {
+        Ok(())
+    } else {
+        Err(Refusal::BadSignature)
     }
 }
 
@@ -143,29 +148,36 @@ pub fn payload_tip(payload: &[u8]) -> Result<PayloadTip, Refusal> {
     walk(payload, |_, _| {})
 }
 
-/// Bytes of a change that is one keystroke.
-const TYPICAL_CHANGE_BYTES: usize = 100;
-/// Changes of a run that somebody typed.
-const TYPICAL_CHANGES: usize = 64;
-
-/// What a payload holds, change by change, so that it is read once on its way from the wire into a document.
+/// A payload with what it holds, change by change, so that it is read once on its way from the wire into a document.
 #[derive(Debug, Clone)]
 pub struct Payload {
+    bytes: Vec<u8>,
     tip: PayloadTip,
     links: Vec<envelope::Link>,
 }
 
 impl Payload {
-    /// Stage 4, as [`payload_tip`]. Takes memory in proportion to the bytes read so far, which are at most `RUN_BYTES_MAX`.
-    pub fn read(payload: &[u8]) -> Result<Self, Refusal> {
-        let mut links = Vec::with_capacity((payload.len() / TYPICAL_CHANGE_BYTES).clamp(1, TYPICAL_CHANGES));
-        let tip = walk(payload, |start, chunk| links.push(envelope::Link::of(chunk, start)))?;
-        Ok(Self { tip, links })
+    /// Stage 4, as [`payload_tip`]. Takes memory for each change that is found, and for as many more as there can be if they
+    /// are like the first.
+    pub fn read(bytes: Vec<u8>) -> Result<Self, Refusal> {
+        let mut links = Vec::new();
+        let tip = walk(&bytes, |start, chunk| {
+            if start == 0 {
+                links.reserve_exact((bytes.len() / chunk.length).min(RUN_CHANGES_MAX as usize));
+            }
+            links.push(envelope::Link::of(chunk, start));
+        })?;
+        Ok(Self { bytes, tip, links })
     }
 
     /// What [`payload_tip`] finds.
     pub fn tip(&self) -> &PayloadTip {
         &self.tip
+    }
+
+    /// The payload as it was.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }
 

@@ -199,8 +199,9 @@ pub const TICKET_ADDRESSES_MAX: usize = 4;
 
 // Storage.
 
-/// Greatest number of starts of a store, and in its feed. Nobody counts that far: what says so is damaged.
-pub const COUNTED_MAX: u64 = 1 << 56;
+/// Greatest number of starts of a store, and in its feed, that is read. Nobody counts that far: what says so is damaged. Half
+/// of what there is, so that whoever goes on counting from a number that was read does not come to the end.
+pub const COUNTED_MAX: u64 = 1 << 63;
 
 /// Bytes of rows that wait for the next commit; beyond it no credit is given, and live runs are dropped.
 pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;

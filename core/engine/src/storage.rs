@@ -253,3 +253,16 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     }
     end
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_nobody_counts_to_is_refused() {
+        assert_eq!(counted(&COUNTED_MAX.to_be_bytes()), Ok(COUNTED_MAX));
+        let more = counted(&(COUNTED_MAX + 1).to_be_bytes());
+        assert_eq!(more, Err(format!("{} where the limit is {COUNTED_MAX}", COUNTED_MAX + 1)));
+        assert_eq!(counted(&[0; 7]), Err(String::from("7 bytes where 8 were expected")));
+    }
+}

@@ -39,7 +39,7 @@ fn a_payload_says_what_is_in_it() {
     assert_eq!((tip.changes, tip.first_seq, tip.last_seq, tip.tip), (3, 1, 3, runs[2].header.tip));
     // The list and its three items, then an operation each.
     assert_eq!((tip.first_lamport, tip.lamport), (4, 6));
-    assert_eq!(*Payload::read(&run.payload).unwrap().tip(), tip);
+    assert_eq!(*Payload::read(run.payload).unwrap().tip(), tip);
 }
 
 #[test]
@@ -62,16 +62,16 @@ fn a_header_says_what_is_in_the_payload() {
     let mut alice = Peer::new(1);
     let runs = typed(&mut alice, 3);
     let run = joined(&alice, &runs);
-    let payload = Payload::read(&run.payload).unwrap();
-    assert_eq!(vouch(&run, payload.tip(), WRITER), Ok(()));
+    let payload = Payload::read(run.payload.clone()).unwrap();
+    assert_eq!(vouch(&run.header, &payload, WRITER), Ok(()));
     let refused = |what: &str, change: fn(&mut Run)| {
         let mut other = run.clone();
         change(&mut other);
         let reason = format!("malformed: the header's {what} is not the payload's");
         assert_eq!(inspect(&other, WRITER).unwrap_err().to_string(), reason);
-        assert_eq!(vouch(&other, payload.tip(), WRITER).unwrap_err().to_string(), reason);
+        assert_eq!(vouch(&other.header, &payload, WRITER).unwrap_err().to_string(), reason);
         let mut bob = Peer::new(2);
-        bob.document.receive_read(other, payload.clone());
+        bob.document.receive_read(other.header, payload.clone());
         assert_eq!(settle(&mut bob.document).refused[0].1.to_string(), reason);
     };
     refused("range of sequence numbers", |run| run.header.first_seq += 1);
@@ -80,7 +80,7 @@ fn a_header_says_what_is_in_the_payload() {
     refused("tip", |run| run.header.tip.0[0] ^= 1);
     let length = run.payload.len();
     let mut bob = Peer::new(2);
-    bob.document.receive_read(run, payload);
+    bob.document.receive_read(run.header, payload);
     assert_eq!(bob.document.inbox_bytes(), length);
     assert_eq!(settle(&mut bob.document).accepted.len(), 1);
 }

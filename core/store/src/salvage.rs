@@ -13,7 +13,6 @@ use std::fmt;
 use std::io::{Read, Seek};
 
 use anabranch_engine::document::record::DocumentRecord;
-use anabranch_engine::limits::COUNTED_MAX;
 use anabranch_engine::space::Access;
 use anabranch_engine::storage::{META_FEED_SEQ, Row, Table, counted};
 use redb::Database;
@@ -27,6 +26,9 @@ mod pages;
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 /// The feed goes on so far behind the last number that was found: numbers between may have been given and not be readable.
 const FEED_GAP: u64 = 1 << 32;
+/// Numbers of the feed that are believed. It is far from where a store refuses to be read (`COUNTED_MAX`): a greater number was
+/// put into the file by somebody who wants that to happen.
+const FEED_SEQ_BELIEVED_MAX: u64 = 1 << 56;
 
 /// What a salvage found and did. Its text is for people: what happened, what is there, what is missing.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -212,7 +214,7 @@ impl Salvaged {
     }
 }
 
-/// A number of the feed, as rows have it, from which it can go on.
+/// A number of the feed, as rows have it.
 fn seq(bytes: &[u8]) -> u64 {
-    counted(bytes).ok().filter(|seq| *seq <= COUNTED_MAX - FEED_GAP).unwrap_or(0)
+    counted(bytes).ok().filter(|seq| *seq <= FEED_SEQ_BELIEVED_MAX).unwrap_or(0)
 }

@@ -163,7 +163,7 @@ fn a_copy_of_the_spaces_that_cannot_be_kept_up_to_date_is_removed() {
 fn a_feed_number_that_nobody_reaches_is_not_believed() {
     let root = tempfile::tempdir().unwrap();
     let Opened { store, .. } = Store::open_or_salvage(root.path()).unwrap();
-    let highest = [u64::MAX, 7].map(|seq| row(Table::Feed, feed_key(seq), "a row"));
+    let highest = [u64::MAX, (1 << 56) + 1, 7].map(|seq| row(Table::Feed, feed_key(seq), "a row"));
     commit(&store, highest.into_iter().chain([access()]).collect()).unwrap();
     store.close();
     let file = root.path().join("store.redb");

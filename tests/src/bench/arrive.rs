@@ -163,10 +163,10 @@ fn ours(runs: &[Run]) -> Result<(Duration, Document)> {
     let began = clock::now();
     let mut waiting = 0;
     for run in arriving {
-        let payload = Payload::read(&run.payload)?;
-        vouch(&run, payload.tip(), authority)?;
+        let payload = Payload::read(run.payload)?;
+        vouch(&run.header, &payload, authority)?;
         waiting += payload.tip().changes as usize;
-        document.receive_read(run, payload);
+        document.receive_read(run.header, payload);
         if waiting >= BATCH_CHANGES {
             settle(&mut document)?;
             waiting = 0;

@@ -7,7 +7,7 @@ use crate::gate::envelope::Candidate;
 use crate::gate::{Payload, Refusal};
 use crate::id::{ChangeHash, DeviceId};
 use crate::limits::{ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX};
-use crate::run::{Run, RunHeader};
+use crate::run::RunHeader;
 
 /// One document's waiting runs.
 #[derive(Debug, Default)]
@@ -39,9 +39,8 @@ pub(crate) struct Taken {
 
 impl Inbox {
     /// Takes a run in. One that waits here already is looked at once more: its sender thinks that we can use it.
-    pub(crate) fn put(&mut self, run: Run, payload: Result<Payload, Refusal>) {
-        let header = run.header.clone();
-        let candidate = match payload.and_then(|payload| Candidate::of(run, payload)) {
+    pub(crate) fn put(&mut self, header: RunHeader, payload: Result<Payload, Refusal>) {
+        let candidate = match payload.and_then(|payload| Candidate::of(header.clone(), payload)) {
             Ok(candidate) => candidate,
             Err(refusal) => return self.refused.push((header, refusal)),
         };

@@ -8,7 +8,7 @@ use crate::document::history::History;
 use crate::document::merge::{Merger, Trust};
 use crate::frontier::Proof;
 use crate::gate::envelope::Candidate;
-use crate::gate::{self, Authority, Guard, Refusal};
+use crate::gate::{self, Authority, Guard, Payload, Refusal};
 use crate::id::{ChangeHash, DocumentId, SpaceId};
 use crate::run::Run;
 
@@ -68,8 +68,11 @@ impl MendWork {
             if author.is_some() {
                 trust = Trust::Peer;
             }
-            let inspected = author.map_or(Ok(()), |author| gate::inspect(&run, author));
-            match inspected.and_then(|()| Candidate::new(run)) {
+            let read = Payload::read(run.payload).and_then(|payload| {
+                author.map_or(Ok(()), |author| gate::vouch(&run.header, &payload, author))?;
+                Candidate::of(run.header, payload)
+            });
+            match read {
                 Ok(candidate) => {
                     keys.insert(place, row);
                     candidates.push(candidate);

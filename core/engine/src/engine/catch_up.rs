@@ -395,7 +395,7 @@ impl Engine {
             _ = self.answer_refusal(id, &header, RefusalCode::NotAMember, "not a member of the space");
             return;
         }
-        let payload = match gate::Payload::read(&wire.payload) {
+        let payload = match gate::Payload::read(wire.payload.into()) {
             Ok(payload) => payload,
             Err(refusal) => return self.refuse(id, &header, &refusal),
         };
@@ -417,8 +417,7 @@ impl Engine {
             return;
         };
         header.acl = acl.hash;
-        let run = Run { header, payload: wire.payload.into() };
-        self.receive_run(id, run, &acl, authority, payload);
+        self.receive_run(id, header, payload, &acl, authority);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one message")]

@@ -21,7 +21,7 @@ use crate::limits::{
     DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
 };
 use crate::mutants::Mutant;
-use crate::run::Run;
+use crate::run::{Run, RunHeader};
 use crate::space::Acl;
 use crate::storage::{
     META_POISONED, Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end, run_key, space_hash_key,
@@ -165,8 +165,8 @@ impl Engine {
                     document.stand_on(&record.signed.heads);
                 }
                 let left_out = document.left_out().to_vec();
-                for (run, payload) in inbox.drain(..) {
-                    document.receive_read(run, payload);
+                for run in inbox.drain(..) {
+                    document.receive(run);
                 }
                 resident.state = State::Live(document);
                 let waiting = core::mem::take(&mut resident.waiting);
@@ -195,26 +195,26 @@ impl Engine {
     pub(super) fn receive_run(
         &mut self,
         session: SessionId,
-        run: Run,
+        header: RunHeader,
+        payload: gate::Payload,
         acl: &Acl,
         authority: gate::Authority,
-        payload: gate::Payload,
     ) {
         let tip = *payload.tip();
-        let key = (run.header.space, run.header.document);
-        let actor = run.header.actor;
+        let key = (header.space, header.document);
+        let actor = header.actor;
         if let Some(known) = self.known_tip(&key, &actor)
             && known.0 >= tip.last_seq
         {
             if self.known_hash(&key, &actor, tip.last_seq).is_some_and(|ours| ours != tip.tip) {
                 // Somebody's word is needed for it: anyone can make up a run without a signature.
-                let word = gate::vouch(&run, &tip, authority);
-                if word.is_ok() && run.header.device == self.device {
+                let word = gate::vouch(&header, &payload, authority);
+                if word.is_ok() && header.device == self.device {
                     self.copy_found(key, &actor);
                 }
                 let fork = Refusal::Fork { actor: actor.to_string(), seq: tip.last_seq };
                 let refusal = word.err().unwrap_or(fork);
-                return self.refuse(session, &run.header, &refusal);
+                return self.refuse(session, &header, &refusal);
             }
             self.counters.runs_known += 1;
             if self.mutated.by(Mutant::CountsTwice) && self.counters.runs_known == 1 {
@@ -228,10 +228,10 @@ impl Engine {
             return;
         }
         if self.poisoned.contains(&tip.tip) {
-            return self.refuse(session, &run.header, &Refusal::Poisoned);
+            return self.refuse(session, &header, &Refusal::Poisoned);
         }
-        if let Err(refusal) = gate::vouch(&run, &tip, authority) {
-            return self.refuse(session, &run.header, &refusal);
+        if let Err(refusal) = gate::vouch(&header, &payload, authority) {
+            return self.refuse(session, &header, &refusal);
         }
         let full = self
             .spaces
@@ -239,9 +239,9 @@ impl Engine {
             .is_none_or(|space| !space.records.contains_key(&key.1) && space.records.len() >= DOCUMENTS_PER_SPACE_MAX);
         if full {
             let text = alloc::format!("{DOCUMENTS_PER_SPACE_MAX} documents in the space");
-            return self.refuse(session, &run.header, &Refusal::TooLarge(text));
+            return self.refuse(session, &header, &Refusal::TooLarge(text));
         }
-        let (first_seq, device) = (run.header.first_seq, run.header.device);
+        let (first_seq, device) = (header.first_seq, header.device);
         if !self.residents.contains_key(&key) && !self.has_room_for_unrecorded(&key, &device) {
             // Documents of which nothing fits yet: what is dropped is found again when roots are compared.
             self.counters.orphans_evicted += 1;
@@ -249,7 +249,7 @@ impl Engine {
         }
         if self.mutated.by(Mutant::HoldsBeforeAncestors) {
             self.resident(key);
-            self.keep_run(&run);
+            self.keep_run(&Run { header: header.clone(), payload: payload.clone().into_bytes() });
             self.dirty.insert(key);
         }
         let knows_acl = self.spaces.get(&key.0).is_some_and(|space| space.has_acl(acl));
@@ -267,10 +267,12 @@ impl Engine {
             resident.origins.insert((actor, first_seq), session);
         }
         match &mut resident.state {
-            State::Live(document) => document.receive_read(run, payload),
+            State::Live(document) => document.receive_read(header, payload),
             State::Opening { inbox, inbox_bytes, .. } => {
+                // Bytes are what is counted, so nothing else is kept: it is read again.
+                let run = Run { header, payload: payload.into_bytes() };
                 *inbox_bytes += run.payload.len();
-                inbox.push((run, payload));
+                inbox.push(run);
             }
         }
         self.touched.insert(key);

@@ -133,3 +133,30 @@ fn length_error(expected: usize, bytes: &[u8]) -> String {
 fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::limits::COUNTED_MAX;
+    use crate::storage::feed_key;
+
+    #[test]
+    fn a_store_that_counted_too_far_is_damaged_and_says_where() {
+        let feed = FeedRow { seq: 0, space: SpaceId([1; 32]), document: DocumentId([2; 16]), heads: Vec::new() };
+        let loaded = |number: u64| {
+            let rows = [
+                (Table::Meta, META_BOOT_EPOCH.to_vec(), number.to_be_bytes().to_vec()),
+                (Table::Meta, META_FEED_SEQ.to_vec(), number.to_be_bytes().to_vec()),
+                (Table::Feed, feed_key(number), feed.to_stored()),
+            ];
+            rows.map(|row| load(DeviceId([9; 32]), Image { rows: vec![row] }).map(|_| ()))
+        };
+        assert_eq!(loaded(COUNTED_MAX), [Ok(()), Ok(()), Ok(())]);
+        for refused in loaded(COUNTED_MAX + 1) {
+            let reason = refused.expect_err("too far");
+            assert!(reason.starts_with("table ") && reason.contains("9223372036854775809"), "{reason}");
+        }
+    }
+}

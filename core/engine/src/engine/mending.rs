@@ -139,8 +139,8 @@ impl Engine {
         }
         let left_out = document.left_out().to_vec();
         let mut document = Box::new(document);
-        for (run, payload) in inbox.drain(..) {
-            document.receive_read(run, payload);
+        for run in inbox.drain(..) {
+            document.receive(run);
         }
         resident.state = State::Live(document);
         let runs = held.len();

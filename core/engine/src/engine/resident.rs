@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 use crate::document::Document;
 use crate::engine::input::{CommandId, SessionId};
 use crate::frontier::Proof;
-use crate::gate::Payload;
 use crate::id::{AclHash, ActorId, DeviceId};
 use crate::run::Run;
 use crate::space::Acl;
@@ -42,8 +41,8 @@ pub(super) enum State {
     Opening {
         /// Runs read so far, with the keys of their rows.
         stored: Vec<(Vec<u8>, Run)>,
-        /// Runs that arrived, and what was read of them.
-        inbox: Vec<(Run, Payload)>,
+        /// Runs that arrived.
+        inbox: Vec<Run>,
         /// Their bytes.
         inbox_bytes: usize,
         /// It is built from what is readable: the keys of rows that are not.

@@ -17,7 +17,7 @@ use crate::gate::inspector::Chunk;
 use crate::gate::{Payload, Refusal};
 use crate::id::{ActorId, ChangeHash, DeviceId};
 use crate::limits::{DOCUMENT_ACTORS_MAX, DOCUMENT_OPS_MAX};
-use crate::run::Run;
+use crate::run::{Run, RunHeader};
 
 /// A run that waits to be applied, with what its chunks say of themselves.
 #[derive(Clone, Debug)]
@@ -68,14 +68,15 @@ pub(crate) struct Plan {
 impl Candidate {
     /// Reads a run that has passed [`crate::gate::inspect`], or was stored after it had.
     pub(crate) fn new(run: Run) -> Result<Self, Refusal> {
-        let payload = Payload::read(&run.payload)?;
-        Self::of(run, payload)
+        let Run { header, payload } = run;
+        Self::of(header, Payload::read(payload)?)
     }
 
-    /// A run and what was read of its payload.
-    pub(crate) fn of(run: Run, payload: Payload) -> Result<Self, Refusal> {
-        payload.tip.is_of(&run.header)?;
-        Ok(Self { run, links: payload.links })
+    /// The same where the payload was read already.
+    pub(crate) fn of(header: RunHeader, payload: Payload) -> Result<Self, Refusal> {
+        let Payload { bytes, tip, links } = payload;
+        tip.is_of(&header)?;
+        Ok(Self { run: Run { header, payload: bytes }, links })
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -462,7 +463,6 @@ fn fork(actor: ActorId, seq: u64) -> Refusal {
 mod tests {
     use super::*;
     use crate::id::{AclHash, DocumentId, SpaceId};
-    use crate::run::RunHeader;
 
     /// A change of one operation, called by one byte.
     fn change(name: u8, seq: u64, start_op: u64, deps: &[u8]) -> Link {
