@@ -2,6 +2,7 @@
 //! peers, because the record then says what is really held.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use tracing::{info, warn};
@@ -12,10 +13,11 @@ use crate::engine::output::{Event, Reply};
 use crate::engine::resident::{Resident, State};
 use crate::engine::{Engine, Scan};
 use crate::gate::Authority;
+use crate::id::AclHash;
 use crate::limits::{MENDING_MAX, SCAN_BYTES};
 use crate::run::Run;
 use crate::space::roles::Role;
-use crate::space::{Record, short};
+use crate::space::{Acl, Record, Space, short};
 use crate::storage::{Request, ScanId, Table, document_key, prefix_end};
 
 impl Engine {
@@ -144,12 +146,20 @@ impl Engine {
         }
         resident.state = State::Live(document);
         let runs = held.len();
+        let lists: BTreeSet<AclHash> = held.iter().map(|proof| proof.header.acl).collect();
         resident.accept(held);
         let commands = resident.take_waiting();
         resident.holds += commands.len();
         if let Some(space) = self.spaces.get_mut(&key.0) {
             let feed_seq = space.records.get(&key.1).map_or(0, |record| record.feed_seq);
             space.set_record(key.1, Record { feed_seq, ..Record::default() });
+        }
+        // The members that a salvaged run stands on may be known and not be stored: those of now need not be, but in a while
+        // they are those of then.
+        let known = |space: &Space| lists.iter().filter_map(|list| Some(space.acl(&short(list))?.clone())).collect();
+        let known: Vec<Acl> = self.spaces.get(&key.0).map(known).unwrap_or_default();
+        for acl in known.iter().filter(|acl| lists.contains(&acl.hash)) {
+            self.keep_acl(&key.0, acl);
         }
         for tip in left_out {
             warn!(document = %key.1, %tip, "a stored run breaks the merge and is left out");
