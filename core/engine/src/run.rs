@@ -178,6 +178,14 @@ mod tests {
     }
 
     #[test]
+    fn a_stored_run_with_more_than_a_run_may_have_is_not_read() {
+        let long = |length| decode(&Run { payload: alloc::vec![0; length], ..run() }.encode_stored());
+        assert!(long(RUN_BYTES_MAX).is_ok());
+        let error = long(RUN_BYTES_MAX + 1).unwrap_err().to_string();
+        assert!(error.contains(&format!("{} bytes of changes, limit {RUN_BYTES_MAX}", RUN_BYTES_MAX + 1)), "{error}");
+    }
+
+    #[test]
     fn a_signature_holds_for_exactly_the_header_that_was_signed() {
         let run = run();
         assert!(run.header.verify());

@@ -193,6 +193,9 @@ fn operation_counters_cannot_be_used_up() {
     c.start_op = NonZeroU64::new(u64::from(u32::MAX) - 3).unwrap();
     let refusal = refused(&mut bob, forge(&alice, vec![c.clone()]));
     assert_eq!(refusal.to_string(), "over a limit: the first operation's counter: 4294967292, limit 2147483647");
+    c.start_op = NonZeroU64::new(i32::MAX as u64).unwrap();
+    let refusal = refused(&mut bob, forge(&alice, vec![c.clone()]));
+    assert_eq!(refusal.to_string(), "over a limit: the last operation's counter: 2147483648, limit 2147483647");
     c.start_op = NonZeroU64::new(50).unwrap();
     let refusal = refused(&mut bob, forge(&alice, vec![c.clone()]));
     assert_eq!(misfit(&refusal), "the first operation is numbered 50, 3 is next");

@@ -399,6 +399,55 @@ fn what_is_replaced_is_there_at_its_place_and_not_replaced_yet() {
     assert_eq!(reason(put("new"), increment), "10 is impossible: it increments no counter");
 }
 
+#[test]
+fn a_change_replaces_what_it_has_written_itself() {
+    let leaves = |operation: u64| {
+        let actor = own(10).1;
+        format!(
+            "{operation} is impossible: it leaves operation 10 of actor {actor}, which the same change has written there"
+        )
+    };
+    let element = |doc: &mut AutoCommit| {
+        let list = doc.get(ROOT, "list").unwrap().unwrap().1;
+        doc.insert(&list, 0, 7).unwrap();
+        doc.put(&list, 0, 8).unwrap();
+    };
+    assert_eq!(reason(element, |ops| ops[1].pred = vec![].into()), leaves(11));
+    let counter = |doc: &mut AutoCommit| {
+        doc.put(ROOT, "k", ScalarValue::counter(1)).unwrap();
+        doc.increment(ROOT, "k", 2).unwrap();
+        doc.put(ROOT, "k", 5).unwrap();
+    };
+    assert_eq!(reason(counter, |ops| ops[2].pred = vec![].into()), leaves(12));
+    // An element that an earlier change of the same actor has ended with is not this one's, and may have another value by now.
+    let mut one = writer(0);
+    let list = one.put_object(ROOT, "list", ObjType::List).unwrap();
+    one.insert(&list, 0, 1).unwrap();
+    one.commit();
+    let mut two = one.fork().with_actor(ActorId::from([2; 16]));
+    two.put(&list, 0, 2).unwrap();
+    one.merge(&mut two).unwrap();
+    one.put(&list, 0, 3).unwrap();
+    holding(&one.get_changes(&[]));
+}
+
+#[test]
+fn a_mark_is_no_value() {
+    let delete = in_text(|doc, text| {
+        marked(doc, text);
+        doc.splice_text(text, 0, 1, "").unwrap();
+    });
+    let (mark, actor) = (own(10), own(10).1);
+    let as_element = |ops: &mut Vec<Op>| {
+        ops[2].key = element(mark.clone());
+        ops[2].pred = vec![mark.clone()].into();
+    };
+    let expected = format!("12 is impossible: operation 10 of actor {actor} is a mark, which has no value");
+    assert_eq!(reason(&delete, as_element), expected);
+    let expected = format!("12 is impossible: operation 10 of actor {actor} is no value at its place");
+    assert_eq!(reason(&delete, |ops| ops[2].pred = vec![mark.clone()].into()), expected);
+}
+
 // Two writers replaced one character at once, and one of the two new ones was deleted alone: automerge panicked, or did not,
 // depending on what else was applied with it. An application that does not edit through us can replace a character; it is to
 // delete and insert.

@@ -206,6 +206,23 @@ mod tests {
     }
 
     #[test]
+    fn one_that_cannot_be_written_is_written_when_it_can_be() {
+        let root = tempfile::tempdir().unwrap();
+        let unfinished = root.path().join(UNFINISHED);
+        fs::create_dir(&unfinished).unwrap();
+        let mut keepsake = keepsake(root.path());
+        keepsake.write();
+        assert!(keepsake.failed && keepsake.is_stale && !root.path().join(NAME).exists());
+        // Something is in the way of the file itself.
+        fs::create_dir(root.path().join(NAME)).unwrap();
+        assert!(!read(root.path()).is_whole);
+        fs::remove_dir(root.path().join(NAME)).unwrap();
+        fs::remove_dir(&unfinished).unwrap();
+        keepsake.write();
+        assert!(!keepsake.failed && read(root.path()).is_whole);
+    }
+
+    #[test]
     fn damage_costs_rows_and_never_changes_one() {
         let root = tempfile::tempdir().unwrap();
         let whole = keepsake(root.path()).encode();

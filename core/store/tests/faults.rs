@@ -41,7 +41,7 @@ fn failing(fault: Fault, once: bool) {
                 assert!(matches!(&failure, Failure::Full(_)), "call {calls}: {failure}");
                 assert!(failure.to_string().starts_with("the disk is full: the given disk: "), "{failure}");
             }
-            Fault::Io | Fault::Sync | Fault::ReadOnly | Fault::Misdirected | Fault::Lost => {
+            Fault::Io | Fault::Read | Fault::Sync | Fault::ReadOnly | Fault::Misdirected | Fault::Lost => {
                 assert!(matches!(failure, Failure::Io(_)), "call {calls}: {failure}");
             }
         }

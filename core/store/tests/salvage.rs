@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
-use std::io::Cursor;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use anabranch_engine::document::record::DocumentRecord;
@@ -91,6 +91,53 @@ fn a_store_without_its_beginning_gives_back_every_row() {
     opened.store.close();
     let Opened { store, salvaged, .. } = Store::open_or_salvage(root.path()).unwrap();
     assert_eq!((salvaged, runs(&store)), (None, 202));
+}
+
+/// A file on a disk that does not give all of it.
+struct Scratched {
+    file: Cursor<Vec<u8>>,
+    scratch: std::ops::Range<u64>,
+}
+
+impl Read for Scratched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let from = self.file.position();
+        let read = self.file.read(buffer)?;
+        let to = from + read as u64;
+        if from < self.scratch.end && self.scratch.start < to { Err(io::Error::other("a scratch")) } else { Ok(read) }
+    }
+}
+
+impl Seek for Scratched {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+#[test]
+fn what_the_disk_does_not_give_is_counted_and_costs_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let bytes = filled(root.path());
+    let length = bytes.len() as u64;
+    let salvage = |scratch| {
+        let file = Scratched { file: Cursor::new(bytes.clone()), scratch };
+        Store::salvage_with_backend(file, Disk::new().backend()).unwrap().1
+    };
+    assert_eq!(salvage(0..0).unreadable, 0);
+    let mut less = 0;
+    for page in 0..length / 4096 {
+        let scratched = salvage(page * 4096 + 100..page * 4096 + 200);
+        let text = scratched.to_string();
+        let told = text.contains(&format!("({} bytes could not be read from the disk)", scratched.unreadable));
+        assert!(scratched.unreadable <= 4 * 4096 && scratched.runs > 150, "{text}");
+        if scratched.runs < 201 {
+            assert!(told, "{text}");
+            less += 1;
+        }
+    }
+    assert!(less > 5, "runs are in the pages");
+    let nothing = salvage(0..length);
+    assert_eq!((nothing.unreadable, nothing.runs, nothing.spaces), (length, 0, 0));
 }
 
 #[test]

@@ -169,6 +169,30 @@ mod tests {
     }
 
     #[test]
+    fn an_actor_is_there_once_and_there_are_not_too_many() {
+        let stored = |actor: u16| StoredProof {
+            actor: ActorId([&[0; 14][..], &actor.to_be_bytes()].concat().try_into().expect("16 bytes")),
+            device: DeviceId([4; 32]),
+            acl: AclHash([3; 32]),
+            first_seq: 1,
+            last_seq: 5,
+            tip: ChangeHash([5; 32]),
+            signature: [6; SIGNATURE_LEN].into(),
+            first_lamport: 1,
+            lamport: 5,
+        };
+        let read = |actors: Vec<u16>| {
+            let actors = actors.into_iter().map(stored).collect();
+            let value = minicbor::to_vec(Stored { version: 1, heads: Vec::new(), actors }).expect("a vector grows");
+            decode(&value).map(|record| record.frontier.actors.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(read((0..10_000).collect()), Ok(10_000));
+        assert_eq!(read((0..10_001).collect()).unwrap_err(), "document record: 10001 actors, limit 10000");
+        let twice = read(alloc::vec![1, 2, 1]).unwrap_err();
+        assert!(twice.ends_with("0001 is there twice"), "{twice}");
+    }
+
+    #[test]
     fn the_stored_form_of_a_record_stays() {
         let golden = include_str!("../../golden/document_record.hex").trim();
         assert_eq!(data_encoding::HEXLOWER.encode(&record().encode_stored()), golden);

@@ -147,6 +147,43 @@ mod tests {
         Some(keystroke)
     }
 
+    #[test]
+    fn a_keystroke_has_nothing_besides() {
+        let changes = typed(&[(6, "a".to_string())]);
+        let chunk = inspector::inspect(&changes[1]).expect("it is automerge's own");
+        let with = |column: usize, data: &'static [u8]| {
+            let mut other = chunk.clone();
+            other.columns.data[column] = data;
+            is_canonical_keystroke(&other)
+        };
+        assert!(is_canonical_keystroke(&chunk) && with(VALUE, b"b"), "a letter is one");
+        assert!(!with(EXPAND, &[0, 1]), "a mark that grows");
+        assert!(!with(MARK_NAME, &[0x7f, 1, b'm']), "a mark");
+        assert!(!with(VALUE, &[0xff]), "a byte that is no text");
+        assert!(!with(VALUE, b"ab"), "more text than there is said to be");
+        let mut other = chunk.clone();
+        other.columns.names_empty = true;
+        assert!(!is_canonical_keystroke(&other), "a column without data");
+    }
+
+    #[test]
+    fn a_keystroke_does_not_name_columns_that_it_has_not() {
+        let mut doc = am::AutoCommit::new().with_actor(am::ActorId::from([1; 16]));
+        doc.put(am::ROOT, "a", "b").expect("a value");
+        let bytes = doc.get_last_local_change().expect("a change").raw_bytes().to_vec();
+        assert_eq!(keystroke(&bytes), Some(true));
+        // Magic, checksum, type, length; no dependencies, 16 bytes of actor, 1, 1, a time, no message, no others; the columns'
+        // number, and for each its name and its length, one byte each. The last one is to be a name of marks, of no bytes.
+        let columns = bytes.windows(16).position(|window| window == [1; 16]).expect("the actor") + 16 + 5;
+        let end = columns + 1 + 2 * usize::from(bytes[columns]);
+        let mut named = [&bytes[..end], &[0xa5, 1, 0], &bytes[end..]].concat();
+        named[9] += 3;
+        named[columns] += 1;
+        let checksum = Sha256::digest(&named[8..]);
+        named[4..8].copy_from_slice(&checksum[..4]);
+        assert_eq!(keystroke(&named), Some(false));
+    }
+
     proptest! {
         #[test]
         fn a_keystroke_is_canonical(

@@ -461,7 +461,11 @@ fn fork(actor: ActorId, seq: u64) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use automerge as am;
+    use automerge::transaction::Transactable as _;
+
     use super::*;
+    use crate::document::history::Change;
     use crate::id::{AclHash, DocumentId, SpaceId};
 
     /// A change of one operation, called by one byte.
@@ -526,6 +530,24 @@ mod tests {
             run(3, vec![change(31, 1, 1, &[])]),
         ];
         let found = verdicts(&runs, |planner| planner.new_actors = DOCUMENT_ACTORS_MAX - 2);
+        assert!(matches!(found[..2], [Verdict::Ready(_), Verdict::Ready(_)]), "{found:?}");
+        assert_eq!(refused(&found[2]), "over a limit: the document would have 10001 actors, limit 10000");
+    }
+
+    #[test]
+    fn an_actor_that_the_document_has_is_not_a_new_one() {
+        let mut doc = am::Automerge::new().with_actor(am::ActorId::from([1; 16]));
+        let mut transaction = doc.transaction();
+        transaction.put(am::ROOT, "a", 1).expect("a value");
+        transaction.commit();
+        let first = Change(doc.get_last_local_change().expect("a change"));
+        let mut second = change(12, 2, 2, &[]);
+        second.deps = vec![first.hash()];
+        let history = History::default().with(vec![(first, DeviceId([1; 32]))]).expect("it fits");
+        let runs = [run(1, vec![second]), run(2, vec![change(21, 1, 1, &[])]), run(3, vec![change(31, 1, 1, &[])])];
+        let mut planner = Planner::new(&history, &runs);
+        planner.new_actors = DOCUMENT_ACTORS_MAX - 2;
+        let found = planner.decide().verdicts;
         assert!(matches!(found[..2], [Verdict::Ready(_), Verdict::Ready(_)]), "{found:?}");
         assert_eq!(refused(&found[2]), "over a limit: the document would have 10001 actors, limit 10000");
     }

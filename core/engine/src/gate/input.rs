@@ -104,13 +104,14 @@ mod tests {
         for (bytes, value) in [(&[0][..], 0), (&[0x7f], 127), (&[0x80, 1], 128), (&nine(0xff, &[1])[..10], u64::MAX)] {
             assert_eq!(unsigned(bytes), Some(value), "{bytes:x?}");
         }
-        let near: [(&[u8], i64); 8] = [
+        let near: [(&[u8], i64); 9] = [
             (&[0], 0),
             (&[0x3f], 63),
             (&[0xc0, 0], 64),
             (&[0x7f], -1),
             (&[0x40], -64),
             (&[0xbf, 0x7f], -65),
+            (&[0x80, 0x80, 0x7f], -16_384),
             (&nine(0xff, &[0])[..10], i64::MAX),
             (&nine(0x80, &[0x7f])[..10], i64::MIN),
         ];

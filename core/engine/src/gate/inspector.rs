@@ -404,3 +404,105 @@ fn limit(what: &str, value: u64, limit: u64) -> Result<(), Refusal> {
     }
     Err(Refusal::TooLarge(format!("{what}: {value}, limit {limit}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    use automerge as am;
+    use automerge::transaction::Transactable as _;
+
+    use super::*;
+
+    fn writer(actor: u8) -> am::AutoCommit {
+        am::AutoCommit::new().with_actor(am::ActorId::from([actor; 16]))
+    }
+
+    /// A change by actor 3 that depends on two, by actors 1 and 2, and replaces what they wrote.
+    fn merging() -> Vec<u8> {
+        let (mut one, mut two, mut three) = (writer(1), writer(2), writer(3));
+        one.put(am::ROOT, "a", 1).expect("a value");
+        two.put(am::ROOT, "a", 2).expect("a value");
+        three.merge(&mut one).and_then(|_| three.merge(&mut two)).expect("they merge");
+        three.put(am::ROOT, "a", 3).expect("a value");
+        three.get_last_local_change().expect("a change").raw_bytes().to_vec()
+    }
+
+    /// What is said of a change in which one stretch of bytes was replaced by another, under the right checksum.
+    fn with(bytes: &[u8], from: &[u8], to: &[u8]) -> String {
+        let at = bytes.windows(from.len()).position(|window| window == from).expect("it is there");
+        let mut bytes = [&bytes[..at], to, &bytes[at + from.len()..]].concat();
+        let checksum = Sha256::digest(&bytes[8..]);
+        bytes[4..8].copy_from_slice(&checksum[..4]);
+        inspect(&bytes).map_or_else(|refusal| refusal.to_string(), |_| String::from("fine"))
+    }
+
+    #[test]
+    fn dependencies_and_actors_are_ascending_and_each_is_there_once() {
+        let bytes = merging();
+        let deps: Vec<[u8; HASH_LEN]> =
+            inspect(&bytes).expect("it is automerge's own").deps().map(|dep| dep.0).collect();
+        let both = [deps[0], deps[1]].concat();
+        assert_eq!(with(&bytes, &both, &both), "fine");
+        for other in [[deps[1], deps[0]], [deps[0], deps[0]]] {
+            let expected = "malformed: dependencies are not ascending, or there are two of one";
+            assert_eq!(with(&bytes, &both, &other.concat()), expected);
+        }
+        let other = |length: u8, actor: u8| [&[length][..], &[actor; 16]].concat();
+        let expected = "malformed: other actors are not ascending, or there are two of one";
+        assert_eq!(with(&bytes, &other(16, 1), &other(16, 2)), expected);
+        let expected = "malformed: an actor is not 16 bytes, or is named twice";
+        assert_eq!(with(&bytes, &other(16, 1), &other(15, 1)), expected);
+        assert_eq!(with(&bytes, &other(16, 2), &other(16, 3)), expected, "it names itself");
+    }
+
+    #[test]
+    fn keys_and_names_of_marks_are_counted_together() {
+        let mut doc = writer(1);
+        let name = "n".repeat(KEY_BYTES_MAX);
+        let text = doc.put_object(am::ROOT, "t", am::ObjType::Text).expect("a text");
+        doc.splice_text(&text, 0, 0, "text").expect("letters");
+        for value in 0..100_u64 {
+            doc.put(am::ROOT, &name, value).expect("a value");
+            let mark = am::marks::Mark::new(name.clone(), value, 0, 2);
+            doc.mark(&text, mark, am::marks::ExpandMark::None).expect("a mark");
+        }
+        // As many bytes of keys as of names: their sum is far within the limit.
+        assert!(inspect(doc.get_last_local_change().expect("a change").raw_bytes()).is_ok());
+    }
+
+    #[test]
+    fn counters_are_sums_of_differences_and_each_is_possible() {
+        let says = |data: &[u8]| deltas(data, "it", 4).map_err(|refusal| refusal.to_string());
+        // One after the other: 5, 5 - 5; 3, 6, 9 and nothing; nothing and 1.
+        for data in [&[0x7e, 5, 0x7b][..], &[3, 3, 0, 1], &[0, 3, 0x7f, 1]] {
+            assert_eq!(says(data), Ok(()), "{data:x?}");
+        }
+        let impossible = Err(String::from("malformed: a counter in column `it` is out of range"));
+        // -1; 5 - 6; 2 and then twice -2; a sum that does not fit into 63 bits.
+        let great = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0];
+        for data in [&[0x7f, 0x7f][..], &[0x7e, 5, 0x7a], &[0x7f, 2, 2, 0x7e], &[&[0x7e, 5][..], &great].concat()] {
+            assert_eq!(says(data), impossible, "{data:x?}");
+        }
+        // 2^30, and twice 2^30, which is one too many.
+        let half = [0x80, 0x80, 0x80, 0x80, 4];
+        assert_eq!(says(&[&[0x7f][..], &half].concat()), Ok(()));
+        let expected = "over a limit: an operation's counter: 2147483648, limit 2147483647";
+        assert_eq!(says(&[&[2][..], &half].concat()), Err(String::from(expected)));
+        assert_eq!(says(&[5, 1]), Err(String::from("over a limit: column `it` has 5 rows, limit 4")));
+        assert_eq!(says(&[0, 0]), Err(String::from("malformed: a run of nothing")));
+    }
+
+    #[test]
+    fn there_are_not_more_booleans_than_rows() {
+        let says = |data: &[u8]| booleans(data, "it", 4).map_err(|refusal| refusal.to_string());
+        for data in [&[][..], &[4], &[0, 4], &[1, 2, 1]] {
+            assert_eq!(says(data), Ok(()), "{data:x?}");
+        }
+        for data in [&[5][..], &[1, 3, 1]] {
+            assert_eq!(says(data), Err(String::from("over a limit: column `it` has 5 rows, limit 4")), "{data:x?}");
+        }
+        assert!(says(&[0x80]).is_err());
+    }
+}

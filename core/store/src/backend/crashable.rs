@@ -110,6 +110,15 @@ impl Disk {
         crash
     }
 
+    /// Cuts all connections off, as when a process is killed: what they wrote is there, synced or not. Planned faults are
+    /// forgotten.
+    pub fn cut_off(&self) {
+        let mut state = self.state();
+        state.power_cycle += 1;
+        state.locked_by = None;
+        state.plan = None;
+    }
+
     /// What [`Disk::crash`] with this seed would leave, without doing it.
     pub fn crash_image(&self, seed: u64) -> Vec<u8> {
         self.state().crash_image(seed).0

@@ -328,11 +328,177 @@ impl OpIndex {
                 + chain.last_ops.capacity() * size_of::<u32>()
                 + chain.foreign.capacity() * size_of::<(u32, u32, u32)>()
                 + chain.checkpoints.iter().map(|(_, clock)| clock.len() * size_of::<u32>()).sum::<usize>()
-                + size_of::<Chain>()
                 + in_tree(size_of::<(ActorId, u32)>())
         };
         self.chains.iter().map(of_chain).sum::<usize>()
+            + self.chains.capacity() * size_of::<Chain>()
             + self.keys.keys().map(|key| in_tree(size_of::<(Box<str>, u32)>()) + key.len() + 16).sum::<usize>()
             + self.tree.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::{String, ToString};
+    use alloc::vec;
+
+    use automerge as am;
+    use automerge::transaction::Transactable as _;
+
+    use super::*;
+    use crate::gate::inspector::{self, Chunk};
+    use crate::limits::DOCUMENT_REPLACEMENTS_MAX;
+
+    fn writer(actor: u8) -> am::AutoCommit {
+        am::AutoCommit::new().with_actor(am::ActorId::from([actor; 16]))
+    }
+
+    fn chunk(change: &am::Change) -> Chunk<'_> {
+        inspector::inspect(change.raw_bytes()).expect("it is automerge's own")
+    }
+
+    /// All that an index holds, but for what only saves time.
+    fn held(index: &OpIndex) -> String {
+        format!("{:?}", (&index.slots, &index.chains, &index.keys, &index.heads, index.replacements))
+    }
+
+    /// What two writers make of a text and a few keys, in more changes than a clock is looked for in.
+    fn typed() -> Vec<am::Change> {
+        let mut one = writer(1);
+        let text = one.put_object(am::ROOT, "text", am::ObjType::Text).expect("a text");
+        one.commit();
+        let mut two = one.fork().with_actor(am::ActorId::from([2; 16]));
+        for number in 0..300 {
+            let key = format!("key {}", number % 7);
+            let _ = match number % 100 {
+                40 => one.merge(&mut two).map(|_| ()),
+                60 => two.merge(&mut one).map(|_| ()),
+                70 => one.delete(&text, 0),
+                80 => one.put(am::ROOT, &key, number),
+                90 => two.splice_text(&text, 0, 0, "another word"),
+                _ => one.splice_text(&text, number as usize / 2, 0, "a"),
+            };
+            one.commit();
+            two.commit();
+        }
+        one.merge(&mut two).expect("they merge");
+        one.get_changes(&[])
+    }
+
+    #[test]
+    fn what_is_taken_back_was_never_there() {
+        let changes = typed();
+        let places = |hash: &ChangeHash| {
+            let found = changes.iter().find(|change| change.hash().0 == hash.0)?;
+            Some((ActorId(found.actor_id().to_bytes().try_into().ok()?), found.seq()))
+        };
+        let mut index = OpIndex::default();
+        for (at, change) in changes.iter().enumerate() {
+            if at % 20 == 0 {
+                let before = held(&index);
+                index.begin();
+                changes[at..].iter().for_each(|change| index.judge(&chunk(change), &places).expect("it is honest"));
+                assert_ne!(held(&index), before);
+                index.roll_back();
+                assert_eq!(held(&index), before);
+            }
+            index.begin();
+            index.judge(&chunk(change), &places).expect("it is honest");
+            index.keep();
+        }
+    }
+
+    #[test]
+    fn a_document_has_a_limited_number_of_replaced_values() {
+        let mut doc = writer(1);
+        doc.put(am::ROOT, "a", 1).expect("a value");
+        doc.commit();
+        doc.put(am::ROOT, "a", 2).expect("a value");
+        let changes = doc.get_changes(&[]);
+        let judged = |before: u64| {
+            let mut index = OpIndex { replacements: before, ..OpIndex::default() };
+            index.begin();
+            let judged = changes.iter().try_for_each(|change| index.judge(&chunk(change), &|_| None));
+            assert_eq!(index.replacements, before + u64::from(judged.is_ok()), "what is refused is taken back");
+            judged.map_err(|refusal| refusal.to_string())
+        };
+        assert_eq!(judged(DOCUMENT_REPLACEMENTS_MAX - 1), Ok(()));
+        let expected = "over a limit: the document would have 20000001 replaced values, limit 20000000";
+        assert_eq!(judged(DOCUMENT_REPLACEMENTS_MAX), Err(String::from(expected)));
+    }
+
+    #[test]
+    fn of_a_change_that_is_refused_nothing_is_kept_and_of_those_before_all() {
+        let (mut one, mut two) = (writer(1), writer(2));
+        one.put(am::ROOT, "a", 1).expect("a value");
+        two.put(am::ROOT, "b", 2).expect("a value");
+        two.put(am::ROOT, "c", 3).expect("a value");
+        let good = one.get_last_local_change().expect("a change");
+        let mut bad = two.get_last_local_change().expect("a change").decode();
+        bad.operations[1].pred = vec![am::legacy::OpId(1, am::ActorId::from([2; 16]))].into();
+        let bad = am::Change::from(bad);
+        let mut index = OpIndex::default();
+        index.begin();
+        let nothing = held(&index);
+        index.judge(&chunk(&good), &|_| None).expect("it is honest");
+        let before = held(&index);
+        let refusal = index.judge(&chunk(&bad), &|_| None).unwrap_err();
+        assert!(refusal.to_string().contains("is no value at its place"), "{refusal}");
+        assert_eq!(held(&index), before);
+        index.roll_back();
+        assert_eq!(held(&index), nothing);
+    }
+
+    /// Bytes that an index takes, as it says and as the allocator does.
+    fn takes(build: impl FnOnce(&mut OpIndex)) -> (usize, i64) {
+        let mut index = OpIndex::default();
+        build(&mut index);
+        index.keep();
+        let says = index.bytes();
+        (says, -allocation_counter::measure(move || drop(index)).bytes_current)
+    }
+
+    #[test]
+    fn an_index_says_about_how_much_memory_it_takes() {
+        let id = |counter| Id { slot: 0, counter };
+        let actors = |index: &mut OpIndex, count: u16| {
+            for actor in 0..count {
+                index.slot_or_new(ActorId([&[0; 14][..], &actor.to_be_bytes()].concat().try_into().expect("16 bytes")));
+            }
+        };
+        let records = takes(|index| {
+            actors(index, 1);
+            (1..10_000).for_each(|counter| index.add_record(id(counter), NONE, NONE, Kind::Value, true));
+        });
+        let replaced = takes(|index| {
+            actors(index, 1);
+            (1..10_000).for_each(|counter| index.add_replacement(id(counter), id(counter + 1)));
+        });
+        let changes = takes(|index| {
+            actors(index, 1);
+            (1..10_000).for_each(|op| index.add_change(0, ChangeHash([0; 32]), op, &[]));
+        });
+        let foreign = takes(|index| {
+            actors(index, 2);
+            (1..10_000).for_each(|op| index.add_change(0, ChangeHash([0; 32]), op, &[(ChangeHash([1; 32]), 1, op)]));
+        });
+        let checkpoints = takes(|index| {
+            actors(index, 1);
+            (1..100).for_each(|seq| index.add_checkpoint(0, seq, vec![0; 1_000]));
+        });
+        let chains = takes(|index| actors(index, 10_000));
+        let keys = takes(|index| (0..10_000).for_each(|number| _ = index.key(&format!("a key {number}"))));
+        let order = takes(|index| {
+            actors(index, 1);
+            // Each before the one before it, so that all are records of their own.
+            (2..5_000).for_each(|counter| index.add_record(id(counter), NONE, NONE, Kind::Value, true));
+            (2..4_999).for_each(|counter| assert!(index.precedes(id(counter + 1), id(counter))));
+        });
+        let all = [records, replaced, changes, foreign, checkpoints, chains, keys, order];
+        for (number, (says, takes)) in all.into_iter().enumerate() {
+            let ratio = says as f64 / takes as f64;
+            assert!((0.75..1.4).contains(&ratio), "{number}: it says {says}, the allocator {takes}");
+        }
     }
 }

@@ -183,22 +183,20 @@ mod tests {
             (0..3).for_each(|actor| _ = index.slot_or_new(ActorId([actor; 16])));
             let mut elements: Vec<(Id, Id)> = Vec::new();
             let mut counter = 1;
-            let mut slot = 0;
+            let (mut slot, mut twice) = (0, false);
             for number in 0..80_u32 {
                 // Sometimes two writers use the same counter, mostly one goes on after what it wrote last.
-                counter += if roll(4) == 0 && number > 0 && slot < 2 { 0 } else { 1 };
-                slot = if elements.last().is_some_and(|(last, _)| last.counter == counter) {
-                    slot + 1
-                } else {
-                    roll(2) as u32
-                };
+                let again = roll(4) == 0 && number > 0 && !twice;
+                counter += u32::from(!again);
+                slot = if again { (slot + 1 + roll(2) as u32) % 3 } else { roll(3) as u32 };
+                twice = again;
                 let place = match roll(8) {
                     0 => NONE,
                     1..=2 if !elements.is_empty() => elements[roll(elements.len())].0,
                     _ => elements.last().map_or(NONE, |(id, _)| *id),
                 };
                 let id = Id { slot, counter };
-                if place.counter >= counter {
+                if place.counter >= counter || elements.iter().any(|(there, _)| *there == id) {
                     continue;
                 }
                 index.add_record(id, LIST, place, Kind::Value, true);
@@ -211,6 +209,21 @@ mod tests {
             }
             check(&mut index, &elements);
         }
+    }
+
+    #[test]
+    fn what_was_taken_back_is_not_remembered() {
+        let mut index = OpIndex::default();
+        (0..2).for_each(|actor| _ = index.slot_or_new(ActorId([actor; 16])));
+        let (a, b, c) = (Id { slot: 0, counter: 2 }, Id { slot: 0, counter: 3 }, Id { slot: 1, counter: 4 });
+        index.add_record(a, LIST, NONE, Kind::Value, true);
+        index.add_record(b, LIST, a, Kind::Value, true);
+        index.begin();
+        index.add_record(c, LIST, a, Kind::Value, true);
+        assert!(index.precedes(c, b));
+        index.roll_back();
+        index.add_record(c, LIST, b, Kind::Value, true);
+        assert!(index.precedes(b, c));
     }
 
     #[test]

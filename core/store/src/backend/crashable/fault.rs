@@ -9,6 +9,8 @@ pub enum Fault {
     Full,
     /// The device fails: every call does.
     Io,
+    /// Reading fails, everything else works.
+    Read,
     /// Syncing fails, everything else works.
     Sync,
     /// The file system was mounted read-only, as it is after an error: writing, growing and syncing fail.
@@ -48,6 +50,7 @@ impl Fault {
         match self {
             Self::Io => true,
             Self::Full | Self::ReadOnly => call != Call::Read,
+            Self::Read => call == Call::Read,
             Self::Sync => call == Call::Sync,
             Self::Misdirected | Self::Lost => call == Call::Write,
         }
@@ -58,7 +61,7 @@ impl Fault {
         match self {
             Self::Full => Some(io::ErrorKind::StorageFull.into()),
             Self::ReadOnly => Some(io::ErrorKind::ReadOnlyFilesystem.into()),
-            Self::Io | Self::Sync => Some(io::Error::other("the simulated disk failed")),
+            Self::Io | Self::Read | Self::Sync => Some(io::Error::other("the simulated disk failed")),
             Self::Misdirected | Self::Lost => None,
         }
     }

@@ -67,6 +67,20 @@ fn a_connection_dies_with_the_power() {
 }
 
 #[test]
+fn a_connection_that_is_cut_off_leaves_what_it_wrote_unsynced() {
+    let disk = Disk::new();
+    let old = written(&disk);
+    disk.fail_after(0, Fault::Io);
+    let (image, unsynced) = (disk.image(), disk.unsynced());
+    disk.cut_off();
+    assert!(old.write(0, &[9; 512]).is_err());
+    assert_eq!((disk.image(), disk.unsynced()), (image, unsynced));
+    assert!(unsynced > 0 && (0..100).any(|seed| disk.crash_image(seed).is_empty()), "the power may still take it");
+    assert!(disk.backend().sync_data().is_ok());
+    assert_eq!(disk.unsynced(), 0);
+}
+
+#[test]
 fn a_disk_that_lies_loses_what_it_said_was_synced() {
     let disk = Disk::new();
     disk.lie_about_sync(true);
@@ -90,6 +104,9 @@ fn faults_come_at_their_call_and_end_with_healing() {
     disk.fail_once_after(0, Fault::Io);
     assert!(backend.read(0, &mut [0; 8]).is_err());
     assert!(backend.read(0, &mut [0; 8]).is_ok());
+    disk.fail_once_after(0, Fault::Read);
+    assert!(backend.write(0, &[6; 512]).is_ok() && backend.sync_data().is_ok());
+    assert!(backend.read(0, &mut [0; 8]).is_err());
 }
 
 #[test]
