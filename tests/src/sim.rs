@@ -12,6 +12,7 @@ pub mod campaign;
 pub mod checkers;
 pub mod clock;
 pub mod clone;
+pub mod damage;
 pub mod dice;
 pub mod disk;
 pub mod gossip;

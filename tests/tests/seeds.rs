@@ -6,8 +6,11 @@ use std::path::Path;
 
 use anabranch_tests::sim::campaign::{Campaign, Size, run_caught, run_caught_with};
 use anabranch_tests::sim::checkers::determinism;
+use anabranch_tests::sim::damage::Damage;
+use anabranch_tests::sim::plan::{Act, Step};
+use anabranch_tests::sim::stats::Stats;
 use anabranch_tests::sim::trace::Trace;
-use anabranch_tests::sim::{Failure, Kind, Options, Regression, Tamper};
+use anabranch_tests::sim::{Failure, Kind, Options, Plan, Regression, SECONDS, Tamper};
 
 #[test]
 fn sixty_seeds_pass_and_repeat_themselves() {
@@ -44,6 +47,34 @@ fn what_failed_once_passes() {
         let report = run_caught_with(regression.options, regression.plan, Trace::new(false, false));
         assert_eq!(report.failure, None, "{}, which once found: {}", file.display(), regression.found);
     }
+}
+
+/// Every way in which a disk is damaged for good, in worlds where nothing else happens.
+#[test]
+fn a_damaged_disk_is_replaced_and_its_replica_gets_back_what_the_others_have() {
+    let mut sum = Stats::default();
+    for how in [Damage::Rot, Damage::Shortened, Damage::StrayWrite, Damage::LyingSyncs, Damage::LostName] {
+        for seed in 0..6 {
+            let options = Options { steps: 80, replicas: 3, spaces: 1, chaos: 120 * SECONDS, ..Options::calm(seed) };
+            let mut plan = Plan::draw(&options);
+            // What was salvaged may be lost again.
+            let before = if how == Damage::LostName { Damage::Shortened } else { how };
+            let damages = [(30, 1, before), (50, 2, how), (70, 1, how), (90, 2, before)];
+            plan.steps.extend(damages.into_iter().zip(4 * seed..).map(|((at, replica, how), salt)| Step {
+                at: at * SECONDS,
+                act: Act::Damage { replica, how },
+                salt,
+            }));
+            plan.steps.sort_by_key(|step| step.at);
+            let report = run_caught_with(options, plan, Trace::new(false, false));
+            assert_eq!(report.failure, None, "{how:?}, seed {seed}");
+            sum.add(&report.stats);
+        }
+    }
+    let damages = [sum.rots, sum.short_files, sum.stray_writes, sum.lying_disks, sum.lost_stores, sum.lost_salvages];
+    assert!(damages.iter().all(|count| *count > 0), "{sum}");
+    assert!(sum.damage_found > 20 && sum.documents_mended > 10, "{sum}");
+    assert!(sum.salvages > 10 && sum.runs_salvaged > 10, "{sum}");
 }
 
 /// The first failure among seeds that are tampered with, if it is the checker's.

@@ -145,6 +145,8 @@ impl World {
             Happening::Closed { connection, end: which, .. } => end(connection, *which),
             Happening::Planned(_)
             | Happening::Knock { .. }
+            | Happening::Die { .. }
+            | Happening::PowerGoes { .. }
             | Happening::Restart { .. }
             | Happening::Mend { .. }
             | Happening::ComeBack { .. }

@@ -111,7 +111,10 @@ impl World {
         if let Err(text) = held {
             self.fail(Kind::Safety, causality::CHECKER, text);
         }
-        if let Err(text) = whole {
+        // Of a document that cannot be read whole the record goes on saying what was there, until it is mended.
+        if let Err(text) = whole
+            && !self.replicas[replica].is_damaged()
+        {
             self.fail(Kind::Safety, durability::CHECKER, text);
         }
     }
@@ -119,17 +122,27 @@ impl World {
     /// A replica starts: nothing has been written since.
     pub(super) fn check_start(&mut self, replica: usize) {
         let Some(process) = &self.replicas[replica].process else { return };
+        let damaged = self.replicas[replica].damaged;
         let rows = match process.store.rows() {
             Ok(rows) => rows,
-            Err(_) if self.replicas[replica].rotten => return self.replace_rotten_disk(replica),
+            Err(_) if damaged => {
+                let readable = process.store.readable_rows();
+                if !self.starts_with_damage(replica) {
+                    return;
+                }
+                readable
+            }
             Err(failure) => return self.fail(Kind::Safety, "store", format!("#{replica}: {failure}")),
         };
         let found =
             rows.into_iter().map(|(table, key, value)| ((table, key), durability::value_hash(&value))).collect();
+        if let Err(text) = self.watch.durability.genuine(&found) {
+            return self.fail(Kind::Safety, durability::CHECKER, format!("#{replica} {text}"));
+        }
         if let Err(text) = self.watch.durability.started(replica, found) {
-            if self.replicas[replica].rotten {
-                // A bit in redb's header makes it go back to the commit before.
-                return self.replace_rotten_disk(replica);
+            if damaged {
+                // Damage to redb's header makes it go back to the commit before.
+                return self.finds_damage(replica);
             }
             self.fail(Kind::Safety, durability::CHECKER, text);
         }
@@ -205,7 +218,9 @@ impl World {
             Err(_) if self.replicas[replica].disk_failed => return,
             Err(failure) => return self.fail(Kind::Safety, "store", format!("#{replica}: {failure}")),
         };
-        let stored = match self.watch.audit.walk(&rows) {
+        let there = &self.replicas[replica];
+        let salvaged = there.set_back.then_some(there.device);
+        let stored = match self.watch.audit.walk(&rows, salvaged) {
             Ok(stored) => stored,
             Err(text) => return self.fail(Kind::Safety, authorised::CHECKER, format!("#{replica}: {text}")),
         };
@@ -242,7 +257,7 @@ impl World {
         if !self.attackers.keys().all(|replica| self.is_trustworthy(*replica)) {
             return;
         }
-        let stores_gone = self.stats.leaves + self.stats.rollbacks + self.stats.clones_ended + self.stats.rots;
+        let stores_gone = self.stats.leaves + self.stats.clones_ended + self.stats.stores_set_back();
         if stores_gone > 0 {
             // What was built on an edit that is gone with its only store waits for it, and not for ever.
             self.run_for(ORPHAN_AGE_MAX.0);

@@ -20,6 +20,8 @@ pub const YEAR_S: i64 = 365 * 86_400;
 pub enum ClockFault {
     /// The wall clock is set on or back by so many seconds.
     WallJump(i64),
+    /// The wall clock says 1970, as a machine's does that has lost its battery.
+    WallReset,
     /// The wall clock runs at so many thousandths of the right rate; with 0 it stands still.
     WallRate(u64),
     /// The monotonic clock of the running process does.
@@ -104,6 +106,11 @@ impl World {
                 let rate = there.wall.0.rate;
                 there.wall.0.change(now, seconds * SECONDS as i64, rate);
                 self.stats.wall_jumps += 1;
+            }
+            ClockFault::WallReset => {
+                let (rate, says) = (there.wall.0.rate, there.wall.0.at(now));
+                there.wall.0.change(now, -says, rate);
+                self.stats.wall_resets += 1;
             }
             ClockFault::WallRate(rate) => {
                 there.wall.0.change(now, 0, rate);

@@ -24,7 +24,7 @@ impl World {
         let is_twin = self.twins.iter().any(|twins| twins.pair.contains(&replica));
         // Where only the original could be dialed, nobody would ever find the copy: the others know its device as connected.
         if there.process.is_none()
-            || there.disk_failed
+            || !there.has_a_sound_disk()
             || is_twin
             || self.is_founder(replica)
             || !self.is_honest(replica)
@@ -78,6 +78,8 @@ impl World {
         there.dark = true;
         there.process = None;
         there.ailments.stopped = None;
+        there.damaged = false;
+        there.lies = false;
         self.ledger.replaced(gone, Book::default());
         self.reconsider(gone, other);
         self.pursue_goals();

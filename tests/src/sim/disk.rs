@@ -63,6 +63,17 @@ impl OpenStore {
         }
     }
 
+    /// Every row that can be read.
+    pub(super) fn readable_rows(&self) -> Vec<super::checkers::authorised::Row> {
+        let mut rows = self.store.image().map(|image| image.rows).unwrap_or_default();
+        let (table, from, to, bytes_max) = (Table::Runs, Vec::new(), Vec::new(), usize::MAX);
+        let request = Request::Salvage { id: ScanId(0), table, from, to, bytes_max };
+        if let Reply::Scanned { result: Ok(scanned), .. } = self.store.execute(request) {
+            rows.extend(scanned.rows.into_iter().map(|(key, value)| (table, key, value)));
+        }
+        rows
+    }
+
     /// Every membership entry in the store, with its space.
     pub(super) fn entries(&self) -> Vec<(SpaceId, Vec<u8>)> {
         let rows = self.store.image().map(|image| image.rows).unwrap_or_default();
@@ -147,8 +158,7 @@ impl World {
             Reply::Scanned { result, .. } => result.as_ref().err(),
         };
         if let Some(failure) = failure
-            && !self.replicas[replica].disk_failed
-            && !self.replicas[replica].rotten
+            && !self.replicas[replica].may_fail()
         {
             let text = format!("#{replica}: {failure}");
             return self.fail(Kind::Safety, "store", text);
@@ -162,7 +172,7 @@ impl World {
     /// The disk of a replica has no room, or fails, from some call on, until the replica is opened again.
     pub(super) fn fail_disk(&mut self, replica: usize, after: u64, fault: Fault) {
         let replica = &mut self.replicas[replica];
-        if replica.process.is_some() {
+        if replica.process.is_some() && replica.has_a_sound_disk() {
             replica.disk_failed = true;
             replica.disk.fail_after(after, fault);
             match fault {
@@ -181,7 +191,7 @@ impl World {
         self.stats.second_processes += 1;
         let text = match Store::open_with_backend(there.disk.backend()) {
             Err(OpenError::InUse { .. }) => return,
-            Err(_) if there.disk_failed => return,
+            Err(_) if there.may_fail() => return,
             Err(error) => error.to_string(),
             Ok(_) => "the store opens".to_owned(),
         };

@@ -11,6 +11,7 @@ use anabranch_engine::space::Fork;
 
 use super::ailments::Ailment;
 use super::clock::ClockFault;
+use super::damage::Damage;
 use super::plan::{Act, Crash};
 use super::world::World;
 
@@ -128,6 +129,7 @@ pub fn act(act: &Act) -> Option<String> {
             let who = name(*replica);
             match fault {
                 ClockFault::WallJump(seconds) => format!("{who}'s wall clock is set by {seconds} s"),
+                ClockFault::WallReset => format!("{who}'s wall clock says 1970"),
                 ClockFault::WallRate(rate) => {
                     format!("{who}'s wall clock runs at {rate} thousandths of the right rate")
                 }
@@ -143,7 +145,16 @@ pub fn act(act: &Act) -> Option<String> {
             let how_long = if ends.is_some() { "until one of the two is gone" } else { "for good" };
             format!("{}'s machine is copied, and both run {how_long}", name(*replica))
         }
-        Act::Rot(replica) => format!("bits of {}'s disk change", name(*replica)),
+        Act::Damage { replica, how } => {
+            let whose = format!("{}'s", name(*replica));
+            match how {
+                Damage::Rot => format!("bits of {whose} disk change"),
+                Damage::Shortened => format!("{whose} store loses its end"),
+                Damage::StrayWrite => format!("one of {whose} next writes lands elsewhere or nowhere"),
+                Damage::LyingSyncs => format!("{whose} disk says that it syncs and does not, until the power goes"),
+                Damage::LostName => format!("the power goes, and {whose} store has not got its name"),
+            }
+        }
         Act::BreakDisk(replica) => format!("{}'s disk will fail, until it starts again", name(*replica)),
         Act::SecondProcess(replica) => format!("a second process is started on {}'s store", name(*replica)),
         Act::FillDisk(replica) => format!("{}'s disk is full from now on, until it starts again", name(*replica)),

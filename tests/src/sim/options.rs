@@ -173,6 +173,14 @@ pub struct FaultOptions {
     pub slow_disks: usize,
     /// A disk rots.
     pub rots: usize,
+    /// A file is cut short.
+    pub short_files: usize,
+    /// A write lands elsewhere or nowhere.
+    pub stray_writes: usize,
+    /// A disk says that it syncs and does not, until the power goes.
+    pub lying_disks: usize,
+    /// The power goes, and the store's file has not got its name.
+    pub lost_names: usize,
     /// A second process is started on a store that is open.
     pub second_processes: usize,
     /// A member leaves a space and comes back.
@@ -351,6 +359,10 @@ impl FaultOptions {
         self.rollbacks = few(15, 2);
         self.clones = few(12, 1);
         self.rots = few(8, 1);
+        self.short_files = few(5, 1);
+        self.stray_writes = few(8, 1);
+        self.lying_disks = few(8, 1);
+        self.lost_names = few(5, 2);
     }
 
     /// Planned faults in all.
@@ -358,8 +370,10 @@ impl FaultOptions {
         let network = self.splits + self.bridges + self.rings + self.one_way + self.flaps;
         let connections = self.resets + self.half_opens + self.cut_frames + self.slow_peers + self.unread;
         let processes = self.crashes + self.stops + self.clocks + self.second_processes;
-        let processes = processes + self.leaves + self.rollbacks + self.clones + self.rots;
-        network + connections + processes + self.full_disks + self.broken_disks + self.slow_disks
+        let processes = processes + self.leaves + self.rollbacks + self.clones;
+        let disks = self.full_disks + self.broken_disks + self.slow_disks + self.rots + self.short_files;
+        let disks = disks + self.stray_writes + self.lying_disks + self.lost_names;
+        network + connections + processes + disks
     }
 }
 

@@ -98,7 +98,7 @@ fn heal(world: &mut World) {
     world.recover_all();
     world.steady_clocks();
     world.retire_all();
-    world.replace_rotten_disks();
+    world.replace_damaged_disks();
     world.mute_attackers();
     for replica in 0..world.replicas.len() {
         world.replicas[replica].doomed = None;

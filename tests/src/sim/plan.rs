@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::ailments::Ailment;
 use super::byzantine::Attack;
 use super::clock::ClockFault;
+use super::damage::Damage;
 use super::network::partition::Shape;
 
 mod draw;
@@ -118,8 +119,13 @@ pub enum Act {
     FillDisk(usize),
     /// A replica's disk fails, or can only be read, from some call on until the replica is started again.
     BreakDisk(usize),
-    /// Bits of a replica's disk change, and its process is killed soon after.
-    Rot(usize),
+    /// A replica's disk breaks for good.
+    Damage {
+        /// Whose.
+        replica: usize,
+        /// How.
+        how: Damage,
+    },
     /// A second process is started on the store of a running one.
     SecondProcess(usize),
     /// A hostile participant does something, if it is in all of its spaces by then.
@@ -179,7 +185,7 @@ impl Act {
             | Self::Strike { replica, .. }
             | Self::FillDisk(replica)
             | Self::BreakDisk(replica)
-            | Self::Rot(replica)
+            | Self::Damage { replica, .. }
             | Self::SecondProcess(replica) => vec![replica],
             Self::Cut { pairs, .. } => pairs.iter_mut().flat_map(|(from, to)| [from, to]).collect(),
             Self::Reset(a, b) | Self::CutFrame { a, b, .. } | Self::HalfOpen { gone: a, other: b } => vec![a, b],

@@ -13,7 +13,7 @@ use super::Kind;
 use super::ailments::Ailments;
 use super::backup::Backup;
 use super::clock::{Clock, WallClock, YEAR_S};
-use super::disk::{OpenStore, as_left_by_a_kill};
+use super::disk::OpenStore;
 use super::gossip::Gossip;
 use super::guard::SimGuard;
 use super::ledger::Place;
@@ -51,8 +51,16 @@ pub struct Replica {
     pub(super) dark: bool,
     /// It is gone for good.
     pub retired: bool,
-    /// Bits of its disk have changed: it may be refused, or parts of it, but never misread.
-    pub(super) rotten: bool,
+    /// What its disk holds may not be what was written: it may be refused, or parts of it, but never misread.
+    pub(super) damaged: bool,
+    /// Its disk says that it syncs, and does not.
+    pub(super) lies: bool,
+    /// A write is to go astray, and so many calls had failed before.
+    pub(super) stray: Option<u64>,
+    /// The damaged disk of which the present one was salvaged.
+    pub(super) wreck: Option<Vec<u8>>,
+    /// It went on with less than it had, from a backup or because a disk was damaged.
+    pub(super) set_back: bool,
     identity: [u8; 32],
     engine_seed: Option<[u8; 32]>,
     slot: Option<Slot>,
@@ -86,6 +94,21 @@ impl Replica {
     /// Its secret key.
     pub(super) fn key(&self) -> SecretKey {
         SecretKey::from_seed(&self.identity)
+    }
+
+    /// Something was done to its disk that explains a failure of its store.
+    pub(super) fn may_fail(&self) -> bool {
+        self.disk_failed || self.is_damaged()
+    }
+
+    /// What its disk holds is not what was written, or was not for a while.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged || self.stray.is_some_and(|before| self.disk.faults() > before)
+    }
+
+    /// Nothing was done to its disk, so a copy of it is as good.
+    pub(super) fn has_a_sound_disk(&self) -> bool {
+        !self.may_fail() && !self.lies && self.stray.is_none()
     }
 
     /// Its disk is well again: a fault that it was to have and that no call has met explains nothing any more.
@@ -130,7 +153,11 @@ impl World {
             backup: None,
             dark: false,
             retired: false,
-            rotten: false,
+            damaged: false,
+            lies: false,
+            stray: None,
+            wreck: None,
+            set_back: false,
             identity,
             engine_seed: None,
             slot: None,
@@ -156,7 +183,11 @@ impl World {
             backup: None,
             dark: false,
             retired: false,
-            rotten: false,
+            damaged: false,
+            lies: false,
+            stray: None,
+            wreck: None,
+            set_back: false,
             identity: original.identity,
             engine_seed: original.engine_seed,
             slot: None,
@@ -171,7 +202,11 @@ impl World {
         there.disk = Disk::from_image(image);
         there.disk.lie_about_sync(self.options.tamper == Tamper::LyingDisks);
         there.slot = None;
-        there.rotten = false;
+        there.damaged = false;
+        there.lies = false;
+        there.stray = None;
+        there.wreck = None;
+        there.set_back = true;
         self.watch.forget(replica);
     }
 
@@ -191,6 +226,7 @@ impl World {
         let uptime = self.dice.secrets.below(self.now + 1);
         let reuse = self.options.tamper == Tamper::ReusedSeeds;
         let now = self.now;
+        self.settle_stray_write(replica);
         let there = &mut self.replicas[replica];
         there.disk.heal();
         there.dark = false;
@@ -205,7 +241,7 @@ impl World {
             .and_then(|store| Ok((store.image().map_err(|failure| failure.to_string())?, store)));
         let (image, store) = match opened {
             Ok(opened) => opened,
-            Err(_) if there.rotten => return self.replace_rotten_disk(replica),
+            Err(_) if there.damaged => return self.finds_damage(replica),
             Err(error) => return self.fail(Kind::Safety, "store", format!("#{replica} does not open: {error}")),
         };
         let guard = SimGuard::default();
@@ -214,7 +250,7 @@ impl World {
         #[cfg_attr(not(feature = "mutants"), expect(unused_mut, reason = "only a mutant is changed"))]
         let mut engine = match Engine::new(config, key, seed, clock.read(now), image) {
             Ok(engine) => engine,
-            Err(_) if there.rotten => return self.replace_rotten_disk(replica),
+            Err(_) if there.damaged => return self.finds_damage(replica),
             Err(error) => return self.fail(Kind::Safety, "store", format!("#{replica} does not start: {error}")),
         };
         #[cfg(feature = "mutants")]
@@ -293,23 +329,23 @@ impl World {
         self.trace.note(self.now, Some(replica), &format!("dies: {how:?}"));
         self.tell(|| narrate::death(replica, how, down));
         self.replicas[replica].ailments.stopped = None;
+        self.settle_stray_write(replica);
         if how == Crash::MidRequest {
             self.fail_mid_request(replica);
         }
         self.count_requests(replica);
         self.count(replica);
+        let power_went = matches!(how, Crash::PowerCut | Crash::MidRequest);
         let seed = self.dice.disk.any();
-        self.abandon_connections(replica, matches!(how, Crash::PowerCut | Crash::MidRequest));
+        self.abandon_connections(replica, power_went);
         let there = &mut self.replicas[replica];
-        let lies = self.options.tamper == Tamper::LyingDisks;
         match how {
             Crash::Kill | Crash::WhileApplying => {
                 match how {
                     Crash::Kill => self.stats.kills += 1,
                     _ => self.stats.kills_applying += 1,
                 }
-                there.disk = as_left_by_a_kill(&there.disk);
-                there.disk.lie_about_sync(lies);
+                there.disk.cut_off();
             }
             Crash::PowerCut => {
                 self.stats.power_cuts += 1;
@@ -320,11 +356,15 @@ impl World {
                 there.disk.crash(seed);
             }
         }
+        let lost = power_went && std::mem::take(&mut there.lies);
         // Dropped after the disk was cut off from it, so that nothing it does in closing counts.
         if let Some(process) = there.process.take() {
             there.slot = process.guard.slot();
         }
-        self.replicas[replica].dark = matches!(how, Crash::PowerCut | Crash::MidRequest);
+        if lost {
+            self.lose_what_was_not_synced(replica);
+        }
+        self.replicas[replica].dark = power_went;
         self.ledger.died(replica);
         self.watch.died(replica);
         self.schedule(down, Happening::Restart { replica });

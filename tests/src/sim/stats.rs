@@ -59,8 +59,24 @@ stats! {
     broken_disks => "broken disks",
     /// Disks that rotted.
     rots => "rotten disks",
-    /// Of these, found out and replaced by empty ones.
-    rots_found => "rot found out",
+    /// Files cut short.
+    short_files => "files cut short",
+    /// Writes that landed elsewhere or nowhere.
+    stray_writes => "stray writes",
+    /// Disks that said they synced and did not.
+    lying_disks => "lying disks",
+    /// Stores that were gone when the power was back, because their file had not got its name.
+    lost_stores => "lost stores",
+    /// Damaged stores that were there again, because the one that a salvage made of them had not got its name.
+    lost_salvages => "lost salvages",
+    /// Damaged disks of which somebody was told, or that did not open.
+    damage_found => "damage found out",
+    /// Documents built anew of what was readable.
+    documents_mended => "documents mended",
+    /// Damaged disks replaced by one with what a salvage found.
+    salvages => "salvages",
+    /// Runs that salvages found.
+    runs_salvaged => "runs salvaged",
     /// Disks that took seconds for a request.
     slow_disks => "slow disks",
     /// Processes stopped and continued.
@@ -81,6 +97,8 @@ stats! {
     leaves => "leaves",
     /// Wall clocks set.
     wall_jumps => "wall clock jumps",
+    /// Wall clocks that said 1970.
+    wall_resets => "wall clocks of 1970",
     /// Clocks that ran at a wrong rate or stood still.
     clock_drifts => "clock drifts",
     /// Monotonic clocks that leapt ahead.
@@ -284,6 +302,16 @@ impl Stats {
         self.named().into_iter().filter(|(name, count)| *count == 0 && !excused(name)).map(|(name, _)| name).collect()
     }
 
+    /// Disks that were damaged for good.
+    fn damages(&self) -> u64 {
+        self.rots + self.short_files + self.stray_writes + self.lying_disks + self.lost_stores + self.lost_salvages
+    }
+
+    /// Stores that went on with less than they had.
+    pub fn stores_set_back(&self) -> u64 {
+        self.rollbacks + self.damages()
+    }
+
     /// All faults of the network and the processes.
     pub fn faults(&self) -> u64 {
         self.kills
@@ -292,13 +320,14 @@ impl Stats {
             + self.kills_applying
             + self.full_disks
             + self.broken_disks
-            + self.rots
+            + self.damages()
             + self.slow_disks
             + self.stops
             + self.second_processes
             + self.rollbacks
             + self.clones
             + self.wall_jumps
+            + self.wall_resets
             + self.clock_drifts
             + self.clock_leaps
             + self.splits

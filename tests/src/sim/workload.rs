@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use anabranch_engine::document::Edit;
+use anabranch_engine::feed::FeedRow;
 use anabranch_engine::id::{DocumentId, SpaceId};
 use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Engine, Reply};
 use anabranch_store::backend::crashable::Fault;
@@ -121,10 +122,10 @@ impl World {
             Act::Clock { replica, fault } => self.disturb_clock(*replica, *fault),
             Act::FillDisk(replica) => self.fail_disk(*replica, dice.below(6), Fault::Full),
             Act::BreakDisk(replica) => {
-                let fault = *dice.pick(&[Fault::Io, Fault::Sync, Fault::ReadOnly]).expect("not empty");
+                let fault = *dice.pick(&[Fault::Io, Fault::Read, Fault::Sync, Fault::ReadOnly]).expect("not empty");
                 self.fail_disk(*replica, dice.below(20), fault);
             }
-            Act::Rot(replica) => self.rot(*replica, &mut dice),
+            Act::Damage { replica, how } => self.damage(*replica, *how, &mut dice),
             Act::SecondProcess(replica) => self.start_second(*replica),
             Act::Backup(replica) => self.back_up(*replica, &mut dice),
             Act::Restore { replica, down } => self.restore(*replica, *down),
@@ -281,7 +282,7 @@ impl World {
                         format!("#{replica}: a refused edit of {document:.8} left {heads:?} where {before:?} was");
                     self.fail(Kind::Safety, "refused edits", text);
                 }
-                let failing = self.replicas[replica].disk_failed || self.replicas[replica].rotten;
+                let failing = self.replicas[replica].may_fail();
                 let stopped = matches!(error, DocumentError::Stopped(_)) && failing;
                 match error {
                     DocumentError::NotAWriter(_) if !may_write => self.stats.refused_edits += 1,
@@ -308,10 +309,8 @@ impl World {
         }
         let reply = match result {
             Ok(reply) => reply,
-            Err(CommandError::Stopped(_)) if self.replicas[replica].disk_failed || self.replicas[replica].rotten => {
-                return;
-            }
-            Err(CommandError::Damaged(_)) if self.replicas[replica].rotten => return,
+            Err(CommandError::Stopped(_)) if self.replicas[replica].may_fail() => return,
+            Err(CommandError::Damaged(_)) if self.replicas[replica].is_damaged() => return,
             Err(error) if self.is_expected(replica, &waiting, &error) => return,
             Err(error) => {
                 let text = format!("#{replica}: {waiting:?} failed: {error}");
@@ -340,7 +339,9 @@ impl World {
             (Waiting::ForFeed(after, limit), Reply::Feed(rows)) => {
                 let seqs: Vec<u64> = rows.iter().map(|row| row.seq).collect();
                 let in_order = seqs.is_sorted_by(|a, b| a < b) && seqs.first().is_none_or(|first| *first > after);
-                if !in_order || rows.len() > limit || rows.iter().any(|row| row.heads.is_empty()) {
+                // Of a document that a damaged disk has left nothing of, just that is told.
+                let is_empty = |row: &FeedRow| row.heads.is_empty() && !self.replicas[replica].set_back;
+                if !in_order || rows.len() > limit || rows.iter().any(is_empty) {
                     let text = format!("#{replica}: after {after} at most {limit} rows, got {rows:?}");
                     self.fail(Kind::Safety, "feed", text);
                 }

@@ -21,7 +21,7 @@ use super::replica::{Process, Replica};
 use super::stats::Stats;
 use super::trace::Trace;
 use super::workload::Space;
-use super::{Failure, Kind, narrate, plan};
+use super::{Failure, Kind, SECONDS, narrate, plan};
 
 /// Everything in one seed.
 pub struct World {
@@ -105,6 +105,8 @@ pub(super) enum Happening {
     Stored { replica: usize, process: u64 },
     /// Work is done.
     Worked { replica: usize, process: u64, done: Box<WorkDone> },
+    /// A process dies.
+    Die { replica: usize, process: u64, how: plan::Crash, down: u64 },
     /// A process comes back.
     Restart { replica: usize },
     /// A process ends because its store failed.
@@ -115,7 +117,9 @@ pub(super) enum Happening {
     ComeBack { space: usize, goal: usize },
     /// Applications ask again for what they want.
     Pursue,
-    /// A rotten disk is replaced.
+    /// The power goes at a replica whose disk lies.
+    PowerGoes { replica: usize, down: u64 },
+    /// A damaged disk is replaced.
     ReplaceDisk { replica: usize },
     /// One of two that share an identity is gone for good.
     Retire { pair: usize },
@@ -368,8 +372,7 @@ impl World {
                 }
             }
             Told::Stopped { reason } => {
-                let expected = self.replicas[replica].disk_failed || self.replicas[replica].rotten;
-                if !expected {
+                if !self.replicas[replica].may_fail() {
                     self.fail(Kind::Safety, "store", format!("#{replica} stopped without a fault: {reason}"));
                 }
                 self.stats.stores_failed += 1;
@@ -390,12 +393,15 @@ impl World {
                 let text = format!("#{replica} and {peer:.8} over {document:.8}, by us: {by_us}: {reason}");
                 self.fail(Kind::Safety, "honest runs", format!("a run was refused: {text}"));
             }
-            // Whoever looks after the replica hears of it, and gives it another disk.
-            Told::DocumentDamaged { space, document, .. } if self.replicas[replica].rotten => {
+            // Whoever looks after the replica hears of it, and gives it another disk in a while.
+            Told::DocumentDamaged { space, document, .. } if self.replicas[replica].is_damaged() => {
+                self.watch.forget(replica);
+                self.counts_on_nothing(replica);
                 if let Some(process) = self.process(replica, number) {
                     process.open.remove(&(space, document));
                 }
-                self.schedule(1_000_000, Happening::ReplaceDisk { replica });
+                let after = self.dice.disk.heavy(SECONDS, 20 * SECONDS, 300, 200 * SECONDS);
+                self.schedule(after, Happening::ReplaceDisk { replica });
             }
             Told::DocumentForked { space, document, peer, fork } => {
                 self.stats.forks_named += 1;
@@ -416,12 +422,14 @@ impl World {
             }
             Told::IdentityCloned { device } => {
                 self.stats.copies_noticed += 1;
-                // A restored backup counts its starts again, as a copy would.
-                if self.is_honest_device(&device) && self.twins.is_empty() && self.stats.rollbacks == 0 {
+                // Who goes on with an older store counts its starts again, as a copy would.
+                let set_back = self.replicas.iter().any(|there| there.device == device && there.set_back);
+                if self.is_honest_device(&device) && self.twins.is_empty() && !set_back {
                     let text = format!("#{replica} takes {device:.8}, which runs once, for two");
                     self.fail(Kind::Safety, "honest peers", text);
                 }
             }
+            Told::DocumentMended { .. } => self.stats.documents_mended += 1,
             Told::MembersChanged { .. } | Told::SpaceJoined { .. } => {}
             Told::PeerDisconnected { .. }
             | Told::DocumentChanged { .. }
@@ -429,7 +437,6 @@ impl World {
             | Told::PeerConnected { .. }
             | Told::Listening { .. }
             | Told::InSync { .. }
-            | Told::DocumentMended { .. }
             | Told::StrangerRefused { .. } => {}
         }
     }
@@ -440,7 +447,7 @@ impl World {
     }
 
     /// Whether single frames of a stream may have been lost, so that what follows them may look malformed.
-    fn loses_frames(&self) -> bool {
+    pub(super) fn loses_frames(&self) -> bool {
         self.options.network.frames != super::options::Losses::default()
     }
 
@@ -480,6 +487,11 @@ impl World {
                     self.feed(replica, Input::Worked(done));
                 }
             }
+            Happening::Die { replica, process, how, down } => {
+                if self.process(replica, process).is_some() {
+                    self.crash(replica, how, down);
+                }
+            }
             Happening::Restart { replica } => {
                 if self.replicas[replica].process.is_none() {
                     self.start(replica);
@@ -488,13 +500,14 @@ impl World {
             Happening::GiveUp { replica, process } => {
                 if self.process(replica, process).is_some() {
                     self.crash(replica, plan::Crash::Kill, 100_000);
-                    self.replace_rotten_disk(replica);
+                    self.finds_damage(replica);
                 }
             }
             Happening::Mend { pairs } => self.mend(&pairs),
             Happening::ComeBack { space, goal } => self.come_back(space, goal),
             Happening::Pursue => self.pursue_goals(),
-            Happening::ReplaceDisk { replica } => self.replace_rotten_disk(replica),
+            Happening::PowerGoes { replica, down } => self.power_goes(replica, down),
+            Happening::ReplaceDisk { replica } => self.finds_damage(replica),
             Happening::Retire { pair } => self.retire_one(pair),
             Happening::Recover { replica, process, ailment } => self.recover(replica, process, ailment),
             Happening::Command { replica, process, id, command } => self.commanded(replica, process, id, command),

@@ -29,11 +29,12 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Walks over a store, and returns every change in it.
+    /// Walks over a store, and returns every change in it. `salvaged` is whose store it is, if a damaged disk may have lost the
+    /// members that runs of its own stand on: such a run is there by its signature alone.
     ///
     /// # Errors
     /// The first run that should not be there.
-    pub fn walk(&mut self, rows: &[Row]) -> Result<BTreeSet<ChangeHash>, String> {
+    pub fn walk(&mut self, rows: &[Row], salvaged: Option<DeviceId>) -> Result<BTreeSet<ChangeHash>, String> {
         let logs = self.read_logs(rows)?;
         let mut acls: BTreeMap<(SpaceId, AclHash), Vec<EntryHash>> = BTreeMap::new();
         for (_, key, value) in rows.iter().filter(|(table, _, _)| *table == Table::AclRefs) {
@@ -43,7 +44,7 @@ impl Audit {
         }
         let mut changes = BTreeSet::new();
         for (_, key, value) in rows.iter().filter(|(table, _, _)| *table == Table::Runs) {
-            changes.extend(self.run(key, value, &logs, &acls)?);
+            changes.extend(self.run(key, value, &logs, &acls, salvaged)?);
         }
         Ok(changes)
     }
@@ -73,6 +74,7 @@ impl Audit {
         value: &[u8],
         logs: &BTreeMap<SpaceId, [u8; 32]>,
         acls: &BTreeMap<(SpaceId, AclHash), Vec<EntryHash>>,
+        salvaged: Option<DeviceId>,
     ) -> Result<BTreeSet<ChangeHash>, String> {
         let at = parse_run_key(key).ok_or("a run with a key that is none")?;
         let run = Run::decode_stored(at.space, at.document, at.actor, at.last_seq, value)
@@ -85,16 +87,18 @@ impl Audit {
         };
         // Who may do what depends on the replica's log, what is in the run does not.
         let acl = acls.get(&(at.space, header.acl)).filter(|entries| acl_hash(entries) == header.acl);
-        let acl = acl.ok_or_else(|| wrong("it stands on members that are not stored".to_owned()))?;
-        let log = logs.get(&at.space).ok_or_else(|| wrong("its space has no members".to_owned()))?;
-        let reference = &self.logs[&(at.space, *log)];
-        if let Some(entry) = acl.iter().find(|entry| !reference.has(entry)) {
-            return Err(wrong(format!("it stands on {entry}, which is not in the log")));
-        }
-        let state = self.states.entry((at.space, *log, header.acl)).or_insert_with(|| reference.state(acl));
-        let role = state.get(&header.device);
-        if !role.is_some_and(|role| role.can_write()) {
-            return Err(wrong(format!("it was no writer there, but {role:?}")));
+        if acl.is_some() || salvaged != Some(header.device) {
+            let acl = acl.ok_or_else(|| wrong("it stands on members that are not stored".to_owned()))?;
+            let log = logs.get(&at.space).ok_or_else(|| wrong("its space has no members".to_owned()))?;
+            let reference = &self.logs[&(at.space, *log)];
+            if let Some(entry) = acl.iter().find(|entry| !reference.has(entry)) {
+                return Err(wrong(format!("it stands on {entry}, which is not in the log")));
+            }
+            let state = self.states.entry((at.space, *log, header.acl)).or_insert_with(|| reference.state(acl));
+            let role = state.get(&header.device);
+            if !role.is_some_and(|role| role.can_write()) {
+                return Err(wrong(format!("it was no writer there, but {role:?}")));
+            }
         }
         let id = *blake3::Hasher::new().update(key).update(value).finalize().as_bytes();
         if let Some(changes) = self.runs.get(&id) {
@@ -185,7 +189,7 @@ mod tests {
     fn runs_that_nobody_was_allowed_to_make_are_seen() {
         let founder = SecretKey::from_seed(&[1; 32]);
         let stranger = SecretKey::from_seed(&[9; 32]);
-        let walk = |rows: Vec<Row>| Audit::default().walk(&rows);
+        let walk = |rows: Vec<Row>| Audit::default().walk(&rows, None);
         assert_eq!(walk(store(&founder, true, |_| ())).unwrap().len(), 1);
         assert!(walk(store(&founder, false, |_| ())).unwrap_err().contains("no writer"));
         assert!(walk(store(&stranger, true, |_| ())).unwrap_err().contains("no writer"));
@@ -195,6 +199,9 @@ mod tests {
         assert!(another.is_err(), "the payload is not what was signed");
         let mut without = store(&founder, true, |_| ());
         without.remove(1);
-        assert!(walk(without).unwrap_err().contains("not stored"));
+        assert!(walk(without.clone()).unwrap_err().contains("not stored"));
+        let salvaged = |device| Audit::default().walk(&without, Some(device));
+        assert_eq!(salvaged(founder.device()).map(|changes| changes.len()), Ok(1), "its own");
+        assert!(salvaged(stranger.device()).unwrap_err().contains("not stored"));
     }
 }

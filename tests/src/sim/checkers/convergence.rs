@@ -137,11 +137,11 @@ pub fn observe(world: &mut World) -> Result<Vec<Observed>, String> {
 }
 
 /// Leaves out what cannot be equal: documents in which somebody hostile made two histories of one actor, and the roots of
-/// spaces with such documents.
+/// spaces with such documents. And documents of which a damaged disk has left nothing: others need not know of them.
 fn comparable(world: &World, mut observed: Vec<Observed>) -> Vec<Observed> {
     for seen in &mut observed {
         let space = seen.space;
-        seen.documents.retain(|document, _| !world.is_forked(&(space, *document)));
+        seen.documents.retain(|document, seen| !world.is_forked(&(space, *document)) && !seen.heads.is_empty());
         if world.has_forks(&space) {
             seen.root = [0; 32];
         }

@@ -3,7 +3,7 @@
 //! actor in it, the feed's row. So what was saved survives a kill and a power cut, what was not may be gone, and never half
 //! of anything.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anabranch_engine::document::record::DocumentRecord;
 use anabranch_engine::feed::FeedRow;
@@ -21,6 +21,8 @@ pub type Rows = BTreeMap<(Table, Vec<u8>), [u8; 32]>;
 #[derive(Debug, Clone, Default)]
 pub struct Durability {
     disks: BTreeMap<usize, Disk>,
+    /// Every row that a store was ever asked to write.
+    written: BTreeSet<(Table, Vec<u8>, [u8; 32])>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -37,6 +39,8 @@ impl Durability {
     /// # Errors
     /// It leaves half a document.
     pub fn asked(&mut self, replica: usize, rows: &[Row], documents: &[(Place, DocumentRecord)]) -> Result<(), String> {
+        let values = rows.iter().filter_map(|row| Some((row.table, row.key.clone(), value_hash(row.value.as_ref()?))));
+        self.written.extend(values);
         let disk = self.disks.entry(replica).or_default();
         disk.open.push_back(rows.to_vec());
         let is_there = |table: Table, key: &[u8]| {
@@ -78,6 +82,22 @@ impl Durability {
     /// A replica has another disk than it had: whatever it holds is to be there from now on.
     pub fn forget(&mut self, replica: usize) {
         self.disks.remove(&replica);
+    }
+
+    /// What a disk holds, however damaged, or what a salvage took over, was written once. Not asked of what a salvage makes anew:
+    /// records of documents, the feed, and what is said of the store itself.
+    ///
+    /// # Errors
+    /// Nobody wrote one of these rows.
+    pub fn genuine(&self, found: &Rows) -> Result<(), String> {
+        let made_anew = |table: Table| matches!(table, Table::Documents | Table::Feed | Table::Meta);
+        let mut kept = found.iter().filter(|((table, _), _)| !made_anew(*table));
+        match kept.find(|((table, key), value)| !self.written.contains(&(*table, key.clone(), **value))) {
+            None => Ok(()),
+            Some(((table, key), _)) => {
+                Err(format!("reads a row of {:?} that nobody wrote, its key is {key:02x?}", table.name()))
+            }
+        }
     }
 
     /// A replica starts on a disk with these rows.
@@ -161,6 +181,18 @@ mod tests {
         }
         durability.forget(0);
         assert_eq!(durability.started(0, found(&[(9, 9)])), Ok(()));
+    }
+
+    #[test]
+    fn a_row_that_nobody_wrote_is_seen() {
+        let mut durability = Durability::default();
+        let run = |value: u8| Row { table: Table::Runs, key: vec![1], value: Some(vec![value]) };
+        durability.asked(0, &[run(1)], &[]).unwrap();
+        durability.forget(0);
+        let found = |value: u8| Rows::from([((Table::Runs, vec![1]), value_hash(&[value]))]);
+        assert_eq!(durability.genuine(&found(1)), Ok(()));
+        assert!(durability.genuine(&found(2)).unwrap_err().contains("that nobody wrote"));
+        assert_eq!(durability.genuine(&Rows::from([((Table::Meta, vec![1]), value_hash(&[9]))])), Ok(()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! I10 silence: replicas that agree, and to which nothing is written, send nothing but keep-alives.
 
-use anabranch_engine::limits::{KEEP_ALIVE_INTERVAL, SCOUT_INTERVAL, SESSIONS_PER_SPACE};
+use anabranch_engine::limits::{KEEP_ALIVE_INTERVAL, SCOUT_INTERVAL, SESSIONS_PER_DEVICE, SESSIONS_PER_SPACE};
 
 use crate::sim::SILENCE;
 use crate::sim::world::World;
@@ -46,7 +46,9 @@ pub fn allowed(world: &World, sessions: u64) -> Talk {
     let crowded = spaces.into_iter().any(|space| world.ledger.members_of(&space).len() > SESSIONS_PER_SPACE);
     let most = replicas as u64 * (SILENCE / SCOUT_INTERVAL.0 + 1);
     let looking_in = if crowded { sessions.min(most) * MESSAGES_PER_SESSION } else { 0 };
-    Talk { keep_alives: keep_alives(replicas, SILENCE), looking_in }
+    // Where single frames are lost, the one may be that would have told two sessions with one process apart.
+    let sessions_each = if world.loses_frames() { SESSIONS_PER_DEVICE as u64 } else { 1 };
+    Talk { keep_alives: sessions_each * keep_alives(replicas, SILENCE), looking_in }
 }
 
 /// Keep-alives that one replica sends to each of the others in a time: one at every interval, and one at an end of it.

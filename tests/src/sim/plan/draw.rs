@@ -4,6 +4,7 @@ use super::{Act, Crash, Plan, Step};
 use crate::sim::SECONDS;
 use crate::sim::ailments::Ailment;
 use crate::sim::clock::{ClockFault, FAIR, YEAR_S};
+use crate::sim::damage::Damage;
 use crate::sim::dice::{Dice, Stream};
 use crate::sim::network::partition::Shape;
 use crate::sim::options::Options;
@@ -146,6 +147,7 @@ impl Plan {
             let at = dice.below(options.chaos);
             let rate = if dice.percent(30) { 0 } else { dice.between(500, 2_000) };
             let (fault, cure) = match dice.below(5) {
+                0 if dice.percent(30) => (ClockFault::WallReset, None),
                 0 => (ClockFault::WallJump(dice.below(2 * YEAR_S as u64) as i64 - YEAR_S), None),
                 1 => (ClockFault::WallRate(rate), Some(ClockFault::WallRate(FAIR))),
                 2 => (ClockFault::MonoLeap(dice.heavy(SECONDS, 60 * SECONDS, 300, 86_400 * SECONDS)), None),
@@ -166,8 +168,24 @@ impl Plan {
         let faults = &options.faults;
         self.scatter(dice, end, faults.full_disks, |dice| Act::FillDisk(dice.index(replicas)));
         self.scatter(dice, end, faults.broken_disks, |dice| Act::BreakDisk(dice.index(replicas)));
-        self.scatter(dice, end, faults.rots, |dice| Act::Rot(dice.index(replicas)));
         self.scatter(dice, end, faults.second_processes, |dice| Act::SecondProcess(dice.index(replicas)));
+        let damages = [
+            (Damage::Rot, faults.rots),
+            (Damage::Shortened, faults.short_files),
+            (Damage::StrayWrite, faults.stray_writes),
+            (Damage::LyingSyncs, faults.lying_disks),
+        ];
+        for (how, count) in damages {
+            self.scatter(dice, end, count, |dice| Act::Damage { replica: dice.index(replicas), how });
+        }
+        for _ in 0..faults.lost_names {
+            // Of a store that a salvage made, or of one that was there from the start.
+            let (replica, a, b) = (dice.index(replicas), dice.below(end), dice.below(end));
+            if dice.percent(60) {
+                self.add(dice, a.min(b), Act::Damage { replica, how: Damage::Rot });
+            }
+            self.add(dice, a.max(b), Act::Damage { replica, how: Damage::LostName });
+        }
     }
 }
 

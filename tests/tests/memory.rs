@@ -1,0 +1,67 @@
+//! I8 in bytes: what an engine owns, measured by what the allocator gets back when it is dropped. The tables and queues that
+//! it counts itself are held to their limits at every step of every seed; this is for what it might forget to count.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use anabranch_engine::space::roles::Role;
+use anabranch_tests::sim::byzantine::{Attack, ByzantineOptions};
+use anabranch_tests::sim::replica::Process;
+use anabranch_tests::sim::story::{Story, Who};
+
+/// Bytes that a replica's engine owns. The replica is gone afterwards.
+fn owned(story: &mut Story, who: Who) -> i64 {
+    let Process { engine, .. } = story.world.replicas[who.0].process.take().unwrap();
+    -allocation_counter::measure(move || drop(engine)).bytes_current
+}
+
+/// Bytes that an honest engine owns after so many attacks of one kind by a member, and how many of them were any.
+fn attacked(attack: Attack, strikes: u64) -> (i64, u64) {
+    let mut story = Story::new();
+    let (alice, bob, mallory) = (story.someone("Alice"), story.someone("Bob"), story.someone("Mallory"));
+    let space = story.space(alice, "notes");
+    story.invite(alice, space, bob, Role::Writer);
+    story.invite(alice, space, mallory, Role::Writer);
+    for writer in [alice, bob, mallory] {
+        let note = story.document(writer, space);
+        story.edit(writer, note, |edit| Ok(edit.set("/n", 1)?));
+    }
+    story.agree();
+    story.world.turn(ByzantineOptions { replica: mallory.0, attacks: Vec::new(), strikes: 0, muted: false });
+    let mut done = 0;
+    for strike in 0..strikes {
+        done += u64::from(story.world.strike(mallory.0, attack, strike));
+        story.wait(2);
+    }
+    (owned(&mut story, alice), done)
+}
+
+/// What a strike may leave behind, in bytes, where it leaves what a member may leave: documents, entries, runs that wait. There
+/// are limits for these, and what is counted against them; here it is seen that each costs about as much as it looks.
+const LEFT: &[(Attack, i64)] = &[
+    (Attack::Forks, 32_000),
+    (Attack::BackDates, 20_000),
+    (Attack::Gaps, 20_000),
+    (Attack::Inflates, 5_000),
+    (Attack::WideDeps, 64_000),
+    (Attack::Impossible, 20_000),
+    (Attack::Orphans, 16_000),
+    (Attack::Forges, 8_000),
+    (Attack::Unauthorised, 6_000),
+    (Attack::Entries, 24_000),
+];
+/// And where it leaves nothing.
+const NOTHING: i64 = 100;
+/// Strikes in the shorter and in the longer world.
+const FEW: u64 = 20;
+const MANY: u64 = 80;
+
+#[test]
+fn an_engine_does_not_grow_with_what_is_done_to_it() {
+    // What is withheld or late makes nothing.
+    for attack in Attack::ALL.iter().filter(|attack| !matches!(attack, Attack::Withholds | Attack::Delays)) {
+        let ((few, done_before), (many, done)) = (attacked(*attack, FEW), attacked(*attack, MANY));
+        assert!(done > MANY / 2 && few > 10_000, "{attack:?}: {done} attacks, {few} bytes");
+        let each = (many - few) / (done - done_before) as i64;
+        let allowed = LEFT.iter().find(|(left, _)| left == attack).map_or(NOTHING, |(_, bytes)| *bytes);
+        assert!(each <= allowed, "{attack:?}: {each} bytes for each, from {few} to {many}, limit {allowed}");
+    }
+}
