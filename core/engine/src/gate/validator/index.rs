@@ -450,6 +450,21 @@ mod tests {
         assert_eq!(held(&index), nothing);
     }
 
+    #[test]
+    fn what_is_typed_in_one_go_is_one_record() {
+        let mut doc = writer(1);
+        let text = doc.put_object(am::ROOT, "text", am::ObjType::Text).expect("a text");
+        let list = doc.put_object(am::ROOT, "list", am::ObjType::List).expect("a list");
+        doc.splice_text(&text, 0, 0, &"letters ".repeat(20)).expect("letters");
+        doc.insert(&list, 0, "a value").expect("a value");
+        doc.splice_text(&text, 3, 0, "more").expect("letters");
+        let mut index = OpIndex::default();
+        index.begin();
+        index.judge(&chunk(&doc.get_last_local_change().expect("a change")), &|_| None).expect("it is honest");
+        let counts: Vec<u32> = index.chains[0].records.iter().map(|record| record.count).collect();
+        assert_eq!(counts, [1, 1, 160, 1, 4]);
+    }
+
     /// Bytes that an index takes, as it says and as the allocator does.
     fn takes(build: impl FnOnce(&mut OpIndex)) -> (usize, i64) {
         let mut index = OpIndex::default();

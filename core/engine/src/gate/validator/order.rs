@@ -215,7 +215,7 @@ mod tests {
     fn what_was_taken_back_is_not_remembered() {
         let mut index = OpIndex::default();
         (0..2).for_each(|actor| _ = index.slot_or_new(ActorId([actor; 16])));
-        let (a, b, c) = (Id { slot: 0, counter: 2 }, Id { slot: 0, counter: 3 }, Id { slot: 1, counter: 4 });
+        let (a, b, c) = (Id { slot: 1, counter: 2 }, Id { slot: 0, counter: 3 }, Id { slot: 1, counter: 4 });
         index.add_record(a, LIST, NONE, Kind::Value, true);
         index.add_record(b, LIST, a, Kind::Value, true);
         index.begin();
@@ -224,6 +224,18 @@ mod tests {
         index.roll_back();
         index.add_record(c, LIST, b, Kind::Value, true);
         assert!(index.precedes(b, c));
+    }
+
+    #[test]
+    fn who_goes_on_typing_is_compared_with_who_begins_at_the_same_place() {
+        let mut index = OpIndex::default();
+        (0..3).for_each(|actor| _ = index.slot_or_new(ActorId([actor; 16])));
+        let id = |slot, counter| Id { slot, counter };
+        // One writes three letters, the others a letter each behind the second of them, all without having seen the others.
+        let mut elements = vec![(id(1, 2), NONE), (id(1, 3), id(1, 2)), (id(1, 4), id(1, 3))];
+        elements.extend([(id(0, 4), id(1, 3)), (id(2, 4), id(1, 3))]);
+        elements.iter().for_each(|(id, place)| index.add_record(*id, LIST, *place, Kind::Value, true));
+        check(&mut index, &elements);
     }
 
     #[test]

@@ -181,6 +181,14 @@ mod tests {
             self.changes.push((hash, slot, self.index.chain(slot).last_ops.len() as u32));
             self.below.push(below);
         }
+
+        /// Kept clocks take about four bytes for each change.
+        fn clocks_are_few(&self) {
+            let clocks = self.index.chains.iter().flat_map(|chain| &chain.checkpoints);
+            let numbers: usize = clocks.map(|(_, clock)| clock.len()).sum();
+            assert!(numbers <= self.changes.len(), "{numbers} numbers for {} changes", self.changes.len());
+            assert!(self.index.recent.len() <= RECENT_MAX);
+        }
     }
 
     #[test]
@@ -208,6 +216,7 @@ mod tests {
                 graph.add(actor as u8, &deps.into_iter().collect::<Vec<_>>());
                 last[actor] = Some(number);
             }
+            graph.clocks_are_few();
         }
     }
 
@@ -220,6 +229,21 @@ mod tests {
         // Each from another place in the middle, under an actor of its own; `add` holds the walk to its limit.
         for branch in 1..100_u8 {
             graph.add(branch, &[usize::from(branch) * 14]);
+        }
+        graph.clocks_are_few();
+    }
+
+    #[test]
+    fn branches_that_grew_side_by_side_are_found_without_a_long_walk() {
+        let mut graph = Graph::new();
+        let branches = 2;
+        for number in 0..branches * 600_usize {
+            graph.add((number % branches) as u8, &number.checked_sub(branches).into_iter().collect::<Vec<_>>());
+        }
+        graph.clocks_are_few();
+        // What was seen last is forgotten over others; then somebody comes back to each place.
+        for branch in 0..60_u8 {
+            graph.add(100 + branch, &[usize::from(branch) * 19]);
         }
     }
 }
