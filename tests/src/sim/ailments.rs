@@ -145,7 +145,7 @@ impl World {
             Happening::Closed { connection, end: which, .. } => end(connection, *which),
             Happening::Planned(_)
             | Happening::Knock { .. }
-            | Happening::Die { .. }
+            | Happening::DieOfDamage { .. }
             | Happening::PowerGoes { .. }
             | Happening::Restart { .. }
             | Happening::Mend { .. }

@@ -74,6 +74,14 @@ impl Watch {
         self.causality.left(replica, space);
     }
 
+    /// A replica has found that something of what it holds is gone from its disk.
+    pub fn doubt(&mut self, replica: usize) {
+        self.died(replica);
+        self.causality.forget(replica);
+        self.sessions.forget(replica);
+        self.durability.doubt(replica);
+    }
+
     /// A replica gets another disk than the one it had: an older one, a copy, one that lost what it said it had. What it holds
     /// from now on is what it starts with.
     pub fn forget(&mut self, replica: usize) {
@@ -219,7 +227,7 @@ impl World {
             Err(failure) => return self.fail(Kind::Safety, "store", format!("#{replica}: {failure}")),
         };
         let there = &self.replicas[replica];
-        let salvaged = there.set_back.then_some(there.device);
+        let salvaged = there.was_damaged.then_some(there.device);
         let stored = match self.watch.audit.walk(&rows, salvaged) {
             Ok(stored) => stored,
             Err(text) => return self.fail(Kind::Safety, authorised::CHECKER, format!("#{replica}: {text}")),

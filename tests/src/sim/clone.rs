@@ -80,6 +80,7 @@ impl World {
         there.ailments.stopped = None;
         there.damaged = false;
         there.lies = false;
+        there.stray = None;
         self.ledger.replaced(gone, Book::default());
         self.reconsider(gone, other);
         self.pursue_goals();

@@ -63,7 +63,7 @@ impl World {
                 let fault = *dice.pick(&[Fault::Misdirected, Fault::Lost]).expect("not empty");
                 there.stray = Some(there.disk.faults());
                 there.disk.fail_once_after(dice.below(40), fault);
-                self.schedule(later, Happening::Die { replica, process, how: Crash::Kill, down: soon });
+                self.schedule(later, Happening::DieOfDamage { replica, process, down: soon });
             }
             Damage::LyingSyncs => {
                 there.lies = true;
@@ -86,10 +86,20 @@ impl World {
     pub(super) fn settle_stray_write(&mut self, replica: usize) {
         let there = &mut self.replicas[replica];
         let went = there.is_damaged() && !there.damaged;
-        there.stray = None;
+        if there.stray.take().is_some() {
+            there.disk.heal();
+        }
         if went {
             there.damaged = true;
             self.stats.stray_writes += 1;
+        }
+    }
+
+    /// The process of a replica with a damaged disk dies.
+    pub(super) fn dies_of_damage(&mut self, replica: usize, process: u64, down: u64) {
+        self.settle_stray_write(replica);
+        if self.process(replica, process).is_some() && self.replicas[replica].damaged {
+            self.crash(replica, Crash::Kill, down);
         }
     }
 
@@ -169,6 +179,8 @@ impl World {
         let disk = Disk::new();
         match Store::salvage_with_backend(Cursor::new(wreck), disk.backend()) {
             Ok((store, found)) => {
+                let rows = store.image().map(|image| image.rows).unwrap_or_default();
+                self.watch.durability.made_anew(&rows);
                 drop(store);
                 self.stats.salvages += 1;
                 self.stats.runs_salvaged += found.runs as u64;
@@ -180,6 +192,7 @@ impl World {
 
     /// Nothing that a replica was trusted with is sure to be there, and it finds its way back into its spaces.
     pub(super) fn counts_on_nothing(&mut self, replica: usize) {
+        self.replicas[replica].was_damaged = true;
         self.ledger.replaced(replica, Book::default());
         self.reconsider(replica, replica);
     }

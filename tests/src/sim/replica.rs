@@ -61,6 +61,8 @@ pub struct Replica {
     pub(super) wreck: Option<Vec<u8>>,
     /// It went on with less than it had, from a backup or because a disk was damaged.
     pub(super) set_back: bool,
+    /// A disk of it was damaged, so of some things it may have a part.
+    pub(super) was_damaged: bool,
     identity: [u8; 32],
     engine_seed: Option<[u8; 32]>,
     slot: Option<Slot>,
@@ -158,6 +160,7 @@ impl World {
             stray: None,
             wreck: None,
             set_back: false,
+            was_damaged: false,
             identity,
             engine_seed: None,
             slot: None,
@@ -187,7 +190,8 @@ impl World {
             lies: false,
             stray: None,
             wreck: None,
-            set_back: false,
+            set_back: original.set_back,
+            was_damaged: original.was_damaged,
             identity: original.identity,
             engine_seed: original.engine_seed,
             slot: None,
@@ -273,6 +277,9 @@ impl World {
         let (listens, starts) = (there.listens, there.starts);
         self.trace.note(now, Some(replica), "starts");
         self.check_start(replica);
+        if self.running(replica) != Some(number) {
+            return; // its disk was replaced
+        }
         self.tell(|| format!("{} starts{}", narrate::name(replica), if starts == 1 { "" } else { " again" }));
         self.drain(replica);
         super::checkers::acknowledged::after_start(self, replica);

@@ -340,7 +340,7 @@ impl World {
                 let seqs: Vec<u64> = rows.iter().map(|row| row.seq).collect();
                 let in_order = seqs.is_sorted_by(|a, b| a < b) && seqs.first().is_none_or(|first| *first > after);
                 // Of a document that a damaged disk has left nothing of, just that is told.
-                let is_empty = |row: &FeedRow| row.heads.is_empty() && !self.replicas[replica].set_back;
+                let is_empty = |row: &FeedRow| row.heads.is_empty() && !self.replicas[replica].was_damaged;
                 if !in_order || rows.len() > limit || rows.iter().any(is_empty) {
                     let text = format!("#{replica}: after {after} at most {limit} rows, got {rows:?}");
                     self.fail(Kind::Safety, "feed", text);

@@ -105,8 +105,8 @@ pub(super) enum Happening {
     Stored { replica: usize, process: u64 },
     /// Work is done.
     Worked { replica: usize, process: u64, done: Box<WorkDone> },
-    /// A process dies.
-    Die { replica: usize, process: u64, how: plan::Crash, down: u64 },
+    /// A process dies because its disk is damaged, if it is.
+    DieOfDamage { replica: usize, process: u64, down: u64 },
     /// A process comes back.
     Restart { replica: usize },
     /// A process ends because its store failed.
@@ -120,7 +120,7 @@ pub(super) enum Happening {
     /// The power goes at a replica whose disk lies.
     PowerGoes { replica: usize, down: u64 },
     /// A damaged disk is replaced.
-    ReplaceDisk { replica: usize },
+    ReplaceDisk { replica: usize, process: u64 },
     /// One of two that share an identity is gone for good.
     Retire { pair: usize },
     /// Something ails a replica no more.
@@ -395,13 +395,13 @@ impl World {
             }
             // Whoever looks after the replica hears of it, and gives it another disk in a while.
             Told::DocumentDamaged { space, document, .. } if self.replicas[replica].is_damaged() => {
-                self.watch.forget(replica);
+                self.watch.doubt(replica);
                 self.counts_on_nothing(replica);
                 if let Some(process) = self.process(replica, number) {
                     process.open.remove(&(space, document));
                 }
                 let after = self.dice.disk.heavy(SECONDS, 20 * SECONDS, 300, 200 * SECONDS);
-                self.schedule(after, Happening::ReplaceDisk { replica });
+                self.schedule(after, Happening::ReplaceDisk { replica, process: number });
             }
             Told::DocumentForked { space, document, peer, fork } => {
                 self.stats.forks_named += 1;
@@ -487,11 +487,7 @@ impl World {
                     self.feed(replica, Input::Worked(done));
                 }
             }
-            Happening::Die { replica, process, how, down } => {
-                if self.process(replica, process).is_some() {
-                    self.crash(replica, how, down);
-                }
-            }
+            Happening::DieOfDamage { replica, process, down } => self.dies_of_damage(replica, process, down),
             Happening::Restart { replica } => {
                 if self.replicas[replica].process.is_none() {
                     self.start(replica);
@@ -507,7 +503,11 @@ impl World {
             Happening::ComeBack { space, goal } => self.come_back(space, goal),
             Happening::Pursue => self.pursue_goals(),
             Happening::PowerGoes { replica, down } => self.power_goes(replica, down),
-            Happening::ReplaceDisk { replica } => self.finds_damage(replica),
+            Happening::ReplaceDisk { replica, process } => {
+                if self.process(replica, process).is_some() {
+                    self.finds_damage(replica);
+                }
+            }
             Happening::Retire { pair } => self.retire_one(pair),
             Happening::Recover { replica, process, ailment } => self.recover(replica, process, ailment),
             Happening::Command { replica, process, id, command } => self.commanded(replica, process, id, command),

@@ -17,7 +17,7 @@ use crate::id::AclHash;
 use crate::limits::{MENDING_MAX, SCAN_BYTES};
 use crate::run::Run;
 use crate::space::roles::Role;
-use crate::space::{Acl, Record, Space, short};
+use crate::space::{Record, short};
 use crate::storage::{Request, ScanId, Table, document_key, prefix_end};
 
 impl Engine {
@@ -154,12 +154,11 @@ impl Engine {
             let feed_seq = space.records.get(&key.1).map_or(0, |record| record.feed_seq);
             space.set_record(key.1, Record { feed_seq, ..Record::default() });
         }
-        // The members that a salvaged run stands on may be known and not be stored: those of now need not be, but in a while
-        // they are those of then.
-        let known = |space: &Space| lists.iter().filter_map(|list| Some(space.acl(&short(list))?.clone())).collect();
-        let known: Vec<Acl> = self.spaces.get(&key.0).map(known).unwrap_or_default();
-        for acl in known.iter().filter(|acl| lists.contains(&acl.hash)) {
-            self.keep_acl(&key.0, acl);
+        // The members of now are known without being stored; a salvaged run may stand on them, and in a while they are those
+        // of then.
+        let current = self.spaces.get(&key.0).map(|space| space.current_acl().clone());
+        if let Some(acl) = current.filter(|acl| lists.contains(&acl.hash)) {
+            self.keep_acl(&key.0, &acl);
         }
         for tip in left_out {
             warn!(document = %key.1, %tip, "a stored run breaks the merge and is left out");

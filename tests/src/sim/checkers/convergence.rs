@@ -141,7 +141,9 @@ pub fn observe(world: &mut World) -> Result<Vec<Observed>, String> {
 fn comparable(world: &World, mut observed: Vec<Observed>) -> Vec<Observed> {
     for seen in &mut observed {
         let space = seen.space;
-        seen.documents.retain(|document, seen| !world.is_forked(&(space, *document)) && !seen.heads.is_empty());
+        let was_damaged = world.replicas[seen.replica].was_damaged;
+        seen.documents
+            .retain(|document, seen| !world.is_forked(&(space, *document)) && !(was_damaged && seen.heads.is_empty()));
         if world.has_forks(&space) {
             seen.root = [0; 32];
         }

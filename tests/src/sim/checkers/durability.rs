@@ -31,6 +31,8 @@ struct Disk {
     done: Rows,
     /// Handed over and not called done, the oldest first.
     open: VecDeque<Vec<Row>>,
+    /// Some of it was found to be gone: the next start shows what is there.
+    doubtful: bool,
 }
 
 impl Durability {
@@ -84,15 +86,13 @@ impl Durability {
         self.disks.remove(&replica);
     }
 
-    /// What a disk holds, however damaged, or what a salvage took over, was written once. Not asked of what a salvage makes anew:
-    /// records of documents, the feed, and what is said of the store itself.
+    /// What a disk holds, however damaged, was written once.
     ///
     /// # Errors
     /// Nobody wrote one of these rows.
     pub fn genuine(&self, found: &Rows) -> Result<(), String> {
-        let made_anew = |table: Table| matches!(table, Table::Documents | Table::Feed | Table::Meta);
-        let mut kept = found.iter().filter(|((table, _), _)| !made_anew(*table));
-        match kept.find(|((table, key), value)| !self.written.contains(&(*table, key.clone(), **value))) {
+        let mut found = found.iter();
+        match found.find(|((table, key), value)| !self.written.contains(&(*table, key.clone(), **value))) {
             None => Ok(()),
             Some(((table, key), _)) => {
                 Err(format!("reads a row of {:?} that nobody wrote, its key is {key:02x?}", table.name()))
@@ -100,13 +100,24 @@ impl Durability {
         }
     }
 
+    /// A salvage has written these rows, records of documents among them that say less than those before.
+    pub fn made_anew(&mut self, rows: &[(Table, Vec<u8>, Vec<u8>)]) {
+        let made = rows.iter().filter(|(table, ..)| matches!(table, Table::Documents | Table::Feed | Table::Meta));
+        self.written.extend(made.map(|(table, key, value)| (*table, key.clone(), value_hash(value))));
+    }
+
+    /// Something of what a replica holds was found to be gone.
+    pub fn doubt(&mut self, replica: usize) {
+        self.disks.entry(replica).or_default().doubtful = true;
+    }
+
     /// A replica starts on a disk with these rows.
     ///
     /// # Errors
     /// No commit has left them so.
     pub fn started(&mut self, replica: usize, found: Rows) -> Result<(), String> {
-        let Some(disk) = self.disks.get_mut(&replica) else {
-            self.disks.insert(replica, Disk { done: found, open: VecDeque::new() });
+        let Some(disk) = self.disks.get_mut(&replica).filter(|disk| !disk.doubtful) else {
+            self.disks.insert(replica, Disk { done: found, ..Disk::default() });
             return Ok(());
         };
         let mut expected = core::mem::take(&mut disk.done);
@@ -124,7 +135,7 @@ impl Durability {
             apply(&mut expected, &rows);
             left += 1;
         }
-        *disk = Disk { done: expected, open: VecDeque::new() };
+        *disk = Disk { done: expected, ..Disk::default() };
         Ok(())
     }
 }
@@ -192,7 +203,14 @@ mod tests {
         let found = |value: u8| Rows::from([((Table::Runs, vec![1]), value_hash(&[value]))]);
         assert_eq!(durability.genuine(&found(1)), Ok(()));
         assert!(durability.genuine(&found(2)).unwrap_err().contains("that nobody wrote"));
-        assert_eq!(durability.genuine(&Rows::from([((Table::Meta, vec![1]), value_hash(&[9]))])), Ok(()));
+        let record = (Table::Documents, vec![1], vec![9]);
+        let anew = Rows::from([((Table::Documents, vec![1]), value_hash(&[9]))]);
+        assert!(durability.genuine(&anew).is_err());
+        durability.made_anew(&[record]);
+        assert_eq!(durability.genuine(&anew), Ok(()));
+        durability.doubt(0);
+        assert_eq!(durability.started(0, found(1)), Ok(()), "whatever is there");
+        assert!(durability.started(0, Rows::new()).is_err(), "and that stays");
     }
 
     #[test]

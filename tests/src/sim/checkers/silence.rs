@@ -1,6 +1,8 @@
 //! I10 silence: replicas that agree, and to which nothing is written, send nothing but keep-alives.
 
-use anabranch_engine::limits::{KEEP_ALIVE_INTERVAL, SCOUT_INTERVAL, SESSIONS_PER_DEVICE, SESSIONS_PER_SPACE};
+use std::collections::BTreeSet;
+
+use anabranch_engine::limits::{KEEP_ALIVE_INTERVAL, SCOUT_INTERVAL, SESSIONS_PER_SPACE};
 
 use crate::sim::SILENCE;
 use crate::sim::world::World;
@@ -46,9 +48,16 @@ pub fn allowed(world: &World, sessions: u64) -> Talk {
     let crowded = spaces.into_iter().any(|space| world.ledger.members_of(&space).len() > SESSIONS_PER_SPACE);
     let most = replicas as u64 * (SILENCE / SCOUT_INTERVAL.0 + 1);
     let looking_in = if crowded { sessions.min(most) * MESSAGES_PER_SESSION } else { 0 };
-    // Where single frames are lost, the one may be that would have told two sessions with one process apart.
-    let sessions_each = if world.loses_frames() { SESSIONS_PER_DEVICE as u64 } else { 1 };
-    Talk { keep_alives: sessions_each * keep_alives(replicas, SILENCE), looking_in }
+    // Where single frames are lost, the one may be that would have told that two sessions are with one process.
+    let twice = if world.loses_frames() { duplicates(world) } else { 0 };
+    Talk { keep_alives: keep_alives(replicas, SILENCE) + twice * keep_alives(2, SILENCE), looking_in }
+}
+
+/// Connections beside another one between the same two.
+fn duplicates(world: &World) -> u64 {
+    let ends = world.connections.values().map(|connection| connection.ends.each_ref().map(|end| end.replica));
+    let pairs: BTreeSet<_> = ends.map(|[a, b]| (a.min(b), a.max(b))).collect();
+    (world.connections.len() - pairs.len()) as u64
 }
 
 /// Keep-alives that one replica sends to each of the others in a time: one at every interval, and one at an end of it.

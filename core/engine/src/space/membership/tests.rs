@@ -531,6 +531,7 @@ fn authority_is_found_far_back_in_a_log_that_forked() {
     let mut aside = start.clone();
     invite(&mut aside, FOUNDER, 88, Role::Reader, 1);
     assert_eq!(join(&mut aside, CAROL, 88), Ok(Inserted::New));
+    invite(&mut aside, FOUNDER, 90, Role::Reader, 1);
     let late = aside.heads();
     let mut log = start.clone();
     invite(&mut log, FOUNDER, 89, Role::Reader, 100);
