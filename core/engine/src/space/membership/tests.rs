@@ -528,14 +528,16 @@ fn entries_have_numbers_in_the_order_in_which_they_stand_on_each_other() {
 #[test]
 fn authority_is_found_far_back_in_a_log_that_forked() {
     let start = with_member(BOB, Role::Writer);
-    let mut aside = start.clone();
-    invite(&mut aside, FOUNDER, 88, Role::Reader, 1);
-    assert_eq!(join(&mut aside, CAROL, 88), Ok(Inserted::New));
+    let mut log = start.clone();
+    invite(&mut log, FOUNDER, 88, Role::Reader, 1);
+    assert_eq!(join(&mut log, CAROL, 88), Ok(Inserted::New));
+    let mut aside = log.clone();
     invite(&mut aside, FOUNDER, 90, Role::Reader, 1);
     let late = aside.heads();
-    let mut log = start.clone();
-    invite(&mut log, FOUNDER, 89, Role::Reader, 100);
-    let joinable = log.clone();
+    // Beside that, and between the two in this log, come many who have not seen it.
+    let mut joinable = start;
+    invite(&mut joinable, FOUNDER, 89, Role::Reader, 100);
+    merge(&mut log, &joinable);
     for who in 100..200 {
         let entry = joinable.join(&key(who), &key(89), [0; 16]).unwrap();
         assert_eq!(log.admit(&entry.bytes, &key(who).device()), Ok(Inserted::New));
