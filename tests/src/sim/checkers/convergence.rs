@@ -143,7 +143,7 @@ fn comparable(world: &World, mut observed: Vec<Observed>) -> Vec<Observed> {
         let space = seen.space;
         let was_damaged = world.replicas[seen.replica].was_damaged;
         seen.documents
-            .retain(|document, seen| !world.is_forked(&(space, *document)) && !(was_damaged && seen.heads.is_empty()));
+            .retain(|document, seen| !(was_damaged && seen.heads.is_empty() || world.is_forked(&(space, *document))));
         if world.has_forks(&space) {
             seen.root = [0; 32];
         }
