@@ -129,8 +129,15 @@ impl Engine {
             return if mend.is_some() { self.salvage_runs(key, birth, from) } else { self.scan_runs(key, birth, from) };
         }
         let runs = core::mem::take(stored);
+        let mends = mend.is_some();
+        let waits = |run: &Run| !self.poisoned.contains(&run.header.tip) && self.is_unrecorded(&key, run);
+        let has_waiting = !mends && runs.iter().any(|(_, run)| waits(run));
+        if has_waiting && let Some(resident) = self.residents.get_mut(&key) {
+            // It was mended before, and the others have not come.
+            resident.mend(birth);
+        }
         let poisoned = runs.iter().map(|(_, run)| run.header.tip).filter(|tip| self.poisoned.contains(tip)).collect();
-        let kind = if mend.is_some() {
+        let kind = if mends || has_waiting {
             let runs = runs.into_iter().map(|(row, run)| self.readable(&key, row, run)).collect();
             WorkKind::Mend(MendWork { space: key.0, id: key.1, runs, suspects, poisoned })
         } else {

@@ -104,12 +104,18 @@ impl Engine {
         self.salvage_runs(key, birth, document_key(&key.0, &key.1));
     }
 
+    /// Whether a stored run is in no version of its document: a salvage found it, and what it depends on was gone.
+    pub(super) fn is_unrecorded(&self, key: &DocumentKey, run: &Run) -> bool {
+        let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
+        let recorded = record.and_then(|record| record.signed.frontier.actors.get(&run.header.actor));
+        recorded.is_none_or(|proof| run.header.last_seq > proof.header.last_seq)
+    }
+
     /// What is known of a stored run before it goes into a document that is mended. One that a salvage found may be anybody's
     /// words: a page that looks like one of ours can be hidden in what a member writes. So it passes the gate again.
     pub(super) fn readable(&self, key: &DocumentKey, row: Vec<u8>, run: Run) -> Readable {
         let Some(space) = self.spaces.get(&key.0) else { return Readable { row, run, author: None } };
-        let is_salvaged = space.records.get(&key.1).is_none_or(|record| record.signed.heads.is_empty());
-        let author = is_salvaged.then(|| {
+        let author = self.is_unrecorded(key, &run).then(|| {
             let acl = space.acl(&short(&run.header.acl)).filter(|acl| acl.hash == run.header.acl);
             let known = acl.and_then(|acl| space.membership.authority(&acl.entries, &run.header.device));
             // Our own signature says that we were allowed to, also where the entries that said so are lost.
@@ -166,6 +172,9 @@ impl Engine {
         }
         self.dirty.insert(key);
         self.touched.insert(key);
+        if waiting > 0 {
+            self.waiting_since.entry(key).or_insert(self.now.mono);
+        }
         info!(space = %key.0, document = %key.1, runs, waiting, "document mended");
         for command in commands {
             self.reply(command, Ok(Reply::DocumentOpen));
