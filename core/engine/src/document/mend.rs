@@ -1,6 +1,6 @@
 //! A document built from what can be read of its runs, after damage: every run that fits is in it, every other one waits.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::document::Document;
@@ -9,7 +9,7 @@ use crate::document::merge::{Merger, Trust};
 use crate::frontier::Proof;
 use crate::gate::envelope::Candidate;
 use crate::gate::{self, Authority, Guard, Payload, Refusal};
-use crate::id::{ChangeHash, DocumentId, SpaceId};
+use crate::id::{AclHash, ChangeHash, DocumentId, SpaceId};
 use crate::run::Run;
 
 /// Build a document from what can be read of its runs, after damage: run this on any thread.
@@ -46,6 +46,8 @@ pub struct Mended {
     pub document: Document,
     /// What is in it, run by run.
     pub held: Vec<Proof>,
+    /// The lists of members that runs stand on, of those in it and of those that wait.
+    pub lists: BTreeSet<AclHash>,
     /// Keys of rows that do not fit into any document.
     pub useless: Vec<Vec<u8>>,
     /// Runs that wait.
@@ -90,6 +92,8 @@ impl MendWork {
                 useless.extend(keys.remove(&(header.tip, header.first_seq)));
             }
         }
+        let waits = outcome.waiting.iter().map(|(candidate, _)| candidate);
+        let lists = outcome.accepted.iter().chain(waits).map(|candidate| candidate.run.header.acl).collect();
         let held = outcome.accepted.iter().filter_map(|candidate| Proof::of(&candidate.run)).collect();
         let waiting = outcome.waiting.len();
         document.suspects.guilty.extend(&document.left_out);
@@ -98,6 +102,6 @@ impl MendWork {
         document.adopt(history);
         document.index = index;
         document.signed_heads = document.history.heads().into_iter().collect();
-        Mended { document, held, useless, waiting }
+        Mended { document, held, lists, useless, waiting }
     }
 }

@@ -130,18 +130,14 @@ impl Engine {
         }
         let runs = core::mem::take(stored);
         let mends = mend.is_some();
-        let waits = |run: &Run| !self.poisoned.contains(&run.header.tip) && self.is_unrecorded(&key, run);
-        let has_waiting = !mends && runs.iter().any(|(_, run)| waits(run));
-        if has_waiting && let Some(resident) = self.residents.get_mut(&key) {
-            // It was mended before, and the others have not come.
-            resident.mend(birth);
-        }
         let poisoned = runs.iter().map(|(_, run)| run.header.tip).filter(|tip| self.poisoned.contains(tip)).collect();
-        let kind = if mends || has_waiting {
+        let kind = if mends {
             let runs = runs.into_iter().map(|(row, run)| self.readable(&key, row, run)).collect();
             WorkKind::Mend(MendWork { space: key.0, id: key.1, runs, suspects, poisoned })
         } else {
-            let runs = runs.into_iter().map(|(_, run)| run).collect();
+            let runs = runs.into_iter().map(|(_, run)| run);
+            let (waiting, runs) = runs.partition(|run| self.is_unrecorded(&key, run));
+            self.take_up(key, waiting);
             WorkKind::Open(OpenWork { space: key.0, id: key.1, runs, suspects, poisoned })
         };
         self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, birth, kind })));

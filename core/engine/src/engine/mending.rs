@@ -2,7 +2,6 @@
 //! peers, because the record then says what is really held.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use tracing::{info, warn};
@@ -12,12 +11,11 @@ use crate::engine::documents::DocumentKey;
 use crate::engine::output::{Event, Reply};
 use crate::engine::resident::{Resident, State};
 use crate::engine::{Engine, Scan};
-use crate::gate::Authority;
-use crate::id::AclHash;
-use crate::limits::{MENDING_MAX, SCAN_BYTES};
-use crate::run::Run;
+use crate::gate::{self, Authority};
+use crate::limits::{MENDING_MAX, ORPHAN_BYTES_PER_DOCUMENT_MAX, SCAN_BYTES};
+use crate::run::{Run, RunHeader};
 use crate::space::roles::Role;
-use crate::space::{Record, short};
+use crate::space::{Acl, Record, short};
 use crate::storage::{Request, ScanId, Table, document_key, prefix_end};
 
 impl Engine {
@@ -114,15 +112,40 @@ impl Engine {
     /// What is known of a stored run before it goes into a document that is mended. One that a salvage found may be anybody's
     /// words: a page that looks like one of ours can be hidden in what a member writes. So it passes the gate again.
     pub(super) fn readable(&self, key: &DocumentKey, row: Vec<u8>, run: Run) -> Readable {
-        let Some(space) = self.spaces.get(&key.0) else { return Readable { row, run, author: None } };
-        let author = self.is_unrecorded(key, &run).then(|| {
-            let acl = space.acl(&short(&run.header.acl)).filter(|acl| acl.hash == run.header.acl);
-            let known = acl.and_then(|acl| space.membership.authority(&acl.entries, &run.header.device));
-            // Our own signature says that we were allowed to, also where the entries that said so are lost.
-            let role = (run.header.device == self.device).then_some(Role::Writer);
-            known.unwrap_or(Authority { role })
-        });
+        let author = self.is_unrecorded(key, &run).then(|| self.author(&run.header).0);
         Readable { row, run, author }
+    }
+
+    /// What is known of the author of a stored run, and the members that the run stands on, if they are known.
+    fn author(&self, header: &RunHeader) -> (Authority, Option<Acl>) {
+        let space = self.spaces.get(&header.space);
+        let acl = space.and_then(|space| space.acl(&short(&header.acl))).filter(|acl| acl.hash == header.acl);
+        let known = space.zip(acl).and_then(|(space, acl)| space.membership.authority(&acl.entries, &header.device));
+        // Our own signature says that we were allowed to, also where the entries that said so are lost.
+        let role = (header.device == self.device).then_some(Role::Writer);
+        (known.unwrap_or(Authority { role }), acl.cloned())
+    }
+
+    /// Runs that have been in the store since a mending, and waited, are looked at as if a peer had just brought them, once the
+    /// document is open. Those whose author is not known to be a writer stay where they are: perhaps it will be. So do more
+    /// than may wait.
+    pub(super) fn take_up(&mut self, key: DocumentKey, waiting: Vec<Run>) {
+        let mut bytes = 0;
+        for run in waiting {
+            let (author, acl) = self.author(&run.header);
+            if self.poisoned.contains(&run.header.tip) || gate::inspect(&run, author).is_err() {
+                continue;
+            }
+            bytes += run.payload.len();
+            if bytes > ORPHAN_BYTES_PER_DOCUMENT_MAX {
+                return;
+            }
+            let is_stored = |acl: &Acl| self.spaces.get(&key.0).is_some_and(|space| space.has_acl(acl));
+            let news = acl.filter(|acl| !is_stored(acl));
+            if let Some(resident) = self.residents.get_mut(&key) {
+                resident.take_up(run, news);
+            }
+        }
     }
 
     /// Asks for a page of what is readable of a document's runs.
@@ -137,7 +160,7 @@ impl Engine {
 
     /// A document was built from what is readable: what it holds goes into a record that says no more than that.
     pub(super) fn mended(&mut self, key: DocumentKey, mended: Mended) {
-        let Mended { document, held, useless, waiting } = mended;
+        let Mended { document, held, useless, lists, waiting } = mended;
         let Some(resident) = self.residents.get_mut(&key) else { return };
         let State::Opening { inbox, mend: Some(damaged), .. } = &mut resident.state else {
             return warn!(document = %key.1, "mended twice");
@@ -152,7 +175,6 @@ impl Engine {
         }
         resident.state = State::Live(document);
         let runs = held.len();
-        let lists: BTreeSet<AclHash> = held.iter().map(|proof| proof.header.acl).collect();
         resident.accept(held);
         let commands = resident.take_waiting();
         resident.holds += commands.len();
@@ -174,6 +196,7 @@ impl Engine {
         self.touched.insert(key);
         if waiting > 0 {
             self.waiting_since.entry(key).or_insert(self.now.mono);
+            self.bound_orphans();
         }
         info!(space = %key.0, document = %key.1, runs, waiting, "document mended");
         for command in commands {

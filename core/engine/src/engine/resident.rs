@@ -107,6 +107,15 @@ impl Resident {
         }
     }
 
+    /// Takes up a run that waits in the store. `acl` is what it stands on, if that is not stored.
+    pub(super) fn take_up(&mut self, run: Run, acl: Option<Acl>) {
+        if let State::Opening { inbox, inbox_bytes, .. } = &mut self.state {
+            *inbox_bytes += run.payload.len();
+            inbox.push(run);
+            self.acls.extend(acl.map(|acl| (acl.hash, acl)));
+        }
+    }
+
     /// Notes what was found to be part of it.
     pub(super) fn accept(&mut self, held: Vec<Proof>) {
         self.accepted.extend(held);
