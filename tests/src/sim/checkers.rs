@@ -76,19 +76,22 @@ impl Watch {
 
     /// A replica has found that something of what it holds is gone from its disk.
     pub fn doubt(&mut self, replica: usize) {
-        self.died(replica);
-        self.causality.forget(replica);
-        self.sessions.forget(replica);
+        self.look_anew(replica);
         self.durability.doubt(replica);
     }
 
     /// A replica gets another disk than the one it had: an older one, a copy, one that lost what it said it had. What it holds
     /// from now on is what it starts with.
     pub fn forget(&mut self, replica: usize) {
+        self.look_anew(replica);
+        self.durability.forget(replica);
+    }
+
+    /// What a replica has shown and held so far is nothing to compare with.
+    fn look_anew(&mut self, replica: usize) {
         self.died(replica);
         self.causality.forget(replica);
         self.sessions.forget(replica);
-        self.durability.forget(replica);
     }
 }
 

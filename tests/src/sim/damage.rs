@@ -179,9 +179,8 @@ impl World {
         let disk = Disk::new();
         match Store::salvage_with_backend(Cursor::new(wreck), disk.backend()) {
             Ok((store, found)) => {
-                let rows = store.image().map(|image| image.rows).unwrap_or_default();
-                self.watch.durability.made_anew(&rows);
-                drop(store);
+                let image = store.image().expect("it was just written to a disk that is well");
+                self.watch.durability.made_anew(&image.rows);
                 self.stats.salvages += 1;
                 self.stats.runs_salvaged += found.runs as u64;
             }
@@ -190,7 +189,8 @@ impl World {
         disk.image()
     }
 
-    /// Nothing that a replica was trusted with is sure to be there, and it finds its way back into its spaces.
+    /// Damage has reached a replica: nothing that it was trusted with is sure to be there, and it finds its way back into its
+    /// spaces.
     pub(super) fn counts_on_nothing(&mut self, replica: usize) {
         self.replicas[replica].was_damaged = true;
         self.ledger.replaced(replica, Book::default());

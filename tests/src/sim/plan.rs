@@ -119,7 +119,7 @@ pub enum Act {
     FillDisk(usize),
     /// A replica's disk fails, or can only be read, from some call on until the replica is started again.
     BreakDisk(usize),
-    /// A replica's disk breaks for good.
+    /// A replica's disk is damaged for good.
     Damage {
         /// Whose.
         replica: usize,
