@@ -103,7 +103,7 @@ fn what_a_salvage_finds_under_a_wrong_signature_is_not_taken() {
     assert_eq!(pair.open(Side::Ours, place).unwrap(), serde_json::json!({}));
 }
 
-/// Leaves of our stopped replica's store what a salvage would: the runs as this makes them, and records that say nothing.
+/// Leaves of our stopped replica's store what a salvage would: the runs as this makes them, records that say nothing, and no feed.
 fn rewrite(pair: &Pair, change: impl Fn(Run) -> Option<Run>) {
     let store = Store::open_with_backend(pair.disk.backend()).unwrap();
     let runs = runs(&store).unwrap().into_iter().map(|(key, value)| {
@@ -114,8 +114,59 @@ fn rewrite(pair: &Pair, change: impl Fn(Run) -> Option<Run>) {
     let nothing = DocumentRecord::default().encode_stored();
     let places = pair.documents.iter().map(|(space, document)| document_key(space, document));
     let records = places.map(|place| (Table::Documents, place, Some(nothing.clone())));
-    let rows = runs.chain(records).map(|(table, key, value)| Row { table, key, value }).collect();
+    let feed = store.image().unwrap().rows.into_iter().filter(|(table, ..)| *table == Table::Feed);
+    let feed = feed.map(|(table, key, _)| (table, key, None));
+    let rows = runs.chain(records).chain(feed).map(|(table, key, value)| Row { table, key, value }).collect();
     store.execute(Request::Commit { id: CommitId(1), rows });
+}
+
+/// A document that both have, its first run gone from our disk, with three edits behind it that the other one has not got. The
+/// two are not linked.
+fn with_a_hole(seed: u64) -> Pair {
+    let mut pair = Pair::new(Disk::new(), seed);
+    for step in [Step::Start, Step::Found, Step::Admit(Role::Writer), Step::Document(0), Step::Agree, Step::Cut] {
+        step.perform(&mut pair).unwrap();
+    }
+    Step::EachSaved(3).perform(&mut pair).unwrap();
+    pair.stop_ours();
+    rewrite(&pair, |run| (run.header.first_seq > 1).then_some(run));
+    pair
+}
+
+fn mended(pair: &Pair) -> usize {
+    pair.events().iter().filter(|event| matches!(event, Event::DocumentMended { .. })).count()
+}
+
+/// What was acknowledged and waits in the store was forgotten in memory after ten minutes, and read again by the next process
+/// only, though the other replica had brought what it waited for.
+#[test]
+fn what_waits_in_the_store_counts_as_soon_as_what_it_needs_comes() {
+    let mut pair = with_a_hole(3);
+    let place = pair.documents[0];
+    pair.start_ours().unwrap();
+    assert_eq!(pair.open(Side::Ours, place).unwrap(), serde_json::json!({}), "all of it waits");
+    pair.pass(11 * 60);
+    pair.agree().unwrap();
+    let ours = pair.open(Side::Ours, place).unwrap();
+    assert_eq!(ours["count"], 4, "{ours}");
+    assert_eq!(pair.open(Side::Other, place).unwrap(), ours);
+}
+
+/// A document of which nothing fitted was built anew by every process.
+#[test]
+fn what_waits_in_the_store_is_read_when_its_document_comes_into_memory() {
+    let mut pair = with_a_hole(4);
+    let place = pair.documents[0];
+    pair.start_ours().unwrap();
+    assert_eq!(pair.open(Side::Ours, place).unwrap(), serde_json::json!({}), "all of it waits");
+    assert_eq!(mended(&pair), 1);
+    pair.stop_ours();
+    pair.start_ours().unwrap();
+    pair.agree().unwrap();
+    let ours = pair.open(Side::Ours, place).unwrap();
+    assert_eq!(ours["count"], 4, "{ours}");
+    assert_eq!(pair.open(Side::Other, place).unwrap(), ours);
+    assert_eq!(mended(&pair), 0, "it was mended before");
 }
 
 /// All that a salvage found of a document was its name. Both sides offered each other something that could not be sent, and

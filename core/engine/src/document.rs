@@ -108,6 +108,8 @@ pub struct Settled {
     pub evicted: usize,
     /// A run shows that a copy of this process goes on under our actor; we write under another one from now on.
     pub cloned: bool,
+    /// Runs that are in the store and were given up in memory may fit now: see [`Document::note_what_is_given_up`].
+    pub read_again: bool,
 }
 
 /// What to do about the runs in the inbox.
@@ -148,7 +150,7 @@ pub struct OpenWork {
     pub space: SpaceId,
     /// The document.
     pub id: DocumentId,
-    /// Every stored run of the document, in any order.
+    /// Every run that the document's record names, in any order.
     pub runs: Vec<Run>,
     /// Tips that were being applied when an earlier process died (see [`Guard`]): they are applied in small groups.
     pub suspects: Vec<ChangeHash>,
@@ -389,6 +391,12 @@ impl Document {
         self.inbox.orphans()
     }
 
+    /// Runs that wait here may be in the store too. From now on it is noted what those waited for that are given up, and
+    /// [`Settled::read_again`] tells when it was merged.
+    pub fn note_what_is_given_up(&mut self) {
+        self.inbox.note_what_is_given_up();
+    }
+
     /// Gives up waiting runs until there are at most so many bytes of them. Says how many were given up.
     pub fn shrink_orphans(&mut self, bytes_max: usize) -> usize {
         self.inbox.shrink(bytes_max)
@@ -462,9 +470,10 @@ impl Document {
         self.clear_suspicion(&outcome);
         let waiting = outcome.waiting.len();
         let evicted = self.inbox.keep_waiting(core::mem::take(&mut outcome.waiting));
+        let read_again = self.inbox.gave_up_for(&outcome.accepted);
         let accepted = core::mem::take(&mut outcome.accepted).into_iter().map(|candidate| candidate.run).collect();
         let cloned = core::mem::take(&mut self.cloned);
-        Settled { accepted, refused: outcome.refused, known: outcome.known, waiting, evicted, cloned }
+        Settled { accepted, refused: outcome.refused, known: outcome.known, waiting, evicted, cloned, read_again }
     }
 
     /// A merge is running.

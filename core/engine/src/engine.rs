@@ -40,6 +40,7 @@ mod editing;
 pub mod held;
 mod hints;
 pub mod input;
+mod leftovers;
 mod load;
 mod members;
 mod mending;
@@ -147,6 +148,7 @@ pub struct Engine {
 /// What a scan is for.
 enum Scan {
     Open(DocumentKey, u64),
+    Leftovers(DocumentKey, u64),
     Transfer { session: SessionId, key: DocumentKey, job: Job },
     Feed { command: CommandId, limit: usize, rows: Vec<FeedRow> },
     Purge(SpaceId, Table),
@@ -390,6 +392,9 @@ impl Engine {
             (Err(storage::Failure::Damaged(error)), Scan::Open(key, birth)) => {
                 return self.opening_failed(*key, *birth, &error);
             }
+            (Err(storage::Failure::Damaged(error)), Scan::Leftovers(key, _)) => {
+                return self.mend_document(*key, &error);
+            }
             (Err(storage::Failure::Damaged(error)), Scan::Transfer { session, key, .. }) => {
                 self.transfer_ended(*session, key);
                 return self.mend_document(*key, &error);
@@ -398,6 +403,7 @@ impl Engine {
         };
         match scan {
             Scan::Open(key, birth) => self.scanned_open(key, birth, scanned),
+            Scan::Leftovers(key, birth) => self.scanned_leftovers(key, birth, scanned),
             Scan::Transfer { session, key, job } => self.scanned_transfer(session, key, job, &scanned),
             Scan::Feed { command, limit, rows } => self.scanned_feed(command, limit, rows, &scanned),
             Scan::Purge(space, table) => self.scanned_purge(space, table, scanned),

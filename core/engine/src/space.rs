@@ -91,6 +91,19 @@ pub struct Record {
     pub feed_seq: u64,
 }
 
+impl Record {
+    /// A salvage made it: it names no version, and nothing was stored of the document since.
+    pub fn is_salvaged(&self) -> bool {
+        self.signed.heads.is_empty() && self.feed_seq == 0
+    }
+
+    /// Whether the change of an actor that has this number is in the document. Stored runs that end behind it were left there
+    /// by a mending.
+    pub fn names(&self, actor: &ActorId, seq: u64) -> bool {
+        self.signed.frontier.actors.get(actor).is_some_and(|proof| seq <= proof.header.last_seq)
+    }
+}
+
 /// An `acl_ref`: the membership entries that an author stood on, and the hash that stands for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acl {

@@ -171,6 +171,8 @@ stats! {
     runs_waited => "runs that waited",
     /// Waiting runs pushed out by a limit.
     orphans_evicted => "waiting runs evicted",
+    /// Runs that a mending had left in the store and that were handed to their document again.
+    leftovers_read => "leftovers read",
     /// Hints that came again.
     hints_known => "hints known already",
     /// Reconciliations.
@@ -285,6 +287,7 @@ impl Stats {
         self.refused_fork += counters.refused_fork;
         self.runs_waited += counters.runs_waited;
         self.orphans_evicted += counters.orphans_evicted;
+        self.leftovers_read += counters.leftovers_read;
         self.reconciliations += counters.reconciliations;
         self.ranges_compared += counters.ranges_compared;
         self.credit_waits += counters.credit_waits;

@@ -21,6 +21,8 @@ pub(crate) struct Inbox {
     /// What was found out on arrival, until it is told.
     refused: Vec<(RunHeader, Refusal)>,
     known: usize,
+    /// What runs waited for that were given up. `None` if nobody asks, as they come from peers again.
+    given_up: Option<BTreeSet<ChangeHash>>,
 }
 
 #[derive(Debug)]
@@ -149,25 +151,53 @@ impl Inbox {
 
     /// Gives up waiting runs until there are at most so many bytes of them. Says how many were given up.
     pub(crate) fn shrink(&mut self, bytes_max: usize) -> usize {
-        let mut evicted = 0;
-        while self.orphans.len() > ORPHANS_PER_DOCUMENT_MAX || self.orphan_bytes > bytes_max {
-            self.evict();
-            evicted += 1;
+        if self.orphans.len() <= ORPHANS_PER_DOCUMENT_MAX && self.orphan_bytes <= bytes_max {
+            return 0;
         }
-        evicted
+        // What each sender has here, and where, the newest last.
+        let mut by_sender: BTreeMap<DeviceId, (usize, Vec<usize>)> = BTreeMap::new();
+        for (index, orphan) in self.orphans.iter().enumerate() {
+            let (bytes, places) = by_sender.entry(orphan.candidate.run.header.device).or_default();
+            *bytes += 1 + orphan.candidate.bytes();
+            places.push(index);
+        }
+        let mut stays = alloc::vec![true; self.orphans.len()];
+        let mut left = self.orphans.len();
+        while left > ORPHANS_PER_DOCUMENT_MAX || self.orphan_bytes > bytes_max {
+            let Some((bytes, places)) = by_sender.values_mut().max_by_key(|(bytes, _)| *bytes) else { break };
+            let Some(newest) = places.pop() else { break };
+            let candidate = &self.orphans[newest].candidate;
+            *bytes -= 1 + candidate.bytes();
+            self.orphan_bytes -= candidate.bytes();
+            self.present.remove(&key(candidate));
+            stays[newest] = false;
+            left -= 1;
+        }
+        let mut stays = stays.into_iter();
+        let gone: Vec<Orphan> = self.orphans.extract_if(.., |_| !stays.next().unwrap_or(true)).collect();
+        if let Some(given_up) = &mut self.given_up {
+            // Of what depends on each other only where it begins: the rest is read again with it.
+            let among_them: BTreeSet<ChangeHash> =
+                hashes(gone.iter().map(|orphan| &orphan.candidate)).into_iter().collect();
+            let missing = gone.iter().filter_map(|orphan| orphan.missing).filter(|hash| !among_them.contains(hash));
+            given_up.extend(missing.take(ORPHANS_PER_DOCUMENT_MAX.saturating_sub(given_up.len())));
+        }
+        gone.len()
     }
 
-    fn evict(&mut self) {
-        let mut by_sender: BTreeMap<DeviceId, usize> = BTreeMap::new();
-        for orphan in &self.orphans {
-            *by_sender.entry(orphan.candidate.run.header.device).or_default() += 1 + orphan.candidate.bytes();
+    /// From now on it is noted what runs waited for that are given up.
+    pub(crate) fn note_what_is_given_up(&mut self) {
+        self.given_up.get_or_insert_default();
+    }
+
+    /// Whether these are what runs waited for that were given up. Then all of those are worth another look, and forgotten here.
+    pub(crate) fn gave_up_for(&mut self, accepted: &[Candidate]) -> bool {
+        let Some(given_up) = self.given_up.as_mut().filter(|given_up| !given_up.is_empty()) else { return false };
+        let found = hashes(accepted).iter().any(|hash| given_up.contains(hash));
+        if found {
+            given_up.clear();
         }
-        let largest = by_sender.iter().max_by_key(|(_, bytes)| **bytes).map(|(device, _)| *device);
-        let newest =
-            self.orphans.iter().rposition(|orphan| Some(orphan.candidate.run.header.device) == largest).unwrap_or(0);
-        let orphan = self.orphans.remove(newest);
-        self.orphan_bytes -= orphan.candidate.bytes();
-        self.present.remove(&key(&orphan.candidate));
+        found
     }
 }
 

@@ -239,7 +239,7 @@ fn attempt(
         let link = &candidate.links[*link];
         let bytes = &candidate.run.payload[link.range.clone()];
         let parsed = match trust {
-            Trust::Peer => canonical::parse(bytes, link.hash, link.ops),
+            Trust::Peer => canonical::parse(bytes, link.is_keystroke),
             Trust::Store => canonical::parse_trusted(bytes),
         };
         match parsed {

@@ -2,11 +2,13 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use crate::document::mend::{MendWork, Mended};
+use crate::document::mend::{MendWork, Mended, Readable};
 use crate::document::{Document, MergeWork, Merged, OpenWork};
-use crate::gate::Guard;
+use crate::gate::{Guard, Payload};
 use crate::id::{DocumentId, SpaceId};
+use crate::run::RunHeader;
 
 /// Work to do away from the engine.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub enum WorkKind {
     Mend(MendWork),
     /// Merge a batch into a clone.
     Merge(Box<MergeWork>),
+    /// Read runs that wait in the store, and check what can be checked without the document.
+    Vouch(Vec<Readable>),
 }
 
 /// The result of [`Work::run`].
@@ -55,6 +59,8 @@ pub enum WorkResult {
     Mended(Box<Mended>),
     /// The merged clone.
     Merged(Merged),
+    /// Those of the runs that may go into the document's inbox.
+    Vouched(Vec<(RunHeader, Payload)>),
 }
 
 impl Work {
@@ -65,6 +71,7 @@ impl Work {
             WorkKind::Open(work) => WorkResult::Opened(work.run(guard).map(Box::new)),
             WorkKind::Mend(work) => WorkResult::Mended(Box::new(work.run(guard))),
             WorkKind::Merge(work) => WorkResult::Merged(work.run(guard)),
+            WorkKind::Vouch(runs) => WorkResult::Vouched(runs.into_iter().filter_map(|run| run.read().ok()).collect()),
         };
         WorkDone { space, document, birth, result }
     }

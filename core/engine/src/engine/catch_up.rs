@@ -208,9 +208,13 @@ impl Engine {
         let Some((_, shared)) = self.sessions.get_mut(&id).and_then(|session| session.shared_in(&key.0)) else {
             return;
         };
+        let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
         let mut forks = Vec::new();
         for (row, value) in &scanned.rows {
             let Some(at) = parse_run_key(row) else { continue };
+            if record.is_none_or(|record| !record.names(&at.actor, at.last_seq)) {
+                continue;
+            }
             let held = job.have.get(&at.actor).copied();
             if held.is_some_and(|held| held.seq > at.last_seq) || job.forked.contains(&at.actor) {
                 continue;

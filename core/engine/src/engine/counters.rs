@@ -41,6 +41,8 @@ pub struct Counters {
     pub runs_waited: u64,
     /// Waiting runs evicted by a limit.
     pub orphans_evicted: u64,
+    /// Runs that a mending had left in the store and that were handed to their document again.
+    pub leftovers_read: u64,
     /// Documents let go from memory because there were too many.
     pub documents_evicted: u64,
     /// Reconciliations begun.

@@ -40,8 +40,8 @@ impl Engine {
         if !self.residents.contains_key(&key) {
             let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
             let state = if let Some(record) = record {
-                // A record without heads was made by a salvage: its runs tell.
-                let mend = record.signed.heads.is_empty();
+                // What is in a salvaged document, its runs tell.
+                let mend = record.is_salvaged();
                 let from = document_key(&key.0, &key.1);
                 if mend {
                     self.to_mend.remove(&key);
@@ -108,7 +108,7 @@ impl Engine {
     pub(super) fn scanned_open(&mut self, key: DocumentKey, birth: u64, scanned: Scanned) {
         let suspects = self.suspects.get(&key).cloned().unwrap_or_default();
         let resident = self.residents.get_mut(&key).filter(|resident| resident.birth == birth);
-        let Some(Resident { state: State::Opening { stored, mend, .. }, .. }) = resident else { return };
+        let Some(Resident { state: State::Opening { stored, mend, leftovers, .. }, .. }) = resident else { return };
         let last = scanned.rows.last().filter(|_| scanned.more).map(|(last, _)| [last.as_slice(), &[0]].concat());
         for (row, value) in scanned.rows {
             let run = match parse_run_key(&row) {
@@ -132,12 +132,19 @@ impl Engine {
         let mends = mend.is_some();
         let poisoned = runs.iter().map(|(_, run)| run.header.tip).filter(|tip| self.poisoned.contains(tip)).collect();
         let kind = if mends {
-            let runs = runs.into_iter().map(|(row, run)| self.readable(&key, row, run)).collect();
+            let count = runs.len();
+            let runs: Vec<_> = runs.into_iter().filter_map(|(row, run)| self.readable(&key, row, run)).collect();
+            if runs.len() < count {
+                let left = count - runs.len();
+                warn!(document = %key.1, left, "runs are left as they are: it is not known whether their authors may write");
+            }
             WorkKind::Mend(MendWork { space: key.0, id: key.1, runs, suspects, poisoned })
         } else {
-            let runs = runs.into_iter().map(|(_, run)| run);
-            let (waiting, runs) = runs.partition(|run| self.is_unrecorded(&key, run));
-            self.take_up(key, waiting);
+            let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
+            let is_named =
+                |run: &Run| record.is_some_and(|record| record.names(&run.header.actor, run.header.last_seq));
+            let (runs, others): (Vec<Run>, Vec<Run>) = runs.into_iter().map(|(_, run)| run).partition(is_named);
+            *leftovers = !others.is_empty();
             WorkKind::Open(OpenWork { space: key.0, id: key.1, runs, suspects, poisoned })
         };
         self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, birth, kind })));
@@ -154,9 +161,10 @@ impl Engine {
             WorkResult::Opened(Err(error)) => self.mend_document(key, &error),
             WorkResult::Mended(mended) => self.mended(key, *mended),
             WorkResult::Opened(Ok(mut document)) => {
-                let State::Opening { inbox, .. } = &mut resident.state else {
+                let State::Opening { inbox, leftovers, .. } = &mut resident.state else {
                     return warn!(document = %key.1, "opened twice");
                 };
+                let has_leftovers = *leftovers;
                 let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
                 if let Some(record) = record
                     && record.signed.heads != document.heads()
@@ -182,6 +190,9 @@ impl Engine {
                     self.poison(tip);
                 }
                 self.touched.insert(key);
+                if has_leftovers {
+                    self.read_leftovers(key);
+                }
             }
             WorkResult::Merged(merged) => {
                 let Some(document) = resident.live_mut() else {
@@ -191,6 +202,7 @@ impl Engine {
                 self.after_settling(key, settled);
                 self.touched.insert(key);
             }
+            WorkResult::Vouched(runs) => self.leftovers_read(key, runs),
         }
     }
 
@@ -364,6 +376,9 @@ impl Engine {
         }
         if accepted.is_empty() {
             return;
+        }
+        if settled.read_again {
+            self.read_leftovers(key);
         }
         for acl in &stood_on {
             self.keep_acl(&key.0, acl);

@@ -6,16 +6,13 @@ use alloc::vec::Vec;
 
 use tracing::{info, warn};
 
-use crate::document::mend::{Mended, Readable};
+use crate::document::mend::Mended;
 use crate::engine::documents::DocumentKey;
 use crate::engine::output::{Event, Reply};
 use crate::engine::resident::{Resident, State};
 use crate::engine::{Engine, Scan};
-use crate::gate::{self, Authority};
-use crate::limits::{MENDING_MAX, ORPHAN_BYTES_PER_DOCUMENT_MAX, SCAN_BYTES};
-use crate::run::{Run, RunHeader};
-use crate::space::roles::Role;
-use crate::space::{Acl, Record, short};
+use crate::limits::{MENDING_MAX, SCAN_BYTES};
+use crate::space::{Acl, Record};
 use crate::storage::{Request, ScanId, Table, document_key, prefix_end};
 
 impl Engine {
@@ -48,10 +45,10 @@ impl Engine {
         self.close_damaged(key, alloc::format!("the store is damaged: document {}: {error}", key.1));
     }
 
-    /// Notes the documents of which a salvage saved what it could: their records have no heads.
+    /// Notes the documents of which a salvage saved what it could.
     pub(super) fn mend_what_was_salvaged(&mut self) {
         for (id, space) in &self.spaces {
-            let marked = space.records.iter().filter(|(_, record)| record.signed.heads.is_empty());
+            let marked = space.records.iter().filter(|(_, record)| record.is_salvaged());
             self.to_mend.extend(marked.map(|(document, _)| (*id, *document)));
         }
     }
@@ -102,52 +99,6 @@ impl Engine {
         self.salvage_runs(key, birth, document_key(&key.0, &key.1));
     }
 
-    /// Whether a stored run is in no version of its document: a salvage found it, and what it depends on was gone.
-    pub(super) fn is_unrecorded(&self, key: &DocumentKey, run: &Run) -> bool {
-        let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
-        let recorded = record.and_then(|record| record.signed.frontier.actors.get(&run.header.actor));
-        recorded.is_none_or(|proof| run.header.last_seq > proof.header.last_seq)
-    }
-
-    /// What is known of a stored run before it goes into a document that is mended. One that a salvage found may be anybody's
-    /// words: a page that looks like one of ours can be hidden in what a member writes. So it passes the gate again.
-    pub(super) fn readable(&self, key: &DocumentKey, row: Vec<u8>, run: Run) -> Readable {
-        let author = self.is_unrecorded(key, &run).then(|| self.author(&run.header).0);
-        Readable { row, run, author }
-    }
-
-    /// What is known of the author of a stored run, and the members that the run stands on, if they are known.
-    fn author(&self, header: &RunHeader) -> (Authority, Option<Acl>) {
-        let space = self.spaces.get(&header.space);
-        let acl = space.and_then(|space| space.acl(&short(&header.acl))).filter(|acl| acl.hash == header.acl);
-        let known = space.zip(acl).and_then(|(space, acl)| space.membership.authority(&acl.entries, &header.device));
-        // Our own signature says that we were allowed to, also where the entries that said so are lost.
-        let role = (header.device == self.device).then_some(Role::Writer);
-        (known.unwrap_or(Authority { role }), acl.cloned())
-    }
-
-    /// Runs that have been in the store since a mending, and waited, are looked at as if a peer had just brought them, once the
-    /// document is open. Those whose author is not known to be a writer stay where they are: perhaps it will be. So do more
-    /// than may wait.
-    pub(super) fn take_up(&mut self, key: DocumentKey, waiting: Vec<Run>) {
-        let mut bytes = 0;
-        for run in waiting {
-            let (author, acl) = self.author(&run.header);
-            if self.poisoned.contains(&run.header.tip) || gate::inspect(&run, author).is_err() {
-                continue;
-            }
-            bytes += run.payload.len();
-            if bytes > ORPHAN_BYTES_PER_DOCUMENT_MAX {
-                return;
-            }
-            let is_stored = |acl: &Acl| self.spaces.get(&key.0).is_some_and(|space| space.has_acl(acl));
-            let news = acl.filter(|acl| !is_stored(acl));
-            if let Some(resident) = self.residents.get_mut(&key) {
-                resident.take_up(run, news);
-            }
-        }
-    }
-
     /// Asks for a page of what is readable of a document's runs.
     pub(super) fn salvage_runs(&mut self, key: DocumentKey, birth: u64, from: Vec<u8>) {
         self.last_scan += 1;
@@ -160,7 +111,8 @@ impl Engine {
 
     /// A document was built from what is readable: what it holds goes into a record that says no more than that.
     pub(super) fn mended(&mut self, key: DocumentKey, mended: Mended) {
-        let Mended { document, held, useless, lists, waiting } = mended;
+        let Mended { document, held, useless, lists, waiting, evicted } = mended;
+        self.counters.orphans_evicted += evicted as u64;
         let Some(resident) = self.residents.get_mut(&key) else { return };
         let State::Opening { inbox, mend: Some(damaged), .. } = &mut resident.state else {
             return warn!(document = %key.1, "mended twice");
@@ -176,16 +128,14 @@ impl Engine {
         resident.state = State::Live(document);
         let runs = held.len();
         resident.accept(held);
+        let lists: Vec<Acl> = lists.iter().filter_map(|acl| resident.acls.remove(acl)).collect();
         let commands = resident.take_waiting();
         resident.holds += commands.len();
         if let Some(space) = self.spaces.get_mut(&key.0) {
             let feed_seq = space.records.get(&key.1).map_or(0, |record| record.feed_seq);
             space.set_record(key.1, Record { feed_seq, ..Record::default() });
         }
-        // The members of now are known without being stored; a salvaged run may stand on them, and in a while they are those
-        // of then.
-        let current = self.spaces.get(&key.0).map(|space| space.current_acl().clone());
-        if let Some(acl) = current.filter(|acl| lists.contains(&acl.hash)) {
+        for acl in lists {
             self.keep_acl(&key.0, &acl);
         }
         for tip in left_out {

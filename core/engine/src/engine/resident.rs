@@ -47,6 +47,8 @@ pub(super) enum State {
         inbox_bytes: usize,
         /// It is built from what is readable: the keys of rows that are not.
         mend: Option<Vec<Vec<u8>>>,
+        /// There are runs that its record does not name.
+        leftovers: bool,
     },
     /// In memory.
     Live(Box<Document>),
@@ -55,7 +57,13 @@ pub(super) enum State {
 impl State {
     /// A document of which nothing was read yet. `mend` is for one that cannot be read whole.
     pub(super) fn opening(mend: bool) -> Self {
-        Self::Opening { stored: Vec::new(), inbox: Vec::new(), inbox_bytes: 0, mend: mend.then(Vec::new) }
+        Self::Opening {
+            stored: Vec::new(),
+            inbox: Vec::new(),
+            inbox_bytes: 0,
+            mend: mend.then(Vec::new),
+            leftovers: false,
+        }
     }
 }
 
@@ -104,15 +112,6 @@ impl Resident {
                 *mend = Some(Vec::new());
             }
             State::Live(_) => self.state = State::opening(true),
-        }
-    }
-
-    /// Takes up a run that waits in the store. `acl` is what it stands on, if that is not stored.
-    pub(super) fn take_up(&mut self, run: Run, acl: Option<Acl>) {
-        if let State::Opening { inbox, inbox_bytes, .. } = &mut self.state {
-            *inbox_bytes += run.payload.len();
-            inbox.push(run);
-            self.acls.extend(acl.map(|acl| (acl.hash, acl)));
         }
     }
 

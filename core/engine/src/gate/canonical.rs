@@ -6,20 +6,19 @@ use alloc::string::ToString;
 
 use automerge as am;
 
+use crate::gate::Refusal;
 use crate::gate::input::Input;
 use crate::gate::inspector::{
     ACTION, Chunk, EXPAND, INSERT, KEY_ACTOR, KEY_COUNTER, KEY_STRING, MARK_NAME, OBJ_ACTOR, OBJ_COUNTER, PRED_ACTOR,
     PRED_COUNT, PRED_COUNTER, VALUE, VALUE_META,
 };
-use crate::gate::{Refusal, inspector};
-use crate::id::ChangeHash;
 use crate::limits::COUNTER_STEP_MAX;
 
-/// Parses a change that the inspector has passed, and encodes it again to compare, unless it is one keystroke. May panic: call
+/// Parses a change that the inspector has passed, and encodes it again to compare, unless it [`is_keystroke`]. May panic: call
 /// it under the guard.
-pub(crate) fn parse(bytes: &[u8], hash: ChangeHash, ops: u64) -> Result<am::Change, Refusal> {
+pub(crate) fn parse(bytes: &[u8], is_keystroke: bool) -> Result<am::Change, Refusal> {
     let change = parse_trusted(bytes)?;
-    if ops == 1 && is_canonical_keystroke(&inspector::inspect_again(bytes, hash, ops)?) {
+    if is_keystroke {
         return Ok(change);
     }
     let decoded = change.decode();
@@ -53,11 +52,11 @@ fn check_counter(op: &am::legacy::Op) -> Result<(), Refusal> {
 /// Whether this is, in its canonical encoding, one string put or inserted or one value deleted that replaces one value at most:
 /// most changes of a text that somebody types. Every column of one row has one canonical form, so it can be seen without
 /// encoding the change again, which takes a third of what the gate takes. Of any other change this says nothing.
-fn is_canonical_keystroke(chunk: &Chunk<'_>) -> bool {
-    canonical_keystroke(chunk).is_some()
+pub(crate) fn is_keystroke(chunk: &Chunk<'_>) -> bool {
+    chunk.ops == 1 && keystroke(chunk).is_some()
 }
 
-fn canonical_keystroke(chunk: &Chunk<'_>) -> Option<()> {
+fn keystroke(chunk: &Chunk<'_>) -> Option<()> {
     const PUT: u64 = 1;
     const DELETE: u64 = 3;
     const STRING: u64 = 6;
@@ -111,6 +110,7 @@ mod tests {
     use sha2::{Digest as _, Sha256};
 
     use super::*;
+    use crate::gate::inspector;
 
     /// What two people typing make: changes of one operation and of several.
     fn typed(letters: &[(u8, String)]) -> Vec<Vec<u8>> {
@@ -140,11 +140,11 @@ mod tests {
     fn keystroke(bytes: &[u8]) -> Option<bool> {
         let chunk = inspector::inspect(bytes).ok().filter(|chunk| chunk.length == bytes.len())?;
         let change = am::Change::try_from(bytes).ok()?;
-        let keystroke = chunk.ops == 1 && is_canonical_keystroke(&chunk);
-        if keystroke {
+        let is_keystroke = is_keystroke(&chunk);
+        if is_keystroke {
             assert_eq!(am::Change::from(change.decode()).raw_bytes(), bytes, "it is not canonical");
         }
-        Some(keystroke)
+        Some(is_keystroke)
     }
 
     #[test]
@@ -154,16 +154,16 @@ mod tests {
         let with = |column: usize, data: &'static [u8]| {
             let mut other = chunk.clone();
             other.columns.data[column] = data;
-            is_canonical_keystroke(&other)
+            is_keystroke(&other)
         };
-        assert!(is_canonical_keystroke(&chunk) && with(VALUE, b"b"), "a letter is one");
+        assert!(is_keystroke(&chunk) && with(VALUE, b"b"), "a letter is one");
         assert!(!with(EXPAND, &[0, 1]), "a mark that grows");
         assert!(!with(MARK_NAME, &[0x7f, 1, b'm']), "a mark");
         assert!(!with(VALUE, &[0xff]), "a byte that is no text");
         assert!(!with(VALUE, b"ab"), "more text than there is said to be");
         let mut other = chunk.clone();
         other.columns.names_empty = true;
-        assert!(!is_canonical_keystroke(&other), "a column without data");
+        assert!(!is_keystroke(&other), "a column without data");
     }
 
     #[test]

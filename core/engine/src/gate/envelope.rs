@@ -14,7 +14,7 @@ use core::ops::Range;
 
 use crate::document::history::History;
 use crate::gate::inspector::Chunk;
-use crate::gate::{Payload, Refusal};
+use crate::gate::{Payload, Refusal, canonical};
 use crate::id::{ActorId, ChangeHash, DeviceId};
 use crate::limits::{DOCUMENT_ACTORS_MAX, DOCUMENT_OPS_MAX};
 use crate::run::{Run, RunHeader};
@@ -37,6 +37,8 @@ pub(crate) struct Link {
     others: Vec<ActorId>,
     /// The author footer; the inner `None` is an author that is no device.
     author: Option<Option<DeviceId>>,
+    /// It is canonical, which was seen while it was read ([`canonical::is_keystroke`]).
+    pub is_keystroke: bool,
     /// Where in the payload.
     pub range: Range<usize>,
 }
@@ -95,6 +97,7 @@ impl Link {
             deps: chunk.deps().collect(),
             others: chunk.others().collect(),
             author: chunk.author.map(|author| author.device()),
+            is_keystroke: canonical::is_keystroke(chunk),
             range: start..start + chunk.length,
         }
     }
@@ -472,7 +475,7 @@ mod tests {
     fn change(name: u8, seq: u64, start_op: u64, deps: &[u8]) -> Link {
         let deps = deps.iter().map(|name| ChangeHash([*name; 32])).collect();
         let hash = ChangeHash([name; 32]);
-        Link { hash, seq, start_op, ops: 1, deps, others: Vec::new(), author: None, range: 0..0 }
+        Link { hash, seq, start_op, ops: 1, deps, others: Vec::new(), author: None, is_keystroke: false, range: 0..0 }
     }
 
     /// A run of these changes by one actor.

@@ -34,6 +34,11 @@ impl<'a> Input<'a> {
 
     /// LEB128, in its shortest form.
     pub(super) fn unsigned(&mut self, what: &str) -> Result<u64, Refusal> {
+        // Most numbers are one byte.
+        if let [byte @ ..0x80, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Ok(u64::from(*byte));
+        }
         let mut value = 0_u64;
         for shift in (0..70).step_by(7) {
             let byte = self.byte(what)?;

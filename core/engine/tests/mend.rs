@@ -1,0 +1,85 @@
+//! Documents that are built from what a damaged store still has.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use anabranch_engine::document::mend::{MendWork, Mended, Readable};
+use anabranch_engine::gate::payload_tip;
+use anabranch_engine::run::Run;
+use anabranch_engine::storage::run_key;
+use common::{DOCUMENT, Peer, SPACE, WRITER, guard};
+
+fn key(run: &Run) -> Vec<u8> {
+    let lamport = payload_tip(&run.payload).unwrap().lamport;
+    run_key(&SPACE, &DOCUMENT, lamport, &run.header.actor, run.header.last_seq)
+}
+
+/// What becomes of runs that no record names.
+fn mend(runs: impl IntoIterator<Item = (Vec<u8>, Run)>) -> Mended {
+    let runs = runs.into_iter().map(|(row, run)| Readable { row, run, author: Some(WRITER) }).collect();
+    MendWork { space: SPACE, id: DOCUMENT, runs, suspects: Vec::new(), poisoned: Vec::new() }.run(&guard())
+}
+
+fn edits(peer: &mut Peer, count: u64) -> Vec<Run> {
+    (0..count)
+        .flat_map(|value| {
+            peer.edit(|edit| edit.set("/v", value)).unwrap();
+            peer.take_runs()
+        })
+        .collect()
+}
+
+#[test]
+fn what_needs_a_run_that_is_gone_waits_and_is_no_part_of_the_document() {
+    let runs = edits(&mut Peer::new(1), 4);
+    let mended = mend([0, 2, 3].map(|at| (key(&runs[at]), runs[at].clone())));
+    assert_eq!((mended.held.len(), mended.waiting, mended.useless.len()), (1, 2, 0));
+    assert_eq!(mended.document.heads(), [runs[0].header.tip]);
+}
+
+#[test]
+fn of_two_runs_under_one_number_the_one_that_is_left_out_is_removed() {
+    // Two processes of one device that made the same first change, and then went apart.
+    let runs = [1, 2].map(|value| {
+        let mut twin = Peer::new(1);
+        let first = edits(&mut twin, 1).remove(0);
+        twin.edit(|edit| (0..value).try_for_each(|step| edit.set("/v", 10 + step).map(|_| ()))).unwrap();
+        [first, twin.take_runs().remove(0)]
+    });
+    let [[first, one], [again, other]] = runs;
+    assert_eq!(first, again);
+    assert_eq!(one.header.first_seq, other.header.first_seq);
+    assert_ne!(key(&one), key(&other));
+    let mended = mend([first, one, other.clone()].map(|run| (key(&run), run)));
+    assert_eq!((mended.held.len(), mended.waiting), (2, 0));
+    assert_eq!(mended.useless, [key(&other)]);
+}
+
+#[test]
+fn a_run_that_is_not_where_it_belongs_is_removed() {
+    let runs = edits(&mut Peer::new(1), 2);
+    let elsewhere = run_key(&SPACE, &DOCUMENT, 0, &runs[1].header.actor, runs[1].header.last_seq);
+    let mended = mend([(key(&runs[0]), runs[0].clone()), (elsewhere.clone(), runs[1].clone())]);
+    assert_eq!((mended.held.len(), mended.waiting), (1, 0));
+    assert_eq!(mended.useless, [elsewhere]);
+}
+
+#[test]
+fn what_was_given_up_is_asked_for_when_what_it_waited_for_is_there() {
+    let mut alice = Peer::new(1);
+    let runs = edits(&mut alice, 4);
+    let mut bob = Peer::new(2);
+    bob.document.note_what_is_given_up();
+    bob.receive(runs[2..].to_vec());
+    assert_eq!(bob.document.shrink_orphans(0), 2);
+    let mut carol = Peer::new(3);
+    assert!(!bob.receive(edits(&mut carol, 1)).read_again, "nobody waited for it");
+    assert!(!bob.receive(runs[..1].to_vec()).read_again, "nor for this");
+    assert!(bob.receive(runs[1..2].to_vec()).read_again);
+    let settled = bob.receive(runs[2..].to_vec());
+    assert_eq!((settled.accepted.len(), settled.read_again), (2, false));
+    // One that was not asked to does not note it.
+    carol.receive(runs[1..].to_vec());
+    assert_eq!(carol.document.shrink_orphans(0), 3);
+    assert!(!carol.receive(runs[..1].to_vec()).read_again);
+}
