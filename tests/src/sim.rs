@@ -43,6 +43,7 @@ pub use world::World;
 
 use std::fmt;
 
+use anabranch_engine::limits::{BACKOFF_MAX_LATE, DIAL_TIMEOUT};
 use serde::{Deserialize, Serialize};
 
 /// Virtual microseconds in a millisecond.
@@ -54,6 +55,9 @@ pub const SECONDS: u64 = 1_000_000;
 // Backoff to a peer that was long away is up to 60 s, a half-open session is noticed after 30 s, and a ring of five needs
 // several of these one after the other.
 pub const CONVERGE_WITHIN: u64 = 600 * SECONDS;
+/// How long after all agree somebody may still find somebody: the longest wait between two dials, and what a dial and
+/// finding out that all is equal take.
+pub const FOUND_WITHIN: u64 = BACKOFF_MAX_LATE.0 + DIAL_TIMEOUT.0 + 5 * SECONDS;
 /// How long replicas that agree are watched for idle talk.
 pub const SILENCE: u64 = 120 * SECONDS;
 /// Events of one small seed before it counts as endless. Measured: they need 500 to 30,000.

@@ -3,6 +3,7 @@
 
 use anabranch_engine::Event;
 use anabranch_engine::document::record::DocumentRecord;
+use anabranch_engine::limits::ORPHANS_PER_DOCUMENT_MAX;
 use anabranch_engine::run::Run;
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::storage::{CommitId, Request, Row, Table, document_key, parse_run_key};
@@ -120,14 +121,14 @@ fn rewrite(pair: &Pair, change: impl Fn(Run) -> Option<Run>) {
     store.execute(Request::Commit { id: CommitId(1), rows });
 }
 
-/// A document that both have, its first run gone from our disk, with three edits behind it that the other one has not got. The
-/// two are not linked.
-fn with_a_hole(seed: u64) -> Pair {
+/// A document that both have, its first run gone from our disk, with so many edits behind it that the other one has not got.
+/// The two are not linked.
+fn with_a_hole(seed: u64, edits: usize) -> Pair {
     let mut pair = Pair::new(Disk::new(), seed);
     for step in [Step::Start, Step::Found, Step::Admit(Role::Writer), Step::Document(0), Step::Agree, Step::Cut] {
         step.perform(&mut pair).unwrap();
     }
-    Step::EachSaved(3).perform(&mut pair).unwrap();
+    Step::EachSaved(edits).perform(&mut pair).unwrap();
     pair.stop_ours();
     rewrite(&pair, |run| (run.header.first_seq > 1).then_some(run));
     pair
@@ -141,7 +142,7 @@ fn mended(pair: &Pair) -> usize {
 /// only, though the other replica had brought what it waited for.
 #[test]
 fn what_waits_in_the_store_counts_as_soon_as_what_it_needs_comes() {
-    let mut pair = with_a_hole(3);
+    let mut pair = with_a_hole(3, 3);
     let place = pair.documents[0];
     pair.start_ours().unwrap();
     assert_eq!(pair.open(Side::Ours, place).unwrap(), serde_json::json!({}), "all of it waits");
@@ -155,7 +156,7 @@ fn what_waits_in_the_store_counts_as_soon_as_what_it_needs_comes() {
 /// A document of which nothing fitted was built anew by every process.
 #[test]
 fn what_waits_in_the_store_is_read_when_its_document_comes_into_memory() {
-    let mut pair = with_a_hole(4);
+    let mut pair = with_a_hole(4, 3);
     let place = pair.documents[0];
     pair.start_ours().unwrap();
     assert_eq!(pair.open(Side::Ours, place).unwrap(), serde_json::json!({}), "all of it waits");
@@ -167,6 +168,96 @@ fn what_waits_in_the_store_is_read_when_its_document_comes_into_memory() {
     assert_eq!(ours["count"], 4, "{ours}");
     assert_eq!(pair.open(Side::Other, place).unwrap(), ours);
     assert_eq!(mended(&pair), 0, "it was mended before");
+}
+
+/// All of it came into memory at once, and what was over the limit was looked at no more than once.
+#[test]
+fn what_waits_in_the_store_counts_however_much_it_is() {
+    let mut pair = with_a_hole(5, 2 * ORPHANS_PER_DOCUMENT_MAX);
+    let place = pair.documents[0];
+    pair.start_ours().unwrap();
+    assert_eq!(pair.open(Side::Ours, place).unwrap(), serde_json::json!({}), "all of it waits");
+    pair.agree().unwrap();
+    let ours = pair.open(Side::Ours, place).unwrap();
+    assert_eq!(ours["count"], 2 * ORPHANS_PER_DOCUMENT_MAX + 1);
+    assert_eq!(pair.open(Side::Other, place).unwrap(), ours);
+}
+
+/// Whoever asked for the document was sent what waits too, and waited for the rest of it in vain.
+#[test]
+fn what_waits_in_the_store_is_sent_to_nobody() {
+    let mut pair = Pair::new(Disk::new(), 6);
+    for step in [Step::Start, Step::Found, Step::Admit(Role::Writer), Step::Agree, Step::Cut, Step::Document(0)] {
+        step.perform(&mut pair).unwrap();
+    }
+    Step::EachSaved(3).perform(&mut pair).unwrap();
+    let place = pair.documents[0];
+    pair.stop_ours();
+    rewrite(&pair, |run| (run.header.first_seq > 1).then_some(run));
+    pair.start_ours().unwrap();
+    pair.edit(Side::Ours, place, 0).unwrap();
+    pair.saved().unwrap();
+    pair.agree().unwrap();
+    let ours = pair.open(Side::Ours, place).unwrap();
+    assert_eq!(ours["count"], 1, "{ours}");
+    assert_eq!(pair.open(Side::Other, place).unwrap(), ours);
+    assert_eq!(pair.counters(Side::Other).runs_waited, 0);
+}
+
+/// A document with edits of ours and of the other one, of whose admission our disk has nothing any more.
+fn with_an_unknown_member(seed: u64) -> Pair {
+    let mut pair = Pair::new(Disk::new(), seed);
+    for step in [Step::Start, Step::Found] {
+        step.perform(&mut pair).unwrap();
+    }
+    let members = |pair: &Pair| {
+        let rows = Store::open_with_backend(pair.disk.backend()).unwrap().image().unwrap().rows;
+        rows.into_iter().filter(|(table, ..)| *table == Table::Members).map(|(_, key, _)| key).collect::<Vec<_>>()
+    };
+    pair.stop_ours();
+    let founder = members(&pair);
+    for step in
+        [Step::Start, Step::Admit(Role::Writer), Step::Document(0), Step::Agree, Step::TheirEdits(0, 3), Step::Agree]
+    {
+        step.perform(&mut pair).unwrap();
+    }
+    Step::Cut.perform(&mut pair).unwrap();
+    pair.stop_ours();
+    rewrite(&pair, Some);
+    let gone = members(&pair).into_iter().filter(|key| !founder.contains(key));
+    let rows = gone.map(|key| Row { table: Table::Members, key, value: None }).collect();
+    let store = Store::open_with_backend(pair.disk.backend()).unwrap();
+    store.execute(Request::Commit { id: CommitId(1), rows });
+    pair
+}
+
+/// It was removed, though it was acknowledged and signed by somebody who will turn out to be a member.
+#[test]
+fn what_stands_on_unknown_members_is_not_removed() {
+    let mut pair = with_an_unknown_member(7);
+    let place = pair.documents[0];
+    let stored = |pair: &Pair| runs(&Store::open_with_backend(pair.disk.backend()).unwrap()).unwrap().len();
+    let before = stored(&pair);
+    for process in 0..2 {
+        pair.start_ours().unwrap();
+        assert_eq!(pair.open(Side::Ours, place).unwrap()["count"], 1, "in process {process}");
+        pair.pass(11 * 60);
+        pair.stop_ours();
+        assert_eq!(stored(&pair), before);
+    }
+}
+
+/// It was looked at again by the next process only.
+#[test]
+fn what_stands_on_unknown_members_counts_when_they_are_known() {
+    let mut pair = with_an_unknown_member(8);
+    let place = pair.documents[0];
+    pair.start_ours().unwrap();
+    assert_eq!(pair.open(Side::Ours, place).unwrap()["count"], 1);
+    assert_eq!(pair.counters(Side::Ours).leftovers_read, 0);
+    pair.agree().unwrap();
+    assert_eq!(pair.counters(Side::Ours).leftovers_read, 3);
+    assert_eq!(pair.open(Side::Ours, place).unwrap()["count"], 4);
 }
 
 /// All that a salvage found of a document was its name. Both sides offered each other something that could not be sent, and

@@ -2,9 +2,11 @@
 
 use anabranch_engine::id::SpaceId;
 use anabranch_engine::space::roles::Role;
+use anabranch_engine::{Command, Reply};
 use anabranch_tests::sim::ailments::Ailment;
 use anabranch_tests::sim::clock::{ClockFault, YEAR_S};
 use anabranch_tests::sim::ledger::Place;
+use anabranch_tests::sim::network::address_of;
 use anabranch_tests::sim::plan::Crash;
 use anabranch_tests::sim::story::{Story, Who};
 use anabranch_tests::sim::{MILLIS, SECONDS};
@@ -37,6 +39,30 @@ fn is_connected(story: &mut Story, who: Who, to: Who) -> bool {
     let device = story.world.replicas[to.0].device;
     let engine = story.world.engine(who.0).expect("it runs");
     engine.peers().into_iter().any(|peer| peer.peer == device && peer.connected)
+}
+
+/// The end of the second of two sessions counted as the beginning of an outage. So a short one that came later was met with the
+/// waits of a long one: it took 35 s to find each other.
+#[test]
+fn who_was_away_for_minutes_is_found_again_in_seconds() {
+    let mut story = Story::new();
+    let (who, space) = friends(&mut story, &["Alice", "Bob"]);
+    let place = story.document(who[0], space);
+    story.edit(who[0], place, |edit| Ok(edit.set("/v", 1)?));
+    story.agree();
+    // Each dials the other, though they are connected.
+    for (from, to) in [(0, 1), (1, 0)] {
+        let dial = Command::Dial { address: address_of(who[to].0) };
+        assert!(matches!(story.ask(who[from], dial), Ok(Reply::Done)));
+        story.wait(20);
+    }
+    story.wait(11 * 60);
+    story.cut(&who[..1], &who[1..]);
+    story.wait(180);
+    story.edit(who[0], place, |edit| Ok(edit.set("/v", 2)?));
+    story.mend();
+    let took = story.agree();
+    assert!(took < 18_000, "{took} ms");
 }
 
 #[test]

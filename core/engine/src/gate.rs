@@ -175,6 +175,11 @@ impl Payload {
         &self.tip
     }
 
+    /// Its changes, in order.
+    pub(crate) fn links(&self) -> &[envelope::Link] {
+        &self.links
+    }
+
     /// The payload as it was.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
@@ -245,7 +250,7 @@ pub struct PayloadTip {
 
 impl PayloadTip {
     /// A header says what was found.
-    fn is_of(&self, header: &RunHeader) -> Result<(), Refusal> {
+    pub(crate) fn is_of(&self, header: &RunHeader) -> Result<(), Refusal> {
         let differs = |what: &str| Err(Refusal::Malformed(format!("the header's {what} is not the payload's")));
         if self.actor != header.actor {
             return differs("actor");

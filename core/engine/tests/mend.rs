@@ -4,7 +4,8 @@
 mod common;
 
 use anabranch_engine::document::mend::{MendWork, Mended, Readable};
-use anabranch_engine::gate::payload_tip;
+use anabranch_engine::gate::{Authority, payload_tip};
+use anabranch_engine::id::ChangeHash;
 use anabranch_engine::run::Run;
 use anabranch_engine::storage::run_key;
 use common::{DOCUMENT, Peer, SPACE, WRITER, guard};
@@ -16,8 +17,17 @@ fn key(run: &Run) -> Vec<u8> {
 
 /// What becomes of runs that no record names.
 fn mend(runs: impl IntoIterator<Item = (Vec<u8>, Run)>) -> Mended {
-    let runs = runs.into_iter().map(|(row, run)| Readable { row, run, author: Some(WRITER) }).collect();
-    MendWork { space: SPACE, id: DOCUMENT, runs, suspects: Vec::new(), poisoned: Vec::new() }.run(&guard())
+    mend_after(Vec::new(), Some(WRITER), runs)
+}
+
+/// What becomes of runs where the record names these tips, and this is what is known of the author.
+fn mend_after(
+    tips: Vec<ChangeHash>,
+    author: Option<Authority>,
+    runs: impl IntoIterator<Item = (Vec<u8>, Run)>,
+) -> Mended {
+    let runs = runs.into_iter().map(|(row, run)| Readable { row, run, author }).collect();
+    MendWork { space: SPACE, id: DOCUMENT, runs, tips, suspects: Vec::new(), poisoned: Vec::new() }.run(&guard())
 }
 
 fn edits(peer: &mut Peer, count: u64) -> Vec<Run> {
@@ -62,6 +72,40 @@ fn a_run_that_is_not_where_it_belongs_is_removed() {
     let mended = mend([(key(&runs[0]), runs[0].clone()), (elsewhere.clone(), runs[1].clone())]);
     assert_eq!((mended.held.len(), mended.waiting), (1, 0));
     assert_eq!(mended.useless, [elsewhere]);
+}
+
+/// A row whose number the record names may be another run's: one that somebody hid where a salvage found it.
+#[test]
+fn what_the_last_version_does_not_lead_to_needs_its_signature() {
+    let runs = edits(&mut Peer::new(1), 3);
+    let forged = |at: usize| {
+        let mut run = runs[at].clone();
+        run.header.signature[0] ^= 1;
+        (key(&run), run)
+    };
+    let tip = runs[1].header.tip;
+    // Its signature was seen before it became part of the document.
+    let mended = mend_after(vec![tip], None, [0, 1].map(forged));
+    assert_eq!((mended.held.len(), mended.unvouched, mended.useless.len()), (2, 0, 0));
+    // What comes after that was never part of it.
+    let mended = mend_after(vec![tip], Some(WRITER), [0, 1, 2].map(forged));
+    assert_eq!((mended.held.len(), mended.waiting), (2, 0));
+    assert_eq!(mended.useless, [key(&runs[2])]);
+    // Nor is it told of what can only be reached by way of what is gone.
+    let mended = mend_after(vec![tip], Some(WRITER), [forged(0)]);
+    assert_eq!((mended.held.len(), mended.waiting), (0, 0));
+    assert_eq!(mended.useless, [key(&runs[0])]);
+}
+
+#[test]
+fn what_stands_on_unknown_members_is_left_where_it_is() {
+    let runs = edits(&mut Peer::new(1), 2);
+    let rows = || runs.iter().map(|run| (key(run), run.clone()));
+    let mended = mend_after(vec![runs[0].header.tip], None, rows());
+    assert_eq!((mended.held.len(), mended.waiting, mended.unvouched), (1, 0, 1));
+    assert!(mended.useless.is_empty());
+    let mended = mend_after(Vec::new(), None, rows());
+    assert_eq!((mended.held.len(), mended.waiting, mended.unvouched), (0, 0, 2));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use anabranch_engine::keys::SecretKey;
 use anabranch_engine::storage::{CommitId, Request};
 use anabranch_engine::time::{Now, Timestamp};
 use anabranch_engine::{
-    Command, CommandError, CommandId, Config, DocumentError, Engine, Event, Input, Output, Reply, SessionId,
+    Command, CommandError, CommandId, Config, Counters, DocumentError, Engine, Event, Input, Output, Reply, SessionId,
 };
 use anabranch_store::Store;
 use anabranch_store::backend::crashable::Disk;
@@ -180,6 +180,11 @@ impl Pair {
     /// What our replica said of documents that were damaged and mended, since it started.
     pub fn events(&self) -> Vec<Event> {
         self.processes[0].as_ref().map(|process| process.told.clone()).unwrap_or_default()
+    }
+
+    /// What a replica that runs has counted since it started.
+    pub fn counters(&self, side: Side) -> Counters {
+        self.processes[side as usize].as_ref().map(|process| process.engine.counters()).unwrap_or_default()
     }
 
     /// Our store was made of the wreck.

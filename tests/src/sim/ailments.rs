@@ -148,6 +148,7 @@ impl World {
             | Happening::DieOfDamage { .. }
             | Happening::PowerGoes { .. }
             | Happening::Restart { .. }
+            | Happening::StartAgain { .. }
             | Happening::Mend { .. }
             | Happening::ComeBack { .. }
             | Happening::Pursue

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dice::Dice;
 use super::ledger::Book;
+use super::network::partition::Shape;
 use super::options::Tamper;
 use super::plan::Crash;
 use super::world::{Happening, World};
@@ -167,11 +168,29 @@ impl World {
             let image = self.salvage(replica, &wreck);
             self.replace_disk(replica, image);
             self.replicas[replica].wreck = Some(wreck);
+            if self.dice.disk.percent(50) {
+                self.leave_alone(replica);
+            }
         } else {
             self.replace_disk(replica, Vec::new());
         }
         self.counts_on_nothing(replica);
         self.schedule(SECONDS, Happening::Restart { replica });
+    }
+
+    /// Nobody is there for a while who could bring what a salvage did not find, so that what it found waits; meanwhile the
+    /// replica starts again.
+    fn leave_alone(&mut self, replica: usize) {
+        let rest = self.options.chaos.saturating_sub(self.now);
+        let length = self.dice.disk.between(10 * SECONDS, 200 * SECONDS);
+        if length > rest {
+            return;
+        }
+        let others = (0..self.replicas.len()).filter(|other| *other != replica);
+        let pairs: Vec<_> = others.flat_map(|other| [(replica, other), (other, replica)]).collect();
+        self.cut(Shape::Split, &pairs, length);
+        let again = self.dice.disk.between(2 * SECONDS, length);
+        self.schedule(again, Happening::StartAgain { replica });
     }
 
     /// A disk with what can be read of a damaged one.

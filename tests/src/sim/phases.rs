@@ -13,7 +13,7 @@ use super::stats::Stats;
 use super::trace::Trace;
 use super::workload::{LOOK_EVERY, Then, Waiting};
 use super::world::{Happening, World};
-use super::{Failure, Kind, Options, Plan, SECONDS, SILENCE};
+use super::{FOUND_WITHIN, Failure, Kind, Options, Plan, SECONDS, SILENCE};
 
 /// How often all may agree until it is so for good.
 const ROUNDS_MAX: u32 = 5;
@@ -209,7 +209,7 @@ fn everyone_knows(world: &mut World) -> bool {
 
 /// Nobody has anything to say any more.
 fn fall_silent(world: &mut World) -> bool {
-    world.run_for(30 * SECONDS);
+    world.run_for(FOUND_WITHIN);
     let (before, sessions) = (silence::said(world), world.stats.sessions);
     world.overheard = Some(untouched::Talk::new());
     world.run_for(SILENCE);

@@ -23,6 +23,8 @@ pub struct MendWork {
     pub id: DocumentId,
     /// Every run that could be read.
     pub runs: Vec<Readable>,
+    /// The heads and the actors' tips that the document's record names.
+    pub tips: Vec<ChangeHash>,
     /// As in [`crate::document::OpenWork::suspects`].
     pub suspects: Vec<ChangeHash>,
     /// As in [`crate::document::OpenWork::poisoned`].
@@ -36,22 +38,34 @@ pub struct Readable {
     pub row: Vec<u8>,
     /// The run.
     pub run: Run,
-    /// What the space says of its author, where no version of the document has it: a salvage found it, or a damaged row kept it
-    /// from fitting. `None` where its signature was seen before it was stored.
+    /// What the space says of its author; `None` if the members that it stands on are not known.
     pub author: Option<Authority>,
 }
 
+/// A run whose payload was read: what is left to check is whose word it is, and whether it fits.
+struct Read {
+    row: Vec<u8>,
+    header: RunHeader,
+    payload: Payload,
+    author: Option<Authority>,
+}
+
 impl Readable {
-    /// Reads the payload, and checks what can be checked without the document. A row may be anybody's words if a salvage found
-    /// it, its key too.
-    pub(crate) fn read(self) -> Result<(RunHeader, Payload), Refusal> {
+    fn read(self) -> Result<Read, Refusal> {
         let Self { row, run: Run { header, payload }, author } = self;
         let payload = Payload::read(payload)?;
+        payload.tip().is_of(&header)?;
         let place = run_key(&header.space, &header.document, payload.tip().lamport, &header.actor, header.last_seq);
         if row != place {
             return Err(Refusal::Malformed(String::from("it is not stored where it belongs")));
         }
-        author.map_or(Ok(()), |author| gate::vouch(&header, &payload, author))?;
+        Ok(Read { row, header, payload, author })
+    }
+
+    /// Checks all that can be checked without the document, its author's word included: a salvage may have found anything.
+    pub(crate) fn vouch(self) -> Result<(RunHeader, Payload), Refusal> {
+        let Read { header, payload, author, .. } = self.read()?;
+        gate::vouch(&header, &payload, author.unwrap_or(Authority { role: None }))?;
         Ok((header, payload))
     }
 }
@@ -71,21 +85,42 @@ pub struct Mended {
     pub waiting: usize,
     /// As many of them wait in the store alone, because the limits leave no more.
     pub evicted: usize,
+    /// Runs that are left in the store, because the members that they stand on are not known.
+    pub unvouched: usize,
 }
 
 impl MendWork {
     /// Builds it. Every run that fits is applied, every other one waits or is named as useless.
     pub fn run(self, guard: &dyn Guard) -> Mended {
-        let Self { space, id, runs, suspects, poisoned } = self;
+        let Self { space, id, runs, tips, suspects, poisoned } = self;
         let mut document = Document::empty(space, id);
         document.suspect(&suspects);
         document.suspects.guilty.extend(poisoned);
         let mut useless = Vec::new();
-        let mut keys = BTreeMap::new();
-        let mut candidates = Vec::with_capacity(runs.len());
+        let mut read = Vec::with_capacity(runs.len());
         for readable in runs {
             let row = readable.row.clone();
-            match readable.read().and_then(|(header, payload)| Candidate::of(header, payload)) {
+            match readable.read() {
+                Ok(run) => read.push(run),
+                Err(_) => useless.push(row),
+            }
+        }
+        // A signature was seen before its run became part of the document. That it did is told by hashes; a row's number
+        // may be that of another run.
+        let seen = led_to(tips, &read);
+        let mut unvouched = 0;
+        let mut keys = BTreeMap::new();
+        let mut candidates = Vec::with_capacity(read.len());
+        for Read { row, header, payload, author } in read {
+            let word = match author {
+                _ if seen.contains(&header.tip) => Ok(()),
+                Some(author) => gate::vouch(&header, &payload, author),
+                None => {
+                    unvouched += 1;
+                    continue;
+                }
+            };
+            match word.and_then(|()| Candidate::of(header, payload)) {
                 Ok(candidate) => {
                     keys.insert(place(&candidate.run.header), row);
                     candidates.push(candidate);
@@ -93,7 +128,6 @@ impl MendWork {
                 Err(_) => useless.push(row),
             }
         }
-        // All of them are checked: a row says by its number alone that it was merged before.
         let mut merger = Merger::new(space, id, Trust::Peer, &document.suspects, guard, document.index.take());
         let history = merger.merge(History::default(), candidates);
         let (index, mut outcome) = (merger.index, merger.outcome);
@@ -125,8 +159,23 @@ impl MendWork {
         document.adopt(history);
         document.index = index;
         document.signed_heads = document.history.heads().into_iter().collect();
-        Mended { document, held, lists, useless, waiting, evicted }
+        Mended { document, held, lists, useless, waiting, evicted, unvouched }
     }
+}
+
+/// These changes and all that they lead to, as far as it can be read.
+fn led_to(mut tips: Vec<ChangeHash>, runs: &[Read]) -> BTreeSet<ChangeHash> {
+    let links = runs.iter().flat_map(|run| run.payload.links());
+    let deps: BTreeMap<ChangeHash, &[ChangeHash]> = links.map(|link| (link.hash, link.deps.as_slice())).collect();
+    let mut found = BTreeSet::new();
+    while let Some(hash) = tips.pop() {
+        if let Some(deps) = deps.get(&hash)
+            && found.insert(hash)
+        {
+            tips.extend_from_slice(deps);
+        }
+    }
+    found
 }
 
 /// What tells a run from others, together with what it says.

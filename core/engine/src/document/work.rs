@@ -71,7 +71,7 @@ impl Work {
             WorkKind::Open(work) => WorkResult::Opened(work.run(guard).map(Box::new)),
             WorkKind::Mend(work) => WorkResult::Mended(Box::new(work.run(guard))),
             WorkKind::Merge(work) => WorkResult::Merged(work.run(guard)),
-            WorkKind::Vouch(runs) => WorkResult::Vouched(runs.into_iter().filter_map(|run| run.read().ok()).collect()),
+            WorkKind::Vouch(runs) => WorkResult::Vouched(runs.into_iter().filter_map(|run| run.vouch().ok()).collect()),
         };
         WorkDone { space, document, birth, result }
     }

@@ -57,6 +57,13 @@ impl Commits {
         self.followers.entry(self.next()).or_default().push((command, reply));
     }
 
+    /// Who waits to be told of a space that is left: nobody is told any more that it is here.
+    pub(super) fn unfollow(&mut self, space: &SpaceId) -> Vec<CommandId> {
+        let waiting = self.followers.values_mut();
+        let void = waiting.flat_map(|waiting| waiting.extract_if(.., |(_, reply)| reply.space() == Some(space)));
+        void.map(|(command, _)| command).collect()
+    }
+
     /// A commit is in flight.
     pub(super) fn is_in_flight(&self) -> bool {
         self.in_flight

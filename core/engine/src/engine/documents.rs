@@ -22,7 +22,7 @@ use crate::limits::{
 };
 use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
-use crate::space::Acl;
+use crate::space::{Acl, Record};
 use crate::storage::{
     META_POISONED, Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end, run_key, space_hash_key,
 };
@@ -132,13 +132,10 @@ impl Engine {
         let mends = mend.is_some();
         let poisoned = runs.iter().map(|(_, run)| run.header.tip).filter(|tip| self.poisoned.contains(tip)).collect();
         let kind = if mends {
-            let count = runs.len();
-            let runs: Vec<_> = runs.into_iter().filter_map(|(row, run)| self.readable(&key, row, run)).collect();
-            if runs.len() < count {
-                let left = count - runs.len();
-                warn!(document = %key.1, left, "runs are left as they are: it is not known whether their authors may write");
-            }
-            WorkKind::Mend(MendWork { space: key.0, id: key.1, runs, suspects, poisoned })
+            let runs = runs.into_iter().map(|(row, run)| self.readable(&key, row, run)).collect();
+            let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
+            let tips = record.map(Record::tips).unwrap_or_default();
+            WorkKind::Mend(MendWork { space: key.0, id: key.1, runs, tips, suspects, poisoned })
         } else {
             let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
             let is_named =
@@ -325,7 +322,10 @@ impl Engine {
                 continue;
             };
             match document.settle(&*self.guard) {
-                Settle::Done(settled) => self.after_settling(key, settled),
+                Settle::Done(settled) => {
+                    self.after_settling(key, settled);
+                    self.next_leftovers(key);
+                }
                 Settle::Work(work) => {
                     let birth = self.residents.get(&key).map_or(0, |resident| resident.birth);
                     let work = Work { space: key.0, document: key.1, birth, kind: WorkKind::Merge(work) };
@@ -414,6 +414,7 @@ impl Engine {
         if self.spaces.get_mut(space_id).is_some_and(|space| space.keep_acl(acl)) {
             let entries = minicbor::to_vec(&acl.entries).expect("writing to memory does not fail");
             self.commits.put(Table::AclRefs, space_hash_key(space_id, &acl.hash.0), entries);
+            self.read_leftovers_of(space_id);
         }
     }
 

@@ -105,7 +105,8 @@ impl Engine {
     pub(super) fn join(&mut self, command: CommandId, ticket: Ticket) {
         if let Some(space) = self.spaces.get(&ticket.space) {
             if space.joining().is_none() {
-                return self.reply(command, Ok(Reply::SpaceReady(ticket.space)));
+                // That we are a member may be on its way to the disk.
+                return self.commits.follow(command, Reply::SpaceReady(ticket.space));
             }
         } else if let Err(error) = self.room_for_a_space() {
             return self.reply(command, Err(error));
@@ -224,6 +225,7 @@ impl Engine {
         let Some(space) = self.spaces.remove(&space_id) else { return };
         self.out(Output::Unsubscribe { topic: topic(&space.connection_key()) });
         let mut waiting = self.joins.remove(&space_id).unwrap_or_default();
+        waiting.extend(self.commits.unfollow(&space_id));
         for (_, mut resident) in self.residents.extract_if(.., |key, _| key.0 == space_id) {
             waiting.extend(resident.take_waiting());
         }
@@ -326,6 +328,7 @@ impl Engine {
     /// Tells roots for the spaces whose members changed in this turn.
     pub(super) fn tell_changed_members(&mut self) {
         while let Some(space_id) = self.changed_members.pop_first() {
+            self.read_leftovers_of(&space_id);
             let sessions: Vec<_> = self
                 .sessions
                 .iter_mut()

@@ -111,7 +111,7 @@ impl Engine {
 
     /// A document was built from what is readable: what it holds goes into a record that says no more than that.
     pub(super) fn mended(&mut self, key: DocumentKey, mended: Mended) {
-        let Mended { document, held, useless, lists, waiting, evicted } = mended;
+        let Mended { document, held, useless, lists, waiting, evicted, unvouched } = mended;
         self.counters.orphans_evicted += evicted as u64;
         let Some(resident) = self.residents.get_mut(&key) else { return };
         let State::Opening { inbox, mend: Some(damaged), .. } = &mut resident.state else {
@@ -147,6 +147,10 @@ impl Engine {
         if waiting > 0 {
             self.waiting_since.entry(key).or_insert(self.now.mono);
             self.bound_orphans();
+        }
+        if unvouched > 0 {
+            warn!(document = %key.1, unvouched, "runs are left as they are: the members that they stand on are not known");
+            self.read_leftovers(key);
         }
         info!(space = %key.0, document = %key.1, runs, waiting, "document mended");
         for command in commands {

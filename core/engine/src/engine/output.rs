@@ -103,6 +103,17 @@ pub enum Reply {
     Feed(Vec<FeedRow>),
 }
 
+impl Reply {
+    /// The space that it says is here.
+    pub(super) fn space(&self) -> Option<&SpaceId> {
+        match self {
+            Self::SpaceReady(space) => Some(space),
+            Self::Ticket(ticket) => Some(&ticket.space),
+            Self::Done | Self::DocumentOpen | Self::Synced | Self::Feed(_) => None,
+        }
+    }
+}
+
 /// Why a command failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {

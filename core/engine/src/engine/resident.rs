@@ -32,6 +32,28 @@ pub(super) struct Resident {
     pub(super) accepted: Vec<Proof>,
     /// Who signed the run for which it came into memory, if it was for one.
     pub(super) brought_by: Option<DeviceId>,
+    /// What a mending left in the store.
+    pub(super) leftovers: Leftovers,
+}
+
+/// How far the runs were read that a mending left in the store.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    /// The page under way.
+    pub page: Option<Page>,
+    /// They are to be read from the beginning after that.
+    pub again: bool,
+    /// Some of them stand on members that are not known.
+    pub stand_on_unknown: bool,
+}
+
+/// A page of them on its way from the store into the document.
+#[derive(Debug)]
+pub(super) enum Page {
+    /// It is being read or looked at. The next one begins at this key, if there is one.
+    Coming(Option<Vec<u8>>),
+    /// All of it that is good is in the document's inbox, or was.
+    Arrived(Option<Vec<u8>>),
 }
 
 /// Where a document is.
@@ -79,6 +101,7 @@ impl Resident {
             acls: BTreeMap::new(),
             accepted: Vec::new(),
             brought_by: None,
+            leftovers: Leftovers::default(),
         }
     }
 
@@ -106,6 +129,7 @@ impl Resident {
     /// Begins anew, with what is readable. What arrived stays.
     pub(super) fn mend(&mut self, birth: u64) {
         self.birth = birth;
+        self.leftovers = Leftovers::default();
         match &mut self.state {
             State::Opening { stored, mend, .. } => {
                 stored.clear();
@@ -141,9 +165,10 @@ impl Resident {
     }
 
     /// Drops the notes about runs that arrived when all of them are judged. Those that are being merged have left the inbox and
-    /// are not.
+    /// are not; nor are those that come from the store.
     pub(super) fn forget_what_is_judged(&mut self) {
-        if self.nothing_waits() && self.inbox_bytes() == 0 {
+        let is_one_coming = matches!(self.leftovers.page, Some(Page::Coming(_)));
+        if self.nothing_waits() && self.inbox_bytes() == 0 && !is_one_coming {
             self.origins.clear();
             self.acls.clear();
         }

@@ -57,10 +57,14 @@ impl Engine {
     pub(super) fn session_closed(&mut self, id: SessionId, reason: &str) {
         let Some(session) = self.sessions.remove(&id) else { return };
         debug!(peer = %session.peer, reason, "session closed");
-        let jitter = self.random_u32();
-        self.dialer.disconnected(&session.peer, reason, self.now.mono, jitter);
         self.dial_check = true;
-        if session.is_open() && !self.is_connected(&session.peer) {
+        // The second of two with one device may end at any time: that is no outage.
+        if self.is_connected(&session.peer) {
+            return;
+        }
+        let jitter = self.random_u32();
+        self.dialer.disconnected(&session.peer, session.is_open(), reason, self.now.mono, jitter);
+        if session.is_open() {
             info!(peer = %session.peer, reason, "peer disconnected");
             self.event(Event::PeerDisconnected { peer: session.peer, reason: reason.to_string() });
         }

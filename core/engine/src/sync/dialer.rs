@@ -165,8 +165,12 @@ impl Dialer {
         }
     }
 
-    /// A session ended. Its addresses may be dialed again after the shortest wait.
-    pub fn disconnected(&mut self, peer: &DeviceId, reason: &str, now: Timestamp, jitter: u32) {
+    /// The last session with a device ended. If it was of use, an outage begins now, whatever failed before: its addresses may
+    /// be dialed again after the shortest wait.
+    pub fn disconnected(&mut self, peer: &DeviceId, was_of_use: bool, reason: &str, now: Timestamp, jitter: u32) {
+        if was_of_use {
+            self.authenticated(peer);
+        }
         for target in self.targets.values_mut().filter(|target| target.peer.as_ref() == Some(peer)) {
             target.last_failure = Some(String::from(reason));
             self.longest_waits += u64::from(target.wait(now, jitter));
@@ -289,6 +293,31 @@ mod tests {
         }
         assert!((4_900_000..=5_000_000).contains(&longest[0]), "{longest:?}");
         assert!((59_000_000..=60_000_000).contains(&longest[1]), "{longest:?}");
+    }
+
+    /// What failed long before counted, so that after a short outage it was waited for as after a long one.
+    #[test]
+    fn an_outage_begins_when_the_last_session_ends() {
+        let mut dialer = Dialer::default();
+        let mut now = Timestamp(0);
+        dialer.learn("a", Some(A), Source::Itself, now).expect("short");
+        dialer.connected("elsewhere", A, false);
+        dialer.authenticated(&A);
+        dialer.failed("a", "refused", now, u32::MAX);
+        now = now + Duration(2 * BACKOFF_EARLY_FOR.0);
+        dialer.disconnected(&A, true, "reset", now, u32::MAX);
+        for _ in 0..20 {
+            let next = dialer.deadline(|_| true, |_| false).expect("one target");
+            assert!(next - now <= BACKOFF_MAX_EARLY, "{} s", (next - now).0 / 1_000_000);
+            now = next;
+            assert_eq!(due(&mut dialer, now), 1);
+            dialer.failed("a", "refused", now, u32::MAX);
+        }
+        // Sessions that are of no use end none.
+        now = now + BACKOFF_EARLY_FOR;
+        dialer.disconnected(&A, false, "no shared space", now, u32::MAX);
+        let next = dialer.deadline(|_| true, |_| false).expect("one target");
+        assert!(next - now > BACKOFF_MAX_EARLY);
     }
 
     #[test]
