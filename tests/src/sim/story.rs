@@ -6,7 +6,7 @@ use anabranch_engine::document::{Edit, View};
 use anabranch_engine::id::{ChangeHash, SpaceId};
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::space::ticket::Ticket;
-use anabranch_engine::{Command, CommandError, DocumentError, Reply};
+use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Reply};
 
 use super::checkers::{acknowledged, convergence, silence};
 use super::dice::Dice;
@@ -62,12 +62,21 @@ impl Story {
 
     /// Gives a command and waits for its answer, at most a virtual minute.
     pub fn ask(&mut self, who: Who, command: Command) -> Result<Reply, CommandError> {
-        let text = format!("{command:?}");
-        let id = self.world.command_for(who.0, command, Waiting::ForStory).expect("it runs");
+        let id = self.begin(who, command);
+        self.answer(who, id)
+    }
+
+    /// Gives a command.
+    pub fn begin(&mut self, who: Who, command: Command) -> CommandId {
+        self.world.command_for(who.0, command, Waiting::ForStory).expect("it runs")
+    }
+
+    /// Waits for the answer to a command, at most a virtual minute.
+    pub fn answer(&mut self, who: Who, id: CommandId) -> Result<Reply, CommandError> {
         let answered =
             self.world.run_while_not(LOOK_EVERY, 60 * SECONDS, |world| world.answers.contains_key(&(who.0, id)));
         self.check();
-        assert!(answered, "{} has no answer to {text}", self.names[who.0]);
+        assert!(answered, "{} has no answer to {id:?}", self.names[who.0]);
         self.world.answers.remove(&(who.0, id)).expect("just seen")
     }
 
