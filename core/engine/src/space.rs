@@ -9,7 +9,7 @@ use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
 use crate::document::record::DocumentRecord;
-use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, SpaceId};
+use crate::id::{AclHash, ActorId, DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::keys::SecretKey;
 use crate::space::membership::{Membership, acl_hash};
 use crate::space::roles::Role;
@@ -95,18 +95,6 @@ impl Record {
     /// A salvage made it: it names no version, and nothing was stored of the document since.
     pub fn is_salvaged(&self) -> bool {
         self.signed.heads.is_empty() && self.feed_seq == 0
-    }
-
-    /// The heads, and the last change of every actor.
-    pub fn tips(&self) -> Vec<ChangeHash> {
-        let actors = self.signed.frontier.actors.values().map(|proof| proof.header.tip);
-        self.signed.heads.iter().copied().chain(actors).collect()
-    }
-
-    /// Whether the change of an actor that has this number is in the document. Stored runs that end behind it were left there
-    /// by a mending.
-    pub fn names(&self, actor: &ActorId, seq: u64) -> bool {
-        self.signed.frontier.actors.get(actor).is_some_and(|proof| seq <= proof.header.last_seq)
     }
 }
 

@@ -103,7 +103,7 @@ impl World {
         }
         let mut documents = Vec::new();
         for row in rows.iter().filter(|row| row.table == Table::Documents) {
-            let (Some(value), Some((space, document))) = (&row.value, split(&row.key)) else { continue };
+            let (Some(value), Some((space, document))) = (&row.value, place_of(&row.key)) else { continue };
             match DocumentRecord::decode_stored(space, document, value) {
                 Ok(record) => documents.push(((space, document), record)),
                 Err(error) => return self.fail(Kind::Safety, durability::CHECKER, format!("#{replica}: {error}")),
@@ -299,7 +299,8 @@ fn is_followed(place: &Place) -> bool {
     place.1.0[0].is_multiple_of(4)
 }
 
-fn split(key: &[u8]) -> Option<Place> {
+/// What a key of a document's record says.
+fn place_of(key: &[u8]) -> Option<Place> {
     let (space, document) = key.split_first_chunk()?;
     Some((SpaceId(*space), DocumentId::from_slice(document)?))
 }

@@ -23,6 +23,20 @@ pub struct DocumentRecord {
     pub frontier: Frontier,
 }
 
+impl DocumentRecord {
+    /// The heads, and the last change of every actor.
+    pub fn tips(&self) -> Vec<ChangeHash> {
+        let actors = self.frontier.actors.values().map(|proof| proof.header.tip);
+        self.heads.iter().copied().chain(actors).collect()
+    }
+
+    /// Whether the change of an actor that has this number is in the document. Stored runs that end behind it were left there
+    /// by a mending.
+    pub fn names(&self, actor: &ActorId, seq: u64) -> bool {
+        self.frontier.actors.get(actor).is_some_and(|proof| seq <= proof.header.last_seq)
+    }
+}
+
 /// A stored document record cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("document record: {0}")]

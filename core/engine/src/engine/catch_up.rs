@@ -212,7 +212,7 @@ impl Engine {
         let mut forks = Vec::new();
         for (row, value) in &scanned.rows {
             let Some(at) = parse_run_key(row) else { continue };
-            if record.is_none_or(|record| !record.names(&at.actor, at.last_seq)) {
+            if record.is_none_or(|record| !record.signed.names(&at.actor, at.last_seq)) {
                 continue;
             }
             let held = job.have.get(&at.actor).copied();

@@ -22,7 +22,7 @@ use crate::limits::{
 };
 use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
-use crate::space::{Acl, Record};
+use crate::space::Acl;
 use crate::storage::{
     META_POISONED, Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end, run_key, space_hash_key,
 };
@@ -134,12 +134,12 @@ impl Engine {
         let kind = if mends {
             let runs = runs.into_iter().map(|(row, run)| self.readable(&key, row, run)).collect();
             let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
-            let tips = record.map(Record::tips).unwrap_or_default();
+            let tips = record.map(|record| record.signed.tips()).unwrap_or_default();
             WorkKind::Mend(MendWork { space: key.0, id: key.1, runs, tips, suspects, poisoned })
         } else {
             let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
             let is_named =
-                |run: &Run| record.is_some_and(|record| record.names(&run.header.actor, run.header.last_seq));
+                |run: &Run| record.is_some_and(|record| record.signed.names(&run.header.actor, run.header.last_seq));
             let (runs, others): (Vec<Run>, Vec<Run>) = runs.into_iter().map(|(_, run)| run).partition(is_named);
             *leftovers = !others.is_empty();
             WorkKind::Open(OpenWork { space: key.0, id: key.1, runs, suspects, poisoned })

@@ -89,7 +89,7 @@ impl Engine {
             };
             let header = &run.header;
             let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
-            let is_named = record.is_some_and(|record| record.names(&header.actor, header.last_seq));
+            let is_named = record.is_some_and(|record| record.signed.names(&header.actor, header.last_seq));
             if is_named || self.poisoned.contains(&header.tip) {
                 continue;
             }

@@ -105,7 +105,9 @@ impl Engine {
     pub(super) fn join(&mut self, command: CommandId, ticket: Ticket) {
         if let Some(space) = self.spaces.get(&ticket.space) {
             if space.joining().is_none() {
-                // That we are a member may be on its way to the disk.
+                // That we are a member may be on its way to the disk; where the others are may be lost from there.
+                self.dial_given(ticket.addresses.iter().take(TICKET_ADDRESSES_MAX));
+                self.dial_check = true;
                 return self.commits.follow(command, Reply::SpaceReady(ticket.space));
             }
         } else if let Err(error) = self.room_for_a_space() {

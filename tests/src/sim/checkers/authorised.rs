@@ -1,15 +1,16 @@
-//! I14 authorised only: a walk over every replica's store at the end of a seed. Every run in it is signed by the device that
-//! it names, for exactly the changes it holds, and that device was a writer in the membership that the run stands on, as
-//! the reference resolver sees it. The engine's own gate and resolver have no part in this.
+//! I14 authorised only: a walk over every replica's store at the end of a seed. Every run in it that is part of its document is
+//! signed by the device that it names, for exactly the changes it holds, and that device was a writer in the membership that
+//! the run stands on, as the reference resolver sees it. The engine's own gate and resolver have no part in this.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anabranch_engine::document::record::DocumentRecord;
 use anabranch_engine::id::{AclHash, ChangeHash, DeviceId, EntryHash, SpaceId};
 use anabranch_engine::run::Run;
 use anabranch_engine::space::membership::acl_hash;
 use anabranch_engine::space::membership::reference::Reference;
 use anabranch_engine::space::roles::Role;
-use anabranch_engine::storage::{Table, parse_run_key};
+use anabranch_engine::storage::{RunKey, Table, parse_run_key};
 
 /// The checker's name.
 pub const CHECKER: &str = "I14 authorised only";
@@ -29,7 +30,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Walks over a store, and returns every change in it. `salvaged` is whose store it is, if a damaged disk may have lost the
+    /// Walks over a store, and returns every change of a document in it. `salvaged` is whose store it is, if a damaged disk may have lost the
     /// members that runs of its own stand on: such a run is there by its signature alone.
     ///
     /// # Errors
@@ -42,9 +43,20 @@ impl Audit {
             let entries: Vec<EntryHash> = minicbor::decode(value).map_err(|error| format!("an acl_ref: {error}"))?;
             acls.insert((space, AclHash(hash)), entries);
         }
+        let mut records = BTreeMap::new();
+        for (_, key, value) in rows.iter().filter(|(table, _, _)| *table == Table::Documents) {
+            let (space, document) = super::place_of(key).ok_or("a record with a key that is none")?;
+            let record = DocumentRecord::decode_stored(space, document, value).map_err(|error| error.to_string())?;
+            records.insert((space, document), record);
+        }
         let mut changes = BTreeSet::new();
         for (_, key, value) in rows.iter().filter(|(table, _, _)| *table == Table::Runs) {
-            changes.extend(self.run(key, value, &logs, &acls, salvaged)?);
+            let at = parse_run_key(key).ok_or("a run with a key that is none")?;
+            // What a mending left in the store is no part of anything, whoever signed it.
+            let record = records.get(&(at.space, at.document));
+            if record.is_some_and(|record| record.names(&at.actor, at.last_seq)) {
+                changes.extend(self.run(&at, key, value, &logs, &acls, salvaged)?);
+            }
         }
         Ok(changes)
     }
@@ -70,13 +82,13 @@ impl Audit {
 
     fn run(
         &mut self,
+        at: &RunKey,
         key: &[u8],
         value: &[u8],
         logs: &BTreeMap<SpaceId, [u8; 32]>,
         acls: &BTreeMap<(SpaceId, AclHash), Vec<EntryHash>>,
         salvaged: Option<DeviceId>,
     ) -> Result<BTreeSet<ChangeHash>, String> {
-        let at = parse_run_key(key).ok_or("a run with a key that is none")?;
         let run = Run::decode_stored(at.space, at.document, at.actor, at.last_seq, value)
             .map_err(|error| error.to_string())?;
         let header = &run.header;
@@ -156,11 +168,12 @@ fn split(key: &[u8]) -> Option<(SpaceId, [u8; 32])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anabranch_engine::frontier::Proof;
     use anabranch_engine::id::{ActorId, DocumentId};
     use anabranch_engine::keys::SecretKey;
     use anabranch_engine::run::UnsignedRun;
     use anabranch_engine::space::membership::Membership;
-    use anabranch_engine::storage::{run_key, space_hash_key};
+    use anabranch_engine::storage::{document_key, run_key, space_hash_key};
     use automerge::transaction::Transactable;
 
     /// A store with one run, by the founder or by somebody else, standing on the founding or on nothing.
@@ -177,11 +190,14 @@ mod tests {
         let unsigned = UnsignedRun { actor, first_seq: 1, last_seq: 1, tip: ChangeHash(hash.0), payload };
         let mut run = Run::sign(signer, space, DocumentId([2; 16]), acl, unsigned);
         damage(&mut run);
+        let mut record = DocumentRecord { heads: vec![run.header.tip], ..DocumentRecord::default() };
+        record.frontier.accept(Proof { header: run.header.clone(), first_lamport: 1, lamport: 1 });
         let key = run_key(&space, &DocumentId([2; 16]), 1, &actor, 1);
         vec![
             (Table::Members, space_hash_key(&space, &genesis.hash.0), genesis.bytes),
             (Table::AclRefs, space_hash_key(&space, &acl.0), minicbor::to_vec(entries).unwrap()),
             (Table::Runs, key, run.encode_stored()),
+            (Table::Documents, document_key(&space, &DocumentId([2; 16])), record.encode_stored()),
         ]
     }
 
@@ -203,5 +219,7 @@ mod tests {
         let salvaged = |device| Audit::default().walk(&without, Some(device));
         assert_eq!(salvaged(founder.device()).map(|changes| changes.len()), Ok(1), "its own");
         assert!(salvaged(stranger.device()).unwrap_err().contains("not stored"));
+        without.retain(|(table, ..)| *table != Table::Documents);
+        assert_eq!(walk(without), Ok(BTreeSet::new()), "it is no part of a document");
     }
 }
