@@ -24,6 +24,7 @@ mod inbox;
 mod json;
 pub mod mend;
 mod merge;
+mod open;
 pub mod patch;
 pub mod path;
 mod read;
@@ -32,6 +33,7 @@ pub mod view;
 pub mod work;
 
 pub use edit::{Edit, EditError};
+pub use open::OpenWork;
 pub use patch::{Patch, PatchAction};
 pub use path::{IntoPath, Path, PathError};
 pub use serde_json::Value as Json;
@@ -143,21 +145,6 @@ pub struct Merged {
     outcome: Outcome,
 }
 
-/// Builds a document from its stored runs. May be called on any thread.
-#[derive(Debug)]
-pub struct OpenWork {
-    /// The space.
-    pub space: SpaceId,
-    /// The document.
-    pub id: DocumentId,
-    /// Every run that the document's record names, in any order.
-    pub runs: Vec<Run>,
-    /// Tips that were being applied when an earlier process died (see [`Guard`]): they are applied in small groups.
-    pub suspects: Vec<ChangeHash>,
-    /// Tips of runs that are known to break the merge. They, and what depends on them, are left out.
-    pub poisoned: Vec<ChangeHash>,
-}
-
 impl core::fmt::Debug for Document {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Document")
@@ -170,51 +157,6 @@ impl core::fmt::Debug for Document {
             .field("merging", &self.merging)
             .finish_non_exhaustive()
     }
-}
-
-impl OpenWork {
-    /// Builds the document. Stored runs have passed the gate before and carry the store's checksum, so they are parsed and
-    /// applied in one batch.
-    ///
-    /// # Errors
-    /// Names a run that nevertheless does not fit. Poisoned runs, and what depends on them, are left out without an error.
-    pub fn run(self, guard: &dyn Guard) -> Result<Document, String> {
-        let Self { space, id, runs, suspects, poisoned } = self;
-        let mut document = Document::empty(space, id);
-        document.suspect(&suspects);
-        document.suspects.guilty.extend(poisoned);
-        let mut candidates = Vec::with_capacity(runs.len());
-        for run in runs {
-            let name = name(&run.header);
-            candidates.push(Candidate::new(run).map_err(|refusal| format!("{name}: {refusal}"))?);
-        }
-        let mut merger = Merger::new(space, id, Trust::Store, &document.suspects, guard, document.index.take());
-        let history = merger.merge(History::default(), candidates);
-        let (index, mut outcome) = (merger.index, merger.outcome);
-        for (header, refusal) in &outcome.refused {
-            if *refusal != Refusal::Poisoned {
-                return Err(format!("{}: {refusal}", name(header)));
-            }
-        }
-        if outcome.refused.is_empty()
-            && let Some((candidate, missing)) = outcome.waiting.first()
-        {
-            let missing = missing.map_or_else(|| String::from("what it depends on"), |hash| format!("{hash}"));
-            return Err(format!("{}: it needs {missing}, which is not stored", name(&candidate.run.header)));
-        }
-        document.left_out = outcome.refused.iter().map(|(header, _)| header.tip).collect();
-        document.suspects.guilty.extend(&document.left_out);
-        document.clear_suspicion(&outcome);
-        document.inbox.keep_waiting(core::mem::take(&mut outcome.waiting));
-        document.adopt(history);
-        document.index = index;
-        document.signed_heads = document.history.heads().into_iter().collect();
-        Ok(document)
-    }
-}
-
-fn name(header: &RunHeader) -> String {
-    format!("run {}..{} of actor {} with tip {}", header.first_seq, header.last_seq, header.actor, header.tip)
 }
 
 impl MergeWork {

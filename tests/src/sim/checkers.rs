@@ -230,6 +230,10 @@ impl World {
             Err(failure) => return self.fail(Kind::Safety, "store", format!("#{replica}: {failure}")),
         };
         let there = &self.replicas[replica];
+        if there.was_damaged && !process.store.is_idle() {
+            // What makes sense of what damage has left is on its way to the disk.
+            return;
+        }
         let salvaged = there.was_damaged.then_some(there.device);
         let stored = match self.watch.audit.walk(&rows, salvaged) {
             Ok(stored) => stored,

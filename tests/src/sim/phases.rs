@@ -125,6 +125,8 @@ fn compare(world: &mut World) -> Option<Vec<convergence::Observed>> {
         if !open_everything(world) {
             return None;
         }
+        // As far as it can be had: somebody hostile may always add something.
+        world.run_while_not(LOOK_EVERY / 10, 10 * SECONDS, |world| world.is_on_disk());
         settled = convergence::settled(world).is_ok();
         if settled {
             break;
@@ -310,6 +312,12 @@ fn leave(world: &mut World) {
 }
 
 impl World {
+    /// What honest replicas have is on their disks.
+    fn is_on_disk(&self) -> bool {
+        let mut processes = self.honest().into_iter().filter_map(|replica| self.replicas[replica].process.as_ref());
+        processes.all(|process| process.store.is_idle())
+    }
+
     /// Adds what a replica's engine has counted to the world's counts. Once for each process, at its end.
     pub(super) fn count(&mut self, replica: usize) {
         if let Some(process) = &self.replicas[replica].process {

@@ -39,6 +39,7 @@ impl Engine {
         if remembered.is_empty() && self.remembered.len() >= DEVICES_REMEMBERED_MAX {
             return;
         }
+        let is_more = known.len() > remembered.len();
         self.commits.put(
             crate::storage::Table::Peers,
             peer.0.to_vec(),
@@ -46,6 +47,10 @@ impl Engine {
         );
         self.remembered.insert(peer, known);
         self.dial_check = true;
+        if source == Source::Others && !is_more {
+            // It took the place of what failed. If that were passed on, two that hold different ones would never be done.
+            return;
+        }
         let others: Vec<_> =
             self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
         for id in others {

@@ -41,6 +41,7 @@ pub fn overhear(world: &World, from: usize, to: usize, frame: &[u8], talk: &mut 
             | Message::Entries { space, .. }
             | Message::Frontiers { space, .. }
             | Message::Runs { space, .. }
+            | Message::Peers { space, .. }
             | Message::Refused { space, .. },
         ) => space,
         _ => return,
