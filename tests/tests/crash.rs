@@ -3,7 +3,7 @@
 
 use anabranch_engine::Event;
 use anabranch_engine::document::record::DocumentRecord;
-use anabranch_engine::limits::ORPHANS_PER_DOCUMENT_MAX;
+use anabranch_engine::limits::{ORPHANS_PER_DOCUMENT_MAX, SCAN_BYTES};
 use anabranch_engine::run::Run;
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::storage::{CommitId, Request, Row, Table, document_key, parse_run_key};
@@ -121,14 +121,16 @@ fn rewrite(pair: &Pair, change: impl Fn(Run) -> Option<Run>) {
     store.execute(Request::Commit { id: CommitId(1), rows });
 }
 
-/// A document that both have, its first run gone from our disk, with so many edits behind it that the other one has not got.
-/// The two are not linked.
-fn with_a_hole(seed: u64, edits: usize) -> Pair {
+/// A document that both have, its first run gone from our disk, with so many edits behind it that the other one has not got,
+/// each with so much text. The two are not linked.
+fn with_a_hole(seed: u64, edits: usize, text: usize) -> Pair {
     let mut pair = Pair::new(Disk::new(), seed);
     for step in [Step::Start, Step::Found, Step::Admit(Role::Writer), Step::Document(0), Step::Agree, Step::Cut] {
         step.perform(&mut pair).unwrap();
     }
-    Step::EachSaved(edits).perform(&mut pair).unwrap();
+    for _ in 0..edits {
+        Step::Edits(0, 1, text).perform(&mut pair).unwrap();
+    }
     pair.stop_ours();
     rewrite(&pair, |run| (run.header.first_seq > 1).then_some(run));
     pair
@@ -142,7 +144,7 @@ fn mended(pair: &Pair) -> usize {
 /// only, though the other replica had brought what it waited for.
 #[test]
 fn what_waits_in_the_store_counts_as_soon_as_what_it_needs_comes() {
-    let mut pair = with_a_hole(3, 3);
+    let mut pair = with_a_hole(3, 3, 0);
     let place = pair.documents[0];
     pair.start_ours().unwrap();
     assert_eq!(pair.open(Side::Ours, place).unwrap(), serde_json::json!({}), "all of it waits");
@@ -156,7 +158,7 @@ fn what_waits_in_the_store_counts_as_soon_as_what_it_needs_comes() {
 /// A document of which nothing fitted was built anew by every process.
 #[test]
 fn what_waits_in_the_store_is_read_when_its_document_comes_into_memory() {
-    let mut pair = with_a_hole(4, 3);
+    let mut pair = with_a_hole(4, 3, 0);
     let place = pair.documents[0];
     pair.start_ours().unwrap();
     assert_eq!(pair.open(Side::Ours, place).unwrap(), serde_json::json!({}), "all of it waits");
@@ -170,17 +172,22 @@ fn what_waits_in_the_store_is_read_when_its_document_comes_into_memory() {
     assert_eq!(mended(&pair), 0, "it was mended before");
 }
 
-/// All of it came into memory at once, and what was over the limit was looked at no more than once.
+/// More runs than may wait, and more bytes than are read at a time.
 #[test]
 fn what_waits_in_the_store_counts_however_much_it_is() {
-    let mut pair = with_a_hole(5, 2 * ORPHANS_PER_DOCUMENT_MAX);
-    let place = pair.documents[0];
-    pair.start_ours().unwrap();
-    assert_eq!(pair.open(Side::Ours, place).unwrap(), serde_json::json!({}), "all of it waits");
-    pair.agree().unwrap();
-    let ours = pair.open(Side::Ours, place).unwrap();
-    assert_eq!(ours["count"], 2 * ORPHANS_PER_DOCUMENT_MAX + 1);
-    assert_eq!(pair.open(Side::Other, place).unwrap(), ours);
+    for (edits, text) in [(2 * ORPHANS_PER_DOCUMENT_MAX, 0), (12, SCAN_BYTES / 8)] {
+        let mut pair = with_a_hole(5, edits, text);
+        let place = pair.documents[0];
+        pair.start_ours().unwrap();
+        assert_eq!(pair.open(Side::Ours, place).unwrap(), serde_json::json!({}), "all of it waits");
+        // What waits in memory is given up, so that the rest is found in the store alone.
+        pair.pass(11 * 60);
+        pair.agree().unwrap();
+        let ours = pair.open(Side::Ours, place).unwrap();
+        assert_eq!(ours["count"], edits + 1);
+        assert_eq!(pair.open(Side::Other, place).unwrap(), ours);
+        assert!(pair.counters(Side::Ours).leftovers_read >= edits as u64);
+    }
 }
 
 /// Whoever asked for the document was sent what waits too, and waited for the rest of it in vain.
@@ -231,7 +238,7 @@ fn with_an_unknown_member(seed: u64) -> Pair {
     pair
 }
 
-/// It was removed, though it was acknowledged and signed by somebody who will turn out to be a member.
+/// It was acknowledged, and signed by somebody who may turn out to be a member.
 #[test]
 fn what_stands_on_unknown_members_is_not_removed() {
     let mut pair = with_an_unknown_member(7);

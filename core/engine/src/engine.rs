@@ -111,6 +111,8 @@ pub struct Engine {
     broken: BTreeMap<DocumentKey, String>,
     /// Documents that are to be built anew from what is readable of their runs.
     to_mend: BTreeSet<DocumentKey>,
+    /// Documents of which what a mending left in the store is to be read again.
+    to_reread: BTreeSet<DocumentKey>,
     /// Documents in memory that have no record yet.
     unrecorded: BTreeSet<DocumentKey>,
     /// Documents with runs that wait for others, and since when.
@@ -234,6 +236,7 @@ impl Engine {
             suspects: BTreeMap::new(),
             broken: BTreeMap::new(),
             to_mend: BTreeSet::new(),
+            to_reread: BTreeSet::new(),
             unrecorded: BTreeSet::new(),
             waiting_since: BTreeMap::new(),
             purging: BTreeMap::new(),
@@ -355,6 +358,7 @@ impl Engine {
         self.settle_documents();
         self.mend_due();
         self.commit();
+        self.leftovers_due();
         for id in self.to_pump.clone() {
             // Before roots are told: they say what the entries lead to.
             self.pump_entries(id);
@@ -392,8 +396,8 @@ impl Engine {
             (Err(storage::Failure::Damaged(error)), Scan::Open(key, birth)) => {
                 return self.opening_failed(*key, *birth, &error);
             }
-            (Err(storage::Failure::Damaged(error)), Scan::Leftovers(key, _)) => {
-                return self.mend_document(*key, &error);
+            (Err(storage::Failure::Damaged(error)), Scan::Leftovers(key, birth)) => {
+                return self.leftovers_unreadable(*key, *birth, &error);
             }
             (Err(storage::Failure::Damaged(error)), Scan::Transfer { session, key, .. }) => {
                 self.transfer_ended(*session, key);

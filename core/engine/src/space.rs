@@ -210,6 +210,12 @@ impl Space {
         if self.current_acl.short() == *short { Some(&self.current_acl) } else { self.acls.get(short) }
     }
 
+    /// Whether it can be told what the members of an `acl_ref` may do.
+    pub fn knows(&self, acl: &AclHash) -> bool {
+        let known = self.acl(&short(acl)).filter(|known| known.hash == *acl);
+        known.is_some_and(|known| self.membership.authority(&known.entries, &self.device).is_some())
+    }
+
     /// Whether an `acl_ref` is stored.
     pub fn has_acl(&self, acl: &Acl) -> bool {
         self.acls.get(&acl.short()).is_some_and(|known| known.hash == acl.hash)

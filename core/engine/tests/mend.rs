@@ -39,6 +39,16 @@ fn edits(peer: &mut Peer, count: u64) -> Vec<Run> {
         .collect()
 }
 
+/// Of two processes of one device: they made the same first change, and then went apart.
+fn twins() -> [[Run; 2]; 2] {
+    [1, 2].map(|value| {
+        let mut twin = Peer::new(1);
+        let first = edits(&mut twin, 1).remove(0);
+        twin.edit(|edit| (0..value).try_for_each(|step| edit.set("/v", 10 + step).map(|_| ()))).unwrap();
+        [first, twin.take_runs().remove(0)]
+    })
+}
+
 #[test]
 fn what_needs_a_run_that_is_gone_waits_and_is_no_part_of_the_document() {
     let runs = edits(&mut Peer::new(1), 4);
@@ -49,14 +59,7 @@ fn what_needs_a_run_that_is_gone_waits_and_is_no_part_of_the_document() {
 
 #[test]
 fn of_two_runs_under_one_number_the_one_that_is_left_out_is_removed() {
-    // Two processes of one device that made the same first change, and then went apart.
-    let runs = [1, 2].map(|value| {
-        let mut twin = Peer::new(1);
-        let first = edits(&mut twin, 1).remove(0);
-        twin.edit(|edit| (0..value).try_for_each(|step| edit.set("/v", 10 + step).map(|_| ()))).unwrap();
-        [first, twin.take_runs().remove(0)]
-    });
-    let [[first, one], [again, other]] = runs;
+    let [[first, one], [again, other]] = twins();
     assert_eq!(first, again);
     assert_eq!(one.header.first_seq, other.header.first_seq);
     assert_ne!(key(&one), key(&other));
@@ -84,17 +87,18 @@ fn what_the_last_version_does_not_lead_to_needs_its_signature() {
         (key(&run), run)
     };
     let tip = runs[1].header.tip;
-    // Its signature was seen before it became part of the document.
+    // It was seen before they became part of the document, and who may write is not known any more.
     let mended = mend_after(vec![tip], None, [0, 1].map(forged));
-    assert_eq!((mended.held.len(), mended.unvouched, mended.useless.len()), (2, 0, 0));
+    assert_eq!((mended.held.len(), mended.unvouched.len(), mended.useless.len()), (2, 0, 0));
     // What comes after that was never part of it.
-    let mended = mend_after(vec![tip], Some(WRITER), [0, 1, 2].map(forged));
-    assert_eq!((mended.held.len(), mended.waiting), (2, 0));
-    assert_eq!(mended.useless, [key(&runs[2])]);
+    let mended = mend_after(vec![tip], None, [0, 1, 2].map(forged));
+    assert_eq!((mended.held.len(), mended.unvouched.len(), mended.useless.len()), (2, 1, 0));
     // Nor is it told of what can only be reached by way of what is gone.
-    let mended = mend_after(vec![tip], Some(WRITER), [forged(0)]);
-    assert_eq!((mended.held.len(), mended.waiting), (0, 0));
-    assert_eq!(mended.useless, [key(&runs[0])]);
+    let mended = mend_after(vec![tip], None, [forged(0)]);
+    assert_eq!((mended.held.len(), mended.unvouched.len(), mended.useless.len()), (0, 1, 0));
+    // Where the members are known, it is looked at again.
+    let mended = mend_after(vec![tip], Some(WRITER), [0, 1].map(forged));
+    assert_eq!((mended.held.len(), mended.unvouched.len(), mended.useless.len()), (0, 0, 2));
 }
 
 #[test]
@@ -102,10 +106,21 @@ fn what_stands_on_unknown_members_is_left_where_it_is() {
     let runs = edits(&mut Peer::new(1), 2);
     let rows = || runs.iter().map(|run| (key(run), run.clone()));
     let mended = mend_after(vec![runs[0].header.tip], None, rows());
-    assert_eq!((mended.held.len(), mended.waiting, mended.unvouched), (1, 0, 1));
+    assert_eq!((mended.held.len(), mended.waiting, mended.unvouched.len()), (1, 0, 1));
     assert!(mended.useless.is_empty());
     let mended = mend_after(Vec::new(), None, rows());
-    assert_eq!((mended.held.len(), mended.waiting, mended.unvouched), (0, 0, 2));
+    assert_eq!((mended.held.len(), mended.waiting, mended.unvouched.len()), (0, 0, 2));
+}
+
+/// It was left where it is, and its document mended anew at every opening.
+#[test]
+fn what_stands_on_unknown_members_is_removed_if_its_number_is_taken() {
+    let [one, other] = twins();
+    let tip = one.last().unwrap().header.tip;
+    let rows: Vec<_> = one.iter().chain(&other[1..]).map(|run| (key(run), run.clone())).collect();
+    let mended = mend_after(vec![tip], None, rows);
+    assert_eq!((mended.held.len(), mended.unvouched.len()), (2, 0));
+    assert_eq!(mended.useless, [key(&other[1])]);
 }
 
 #[test]

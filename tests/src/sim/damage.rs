@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use super::dice::Dice;
 use super::ledger::Book;
-use super::network::partition::Shape;
 use super::options::Tamper;
 use super::plan::Crash;
 use super::world::{Happening, World};
@@ -182,15 +181,23 @@ impl World {
     /// replica starts again.
     fn leave_alone(&mut self, replica: usize) {
         let rest = self.options.chaos.saturating_sub(self.now);
-        let length = self.dice.disk.between(10 * SECONDS, 200 * SECONDS);
-        if length > rest {
+        if rest < 10 * SECONDS {
             return;
         }
+        let length = self.dice.disk.between(8 * SECONDS, rest.min(200 * SECONDS));
         let others = (0..self.replicas.len()).filter(|other| *other != replica);
         let pairs: Vec<_> = others.flat_map(|other| [(replica, other), (other, replica)]).collect();
-        self.cut(Shape::Split, &pairs, length);
-        let again = self.dice.disk.between(2 * SECONDS, length);
+        self.cut_pairs(&pairs, length);
+        let again = self.dice.disk.between(3 * SECONDS, length);
         self.schedule(again, Happening::StartAgain { replica });
+    }
+
+    /// The process of a replica that was left alone with what a salvage found ends, and another one begins.
+    pub(super) fn starts_again(&mut self, replica: usize) {
+        if self.running(replica).is_some() {
+            self.stats.left_alone += 1;
+            self.crash(replica, Crash::Kill, SECONDS);
+        }
     }
 
     /// A disk with what can be read of a damaged one.

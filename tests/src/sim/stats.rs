@@ -69,6 +69,8 @@ stats! {
     lost_stores => "lost stores",
     /// Damaged stores that were there again, because the one that a salvage made of them had not got its name.
     lost_salvages => "lost salvages",
+    /// Processes that were alone with what a salvage had found, and ended.
+    left_alone => "salvages left alone",
     /// Damaged disks of which somebody was told, or that did not open.
     damage_found => "damage found out",
     /// Documents built anew of what was readable.

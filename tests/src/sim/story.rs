@@ -15,7 +15,7 @@ use super::network::address_of;
 use super::plan::Crash;
 use super::trace::Trace;
 use super::workload::{Did, LOOK_EVERY, Waiting, new_place};
-use super::{CONVERGE_WITHIN, Options, SECONDS, SILENCE, World};
+use super::{CONVERGE_WITHIN, FOUND_WITHIN, Options, SECONDS, SILENCE, World};
 
 /// A world and who is in it. Everything that goes wrong in it ends the test.
 pub struct Story {
@@ -302,7 +302,7 @@ impl Story {
 
     /// For two minutes nobody says anything but that it is there.
     pub fn is_silent(&mut self) {
-        self.wait(30);
+        self.wait(FOUND_WITHIN / SECONDS);
         let before = silence::said(&self.world);
         self.world.run_for(SILENCE);
         self.check();

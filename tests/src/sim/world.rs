@@ -109,7 +109,7 @@ pub(super) enum Happening {
     DieOfDamage { replica: usize, process: u64, down: u64 },
     /// A process comes back.
     Restart { replica: usize },
-    /// A process ends, and another one begins.
+    /// A process that is alone with what a salvage found ends, and another one begins.
     StartAgain { replica: usize },
     /// A process ends because its store failed.
     GiveUp { replica: usize, process: u64 },
@@ -495,7 +495,7 @@ impl World {
                     self.start(replica);
                 }
             }
-            Happening::StartAgain { replica } => self.crash(replica, plan::Crash::Kill, SECONDS),
+            Happening::StartAgain { replica } => self.starts_again(replica),
             Happening::GiveUp { replica, process } => {
                 if self.process(replica, process).is_some() {
                     self.crash(replica, plan::Crash::Kill, 100_000);

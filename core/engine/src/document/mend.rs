@@ -85,8 +85,8 @@ pub struct Mended {
     pub waiting: usize,
     /// As many of them wait in the store alone, because the limits leave no more.
     pub evicted: usize,
-    /// Runs that are left in the store, because the members that they stand on are not known.
-    pub unvouched: usize,
+    /// Of each run that is left in the store because the members that it stands on are not known, the list of these.
+    pub unvouched: Vec<AclHash>,
 }
 
 impl MendWork {
@@ -105,18 +105,18 @@ impl MendWork {
                 Err(_) => useless.push(row),
             }
         }
-        // A signature was seen before its run became part of the document. That it did is told by hashes; a row's number
-        // may be that of another run.
         let seen = led_to(tips, &read);
-        let mut unvouched = 0;
+        let mut unvouched = Vec::new();
         let mut keys = BTreeMap::new();
         let mut candidates = Vec::with_capacity(read.len());
         for Read { row, header, payload, author } in read {
             let word = match author {
-                _ if seen.contains(&header.tip) => Ok(()),
                 Some(author) => gate::vouch(&header, &payload, author),
+                // Its signature was seen before it became part of the document. That it did is told by hashes; a row's number
+                // may be that of another run.
+                None if seen.contains(&header.tip) => Ok(()),
                 None => {
-                    unvouched += 1;
+                    unvouched.push((row, header));
                     continue;
                 }
             };
@@ -131,14 +131,13 @@ impl MendWork {
         let mut merger = Merger::new(space, id, Trust::Peer, &document.suspects, guard, document.index.take());
         let history = merger.merge(History::default(), candidates);
         let (index, mut outcome) = (merger.index, merger.outcome);
-        // Another run has taken its numbers: it fits nowhere any more.
-        let is_fork = |(candidate, _): &mut (Candidate, _)| {
-            let header = &candidate.run.header;
-            history.tip(&header.actor).is_some_and(|(seq, _)| header.last_seq <= seq)
-        };
-        for (candidate, _) in outcome.waiting.extract_if(.., is_fork) {
+        // Another run has taken its numbers: it fits nowhere any more, whoever signed it.
+        let is_taken = |header: &RunHeader| history.tip(&header.actor).is_some_and(|(seq, _)| header.last_seq <= seq);
+        for (candidate, _) in outcome.waiting.extract_if(.., |(candidate, _)| is_taken(&candidate.run.header)) {
             useless.extend(keys.remove(&place(&candidate.run.header)));
         }
+        useless.extend(unvouched.extract_if(.., |(_, header)| is_taken(header)).map(|(row, _)| row));
+        let unvouched = unvouched.into_iter().map(|(_, header)| header.acl).collect();
         for (header, refusal) in &outcome.refused {
             if *refusal == Refusal::Poisoned {
                 document.left_out.push(header.tip);

@@ -27,8 +27,9 @@ use crate::storage::{
     META_POISONED, Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end, run_key, space_hash_key,
 };
 
-/// Lists of members that a document's waiting runs stand on, beside those that something stored stands on.
-const WAITING_ACLS_MAX: usize = 64;
+/// Lists of members that a document's waiting runs stand on, beside those that something stored stands on. And of those that
+/// are not known, as many.
+pub(super) const WAITING_ACLS_MAX: usize = 64;
 
 /// A document within a replica.
 pub(super) type DocumentKey = (SpaceId, DocumentId);
@@ -438,6 +439,7 @@ impl Engine {
         for (_, key) in idle {
             self.unrecorded.remove(&key);
             self.waiting_since.remove(&key);
+            self.to_reread.remove(&key);
             let resident = self.residents.remove(&key);
             let waiting = resident.as_ref().and_then(Resident::live).map_or(0, Document::orphans);
             self.counters.orphans_evicted += waiting as u64;

@@ -125,6 +125,11 @@ impl Engine {
                 self.waiting_since.len(),
                 DOCUMENTS_RESIDENT_MAX + DOCUMENTS_PER_SPACE_MAX,
             ),
+            passing(
+                "documents whose leftovers are to be read",
+                self.to_reread.len(),
+                DOCUMENTS_RESIDENT_MAX + DOCUMENTS_PER_SPACE_MAX,
+            ),
             passing("bytes read for a peer", most(&mut shared().map(|s| s.transfer.staged_bytes())), STAGED_MAX),
         ]
     }

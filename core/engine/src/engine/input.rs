@@ -124,7 +124,8 @@ pub enum Command {
         /// The invitation.
         ticket: Ticket,
     },
-    /// Forget a space here, with its documents. Nothing is removed elsewhere.
+    /// Forget a space here, with its documents. Nothing is removed elsewhere. Commands that still wait for the space, or for
+    /// something of it, are answered with `UnknownSpace`.
     LeaveSpace {
         /// The space.
         space: SpaceId,

@@ -10,13 +10,13 @@ use tracing::warn;
 use crate::document::Document;
 use crate::document::mend::Readable;
 use crate::document::work::{Work, WorkKind};
-use crate::engine::documents::DocumentKey;
+use crate::engine::documents::{DocumentKey, WAITING_ACLS_MAX};
 use crate::engine::output::Output;
 use crate::engine::resident::Page;
 use crate::engine::{Engine, Scan};
 use crate::gate::{Authority, Payload};
-use crate::id::SpaceId;
-use crate::limits::SCAN_BYTES;
+use crate::id::{AclHash, SpaceId};
+use crate::limits::{MENDING_MAX, SCAN_BYTES};
 use crate::run::{Run, RunHeader};
 use crate::space::roles::Role;
 use crate::space::short;
@@ -43,34 +43,70 @@ impl Engine {
         Readable { row, run, author }
     }
 
-    /// Reads all of them again, into a document that is in memory.
+    /// Reads all of them again, into a document that is in memory, as soon as that may be.
     pub(super) fn read_leftovers(&mut self, key: DocumentKey) {
-        let Some(resident) = self.residents.get_mut(&key) else { return };
-        let birth = resident.birth;
-        if resident.leftovers.page.is_some() {
-            resident.leftovers.again = true;
-            return;
-        }
-        let Some(document) = resident.live_mut() else { return };
-        document.note_what_is_given_up();
-        resident.leftovers.stand_on_unknown = false;
-        self.scan_leftovers(key, birth, document_key(&key.0, &key.1));
+        self.to_reread.insert(key);
     }
 
-    fn scan_leftovers(&mut self, key: DocumentKey, birth: u64, from: Vec<u8>) {
+    /// More is known of a space's members: what stood on them and was not known to.
+    pub(super) fn read_leftovers_of(&mut self, space_id: &SpaceId) {
+        let Some(space) = self.spaces.get(space_id) else { return };
+        let residents = self.residents.iter().filter(|(key, _)| key.0 == *space_id);
+        let due = residents.filter(|(_, resident)| resident.leftovers.unknown.iter().any(|acl| space.knows(acl)));
+        self.to_reread.extend(due.map(|(key, _)| *key));
+    }
+
+    /// Notes what some of a document's leftovers stand on. Of more than there is room for, they are read when it comes into
+    /// memory again.
+    pub(super) fn note_unknown_members(&mut self, key: DocumentKey, acls: impl IntoIterator<Item = AclHash>) {
+        let Some(resident) = self.residents.get_mut(&key) else { return };
+        let unknown = &mut resident.leftovers.unknown;
+        for acl in acls {
+            if unknown.len() < WAITING_ACLS_MAX {
+                unknown.insert(acl);
+            }
+        }
+    }
+
+    /// Begins to read those of as many documents as may be under way at a time. What a document holds has to be in its record
+    /// first: by that leftovers are told from the rest.
+    pub(super) fn leftovers_due(&mut self) {
+        if self.to_reread.is_empty() || self.stopped.is_some() {
+            return;
+        }
+        self.to_reread.retain(|key| self.residents.contains_key(key));
+        let under_way = self.residents.values().filter(|resident| resident.leftovers.page.is_some()).count();
+        let is_ready = |key: &DocumentKey| {
+            let resident = self.residents.get(key).filter(|resident| resident.live().is_some());
+            resident.is_some_and(|resident| resident.leftovers.page.is_none()) && !self.dirty.contains(key)
+        };
+        let ready = self.to_reread.iter().filter(|key| is_ready(key)).take(MENDING_MAX.saturating_sub(under_way));
+        for key in ready.copied().collect::<Vec<_>>() {
+            self.to_reread.remove(&key);
+            let Some(resident) = self.residents.get_mut(&key) else { continue };
+            resident.leftovers.unknown.clear();
+            if let Some(document) = resident.live_mut() {
+                document.note_what_is_given_up();
+            }
+            self.scan_leftovers(key, document_key(&key.0, &key.1));
+        }
+    }
+
+    fn scan_leftovers(&mut self, key: DocumentKey, from: Vec<u8>) {
         let to = prefix_end(&document_key(&key.0, &key.1));
         if let Some(resident) = self.residents.get_mut(&key) {
+            let birth = resident.birth;
             resident.leftovers.page = Some(Page::Coming(None));
             self.scan(Scan::Leftovers(key, birth), Table::Runs, from, to, SCAN_BYTES);
         }
     }
 
-    /// More members of a space are known, or lists of them that runs stand on.
-    pub(super) fn read_leftovers_of(&mut self, space: &SpaceId) {
-        let of_space = self.residents.iter().filter(|(key, _)| key.0 == *space);
-        let due = of_space.filter(|(_, resident)| resident.leftovers.stand_on_unknown);
-        for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
-            self.read_leftovers(key);
+    /// A page cannot be read. The document does without: what it holds is read and mended elsewhere.
+    pub(super) fn leftovers_unreadable(&mut self, key: DocumentKey, birth: u64, error: &str) {
+        if let Some(resident) = self.residents.get_mut(&key).filter(|resident| resident.birth == birth) {
+            warn!(document = %key.1, error, "what a mending left in the store is not read again");
+            resident.leftovers.page = None;
+            self.touched.insert(key);
         }
     }
 
@@ -80,13 +116,11 @@ impl Engine {
             return;
         }
         let next = scanned.rows.last().filter(|_| scanned.more).map(|(last, _)| [last.as_slice(), &[0]].concat());
-        let (mut runs, mut unvouched) = (Vec::new(), false);
+        let (mut runs, mut unvouched) = (Vec::new(), Vec::new());
         for (row, value) in scanned.rows {
             let run = parse_run_key(&row)
                 .and_then(|at| Run::decode_stored(at.space, at.document, at.actor, at.last_seq, &value).ok());
-            let Some(run) = run else {
-                return self.mend_document(key, "a run cannot be read");
-            };
+            let Some(run) = run else { continue };
             let header = &run.header;
             let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
             let is_named = record.is_some_and(|record| record.signed.names(&header.actor, header.last_seq));
@@ -97,14 +131,15 @@ impl Engine {
             if readable.author.is_some() {
                 runs.push(readable);
             } else {
-                unvouched = true;
+                unvouched.push(readable.run.header.acl);
             }
         }
+        self.note_unknown_members(key, unvouched);
         let Some(resident) = self.residents.get_mut(&key) else { return };
-        resident.leftovers.stand_on_unknown |= unvouched;
         if runs.is_empty() {
             resident.leftovers.page = Some(Page::Arrived(next));
-            return self.next_leftovers(key);
+            self.touched.insert(key);
+            return;
         }
         resident.leftovers.page = Some(Page::Coming(next));
         let kind = WorkKind::Vouch(runs);
@@ -133,11 +168,9 @@ impl Engine {
         if resident.inbox_bytes() > 0 || resident.live().is_none_or(Document::is_busy) {
             return;
         }
-        let birth = resident.birth;
-        match resident.leftovers.page.take_if(|page| matches!(page, Page::Arrived(_))) {
-            Some(Page::Arrived(Some(from))) => self.scan_leftovers(key, birth, from),
-            Some(Page::Arrived(None)) if core::mem::take(&mut resident.leftovers.again) => self.read_leftovers(key),
-            _ => {}
+        let arrived = resident.leftovers.page.take_if(|page| matches!(page, Page::Arrived(_)));
+        if let Some(Page::Arrived(Some(from))) = arrived {
+            self.scan_leftovers(key, from);
         }
     }
 }

@@ -148,9 +148,12 @@ impl Engine {
             self.waiting_since.entry(key).or_insert(self.now.mono);
             self.bound_orphans();
         }
-        if unvouched > 0 {
-            warn!(document = %key.1, unvouched, "runs are left as they are: the members that they stand on are not known");
-            self.read_leftovers(key);
+        if !unvouched.is_empty() {
+            let left = unvouched.len();
+            warn!(document = %key.1, left, "runs are left as they are: the members that they stand on are not known");
+            self.note_unknown_members(key, unvouched);
+            // They may have become known meanwhile.
+            self.read_leftovers_of(&key.0);
         }
         info!(space = %key.0, document = %key.1, runs, waiting, "document mended");
         for command in commands {

@@ -1,7 +1,7 @@
 //! A document in memory, or on its way there: its state, and the notes that the engine keeps about it.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::document::Document;
@@ -41,10 +41,8 @@ pub(super) struct Resident {
 pub(super) struct Leftovers {
     /// The page under way.
     pub page: Option<Page>,
-    /// They are to be read from the beginning after that.
-    pub again: bool,
-    /// Some of them stand on members that are not known.
-    pub stand_on_unknown: bool,
+    /// Lists of members that some of them stand on, and that are not known.
+    pub unknown: BTreeSet<AclHash>,
 }
 
 /// A page of them on its way from the store into the document.

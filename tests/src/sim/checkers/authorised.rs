@@ -36,7 +36,7 @@ impl Audit {
     /// # Errors
     /// The first run that should not be there.
     pub fn walk(&mut self, rows: &[Row], salvaged: Option<DeviceId>) -> Result<BTreeSet<ChangeHash>, String> {
-        let logs = self.read_logs(rows)?;
+        let logs = self.read_logs(rows, salvaged.is_some())?;
         let mut acls: BTreeMap<(SpaceId, AclHash), Vec<EntryHash>> = BTreeMap::new();
         for (_, key, value) in rows.iter().filter(|(table, _, _)| *table == Table::AclRefs) {
             let (space, hash) = split(key).ok_or("an acl_ref with a key that is none")?;
@@ -61,7 +61,8 @@ impl Audit {
         Ok(changes)
     }
 
-    fn read_logs(&mut self, rows: &[Row]) -> Result<BTreeMap<SpaceId, [u8; 32]>, String> {
+    /// Entries that lead to one that damage took count nowhere.
+    fn read_logs(&mut self, rows: &[Row], salvaged: bool) -> Result<BTreeMap<SpaceId, [u8; 32]>, String> {
         let mut entries: BTreeMap<SpaceId, Vec<&[u8]>> = BTreeMap::new();
         for (_, key, value) in rows.iter().filter(|(table, _, _)| *table == Table::Members) {
             let (space, _) = split(key).ok_or("a membership entry with a key that is none")?;
@@ -74,6 +75,9 @@ impl Audit {
             let hash = *hasher.finalize().as_bytes();
             if let std::collections::btree_map::Entry::Vacant(vacant) = self.logs.entry((space, hash)) {
                 vacant.insert(Reference::read(space, entries).map_err(|error| format!("space {space:.8}: {error}"))?);
+            }
+            if let Some(missing) = self.logs[&(space, hash)].missing().filter(|_| !salvaged) {
+                return Err(format!("space {space:.8}: an entry stands on {missing}, which is not stored"));
             }
             logs.insert(space, hash);
         }
@@ -221,5 +225,15 @@ mod tests {
         assert!(salvaged(stranger.device()).unwrap_err().contains("not stored"));
         without.retain(|(table, ..)| *table != Table::Documents);
         assert_eq!(walk(without), Ok(BTreeSet::new()), "it is no part of a document");
+    }
+
+    #[test]
+    fn an_entry_that_stands_on_one_that_is_gone_is_seen() {
+        let founder = SecretKey::from_seed(&[1; 32]);
+        let (space, membership, _) = Membership::found(&founder, "space", [0; 16]).unwrap();
+        let invite = membership.invite(&founder, founder.device(), Role::Writer, 1, [1; 16]).unwrap();
+        let rows = [(Table::Members, space_hash_key(&space, &invite.hash.0), invite.bytes)];
+        assert!(Audit::default().walk(&rows, None).unwrap_err().contains("not stored"));
+        assert_eq!(Audit::default().walk(&rows, Some(founder.device())), Ok(BTreeSet::new()), "damage took it");
     }
 }

@@ -33,7 +33,10 @@ const FREE_BYTES_PER_SECOND: u64 = 1_000;
 pub fn overhear(world: &World, from: usize, to: usize, frame: &[u8], talk: &mut Talk) {
     let [_, 3 | 7, ..] = frame else { return };
     let Ok(Some(bytes)) = Assembly::default().push(frame, LOOKED_AT_MAX) else { return };
-    let index = match Message::from_bytes(&bytes) {
+    let message = Message::from_bytes(&bytes);
+    // Where a member is, is told in every space that it is in, whatever was heard of that in another.
+    let is_of_attacked_alone = matches!(message, Ok(Message::Peers { .. }));
+    let index = match message {
         Ok(
             Message::Nodes { space, .. }
             | Message::Items { space, .. }
@@ -48,7 +51,9 @@ pub fn overhear(world: &World, from: usize, to: usize, frame: &[u8], talk: &mut 
     };
     let Some(process) = &world.replicas[from].process else { return };
     let peer = process.engine.peers().into_iter().find(|peer| peer.peer == world.replicas[to].device);
-    if let Some(space) = peer.and_then(|peer| peer.spaces.get(index as usize).copied()) {
+    if let Some(space) = peer.and_then(|peer| peer.spaces.get(index as usize).copied())
+        && (world.is_attacked(&space) || !is_of_attacked_alone)
+    {
         *talk.entry(space).or_default() += 1;
     }
 }

@@ -54,6 +54,11 @@ impl World {
             Shape::OneWay => self.stats.one_way += 1,
             Shape::Flap => self.stats.flaps += 1,
         }
+        self.cut_pairs(pairs, length);
+    }
+
+    /// The same, whatever it looks like.
+    pub(in crate::sim) fn cut_pairs(&mut self, pairs: &[(usize, usize)], length: u64) {
         for (from, to) in pairs {
             *self.cut.entry((*from, *to)).or_default() += 1;
             if self.dice.network.percent(self.network.reset_percent) {

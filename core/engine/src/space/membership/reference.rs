@@ -16,27 +16,34 @@ pub struct Reference {
     space: SpaceId,
     entries: BTreeMap<EntryHash, Parsed>,
     counting: BTreeSet<EntryHash>,
+    missing: Option<EntryHash>,
 }
 
 impl Reference {
-    /// Reads entries, as they are stored.
+    /// Reads entries, as they are stored. What stands on an entry that is not among them is left out: see [`Self::missing`].
     ///
     /// # Errors
-    /// One of them is malformed, or stands on one that is not among them.
+    /// One of them is malformed.
     pub fn read<'a>(space: SpaceId, entries: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, MembershipError> {
         let read = |bytes| Ok((entry::hash(bytes), Parsed::read(bytes, &space)?));
-        let entries = entries.into_iter().map(read).collect::<Result<BTreeMap<_, _>, MembershipError>>()?;
-        if let Some(missing) = entries.values().flat_map(|entry| &entry.prev).find(|prev| !entries.contains_key(*prev))
-        {
-            return Err(MembershipError::Malformed(alloc::format!("an entry stands on {missing}, which is not here")));
+        let mut entries = entries.into_iter().map(read).collect::<Result<BTreeMap<_, _>, MembershipError>>()?;
+        let mut missing = None;
+        while let Some((stands, on)) = dangling(&entries) {
+            missing = Some(on);
+            entries.remove(&stands);
         }
-        Ok(Self::new(space, entries))
+        Ok(Self { missing, ..Self::new(space, entries) })
+    }
+
+    /// One that was not among those read, though others stand on it.
+    pub fn missing(&self) -> Option<EntryHash> {
+        self.missing
     }
 
     pub(super) fn new(space: SpaceId, entries: BTreeMap<EntryHash, Parsed>) -> Self {
         let mut order: Vec<_> = entries.iter().map(|(hash, entry)| (entry.depth, *hash)).collect();
         order.sort_unstable();
-        let mut reference = Self { space, entries, counting: BTreeSet::new() };
+        let mut reference = Self { space, entries, counting: BTreeSet::new(), missing: None };
         for (_, hash) in order {
             let entry = &reference.entries[&hash];
             if reference.counts(entry, &reference.ancestors(&entry.prev)) {
@@ -110,4 +117,10 @@ impl Reference {
         }
         found
     }
+}
+
+/// An entry, and one that it stands on and that is not there.
+fn dangling(entries: &BTreeMap<EntryHash, Parsed>) -> Option<(EntryHash, EntryHash)> {
+    let missing = |entry: &Parsed| entry.prev.iter().find(|prev| !entries.contains_key(*prev)).copied();
+    entries.iter().find_map(|(hash, entry)| Some((*hash, missing(entry)?)))
 }
