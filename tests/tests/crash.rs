@@ -211,18 +211,27 @@ fn what_waits_in_the_store_is_sent_to_nobody() {
     assert_eq!(pair.counters(Side::Other).runs_waited, 0);
 }
 
+fn keys(pair: &Pair, of: Table) -> Vec<Vec<u8>> {
+    let rows = Store::open_with_backend(pair.disk.backend()).unwrap().image().unwrap().rows;
+    rows.into_iter().filter(|(table, ..)| *table == of).map(|(_, key, _)| key).collect()
+}
+
+/// Takes all rows of a table from our stopped replica's store, but for these.
+fn remove(pair: &Pair, table: Table, but: &[Vec<u8>]) {
+    let gone = keys(pair, table).into_iter().filter(|key| !but.contains(key));
+    let rows = gone.map(|key| Row { table, key, value: None }).collect();
+    let store = Store::open_with_backend(pair.disk.backend()).unwrap();
+    store.execute(Request::Commit { id: CommitId(1), rows });
+}
+
 /// A document with edits of ours and of the other one, of whose admission our disk has nothing any more.
 fn with_an_unknown_member(seed: u64) -> Pair {
     let mut pair = Pair::new(Disk::new(), seed);
     for step in [Step::Start, Step::Found] {
         step.perform(&mut pair).unwrap();
     }
-    let members = |pair: &Pair| {
-        let rows = Store::open_with_backend(pair.disk.backend()).unwrap().image().unwrap().rows;
-        rows.into_iter().filter(|(table, ..)| *table == Table::Members).map(|(_, key, _)| key).collect::<Vec<_>>()
-    };
     pair.stop_ours();
-    let founder = members(&pair);
+    let founder = keys(&pair, Table::Members);
     for step in
         [Step::Start, Step::Admit(Role::Writer), Step::Document(0), Step::Agree, Step::TheirEdits(0, 3), Step::Agree]
     {
@@ -231,10 +240,7 @@ fn with_an_unknown_member(seed: u64) -> Pair {
     Step::Cut.perform(&mut pair).unwrap();
     pair.stop_ours();
     rewrite(&pair, Some);
-    let gone = members(&pair).into_iter().filter(|key| !founder.contains(key));
-    let rows = gone.map(|key| Row { table: Table::Members, key, value: None }).collect();
-    let store = Store::open_with_backend(pair.disk.backend()).unwrap();
-    store.execute(Request::Commit { id: CommitId(1), rows });
+    remove(&pair, Table::Members, &founder);
     pair
 }
 
@@ -265,6 +271,28 @@ fn what_stands_on_unknown_members_counts_when_they_are_known() {
     pair.agree().unwrap();
     assert_eq!(pair.counters(Side::Ours).leftovers_read, 3);
     assert_eq!(pair.open(Side::Ours, place).unwrap()["count"], 4);
+}
+
+/// The list of members that it stood on was lost. Nobody could be shown why it counts, so nobody ever took it.
+#[test]
+fn what_we_wrote_on_members_that_are_lost_is_signed_once_more() {
+    let mut pair = Pair::new(Disk::new(), 9);
+    for step in [Step::Start, Step::Found, Step::Admit(Role::Writer), Step::Agree, Step::Cut, Step::Document(0)] {
+        step.perform(&mut pair).unwrap();
+    }
+    // From now on our edits would stand on other members.
+    Step::Invite.perform(&mut pair).unwrap();
+    pair.stop_ours();
+    rewrite(&pair, Some);
+    remove(&pair, Table::AclRefs, &[]);
+    for _ in 0..2 {
+        pair.start_ours().unwrap();
+        pair.agree().unwrap();
+        let place = pair.documents[0];
+        assert_eq!(pair.open(Side::Other, place).unwrap()["count"], 1);
+        assert_eq!(pair.open(Side::Ours, place).unwrap()["count"], 1);
+        pair.stop_ours();
+    }
 }
 
 /// All that a salvage found of a document was its name. Both sides offered each other something that could not be sent, and

@@ -209,7 +209,7 @@ impl Engine {
             return;
         };
         let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
-        let mut forks = Vec::new();
+        let (mut runs, mut forks) = (Vec::new(), Vec::new());
         for (row, value) in &scanned.rows {
             let Some(at) = parse_run_key(row) else { continue };
             if record.is_none_or(|record| !record.signed.names(&at.actor, at.last_seq)) {
@@ -227,7 +227,7 @@ impl Engine {
                         job.forked.insert(at.actor);
                         forks.push((at.actor, held.seq));
                     } else if held.is_none_or(|held| held.seq < at.last_seq) {
-                        shared.transfer.stage(wire_run(&device, &run));
+                        runs.push((row, run));
                     }
                 }
                 Err(error) => {
@@ -240,7 +240,11 @@ impl Engine {
             let resume_at = Some([last.as_slice(), &[0]].concat());
             (key.1, Job { resume_at, ..job })
         });
-        shared.transfer.scan_done(more);
+        let runs: Vec<_> = runs.into_iter().map(|(row, run)| wire_run(&device, &self.sign_again(row, run))).collect();
+        if let Some((_, shared)) = self.sessions.get_mut(&id).and_then(|session| session.shared_in(&key.0)) {
+            runs.into_iter().for_each(|run| shared.transfer.stage(run));
+            shared.transfer.scan_done(more);
+        }
         self.to_pump.insert(id);
         for (actor, seq) in forks {
             self.fork_found(id, key, actor, seq);

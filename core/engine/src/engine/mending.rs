@@ -12,7 +12,8 @@ use crate::engine::output::{Event, Reply};
 use crate::engine::resident::{Resident, State};
 use crate::engine::{Engine, Scan};
 use crate::limits::{MENDING_MAX, SCAN_BYTES};
-use crate::space::{Acl, Record};
+use crate::run::{Run, RunHeader, UnsignedRun};
+use crate::space::{Acl, Record, short};
 use crate::storage::{Request, ScanId, Table, document_key, prefix_end};
 
 impl Engine {
@@ -107,6 +108,30 @@ impl Engine {
         let to = prefix_end(&document_key(&key.0, &key.1));
         let request = Request::Salvage { id, table: Table::Runs, from, to, bytes_max: SCAN_BYTES };
         self.out(crate::Output::Store(request));
+    }
+
+    /// A stored run as it can be sent. The members that one of ours stands on may be lost, and then nobody could be shown why it
+    /// counts: it is signed once more, on those of now, and stored so.
+    pub(super) fn sign_again(&mut self, row: &[u8], run: Run) -> Run {
+        let header = &run.header;
+        let Some(space) = self.spaces.get(&header.space) else { return run };
+        let knows_members = space.acl(&short(&header.acl)).is_some_and(|acl| acl.hash == header.acl);
+        if header.device != self.device || knows_members || space.role_for_writing().is_some() || !header.verify() {
+            return run;
+        }
+        let acl = space.current_acl().clone();
+        let RunHeader { space, document, actor, first_seq, last_seq, tip, .. } = *header;
+        let unsigned = UnsignedRun { actor, first_seq, last_seq, tip, payload: run.payload };
+        let run = Run::sign(&*self.identity, space, document, acl.hash, unsigned);
+        info!(%document, %actor, last_seq, "signed once more, as the members that it stood on are lost");
+        self.keep_acl(&space, &acl);
+        self.commits.put(Table::Runs, row.to_vec(), run.encode_stored());
+        let record = self.spaces.get_mut(&space).and_then(|space| space.records.get_mut(&document));
+        let proof = record.and_then(|record| record.signed.frontier.actors.get_mut(&actor));
+        if let Some(proof) = proof.filter(|proof| proof.header.last_seq == last_seq) {
+            proof.header = run.header.clone();
+        }
+        run
     }
 
     /// A document was built from what is readable: what it holds goes into a record that says no more than that.
