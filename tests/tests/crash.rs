@@ -276,15 +276,25 @@ fn what_stands_on_unknown_members_counts_when_they_are_known() {
 /// The list of members that it stood on was lost. Nobody could be shown why it counts, so nobody ever took it.
 #[test]
 fn what_we_wrote_on_members_that_are_lost_is_signed_once_more() {
+    for lost in [Table::AclRefs, Table::Members] {
+        what_we_wrote_reaches_the_other_without(lost);
+    }
+}
+
+fn what_we_wrote_reaches_the_other_without(lost: Table) {
     let mut pair = Pair::new(Disk::new(), 9);
-    for step in [Step::Start, Step::Found, Step::Admit(Role::Writer), Step::Agree, Step::Cut, Step::Document(0)] {
+    for step in [Step::Start, Step::Found, Step::Admit(Role::Writer), Step::Agree, Step::Cut] {
         step.perform(&mut pair).unwrap();
     }
-    // From now on our edits would stand on other members.
-    Step::Invite.perform(&mut pair).unwrap();
+    pair.stop_ours();
+    let known = keys(&pair, Table::Members);
+    // We write on an invitation that nobody else knows of, and from the next one on we would write on other members.
+    for step in [Step::Start, Step::Invite, Step::Document(0), Step::Invite] {
+        step.perform(&mut pair).unwrap();
+    }
     pair.stop_ours();
     rewrite(&pair, Some);
-    remove(&pair, Table::AclRefs, &[]);
+    remove(&pair, lost, if lost == Table::Members { &known } else { &[] });
     for _ in 0..2 {
         pair.start_ours().unwrap();
         pair.agree().unwrap();

@@ -80,14 +80,21 @@ fn nobody_is_told_of_a_space_that_was_left_meanwhile() {
         world.engine(carol.0).is_some_and(|engine| engine.spaces().iter().any(|status| status.role.is_some()))
     });
     assert!(joined, "Carol is not let in");
-    let again = story.begin(carol, Command::Join { ticket });
+    let again = story.begin(carol, Command::Join { ticket: ticket.clone() });
     let leaving = story.begin(carol, Command::LeaveSpace { space });
-    for joining in [joining, again] {
+    // This one waits until what was here is removed.
+    let once_more = story.begin(carol, Command::Join { ticket });
+    let leaving_again = story.begin(carol, Command::LeaveSpace { space });
+    for joining in [joining, again, once_more] {
         let answer = story.answer(carol, joining);
         assert!(matches!(answer, Err(CommandError::UnknownSpace(left)) if left == space), "{answer:?}");
     }
-    let leaving = story.answer(carol, leaving);
-    assert!(matches!(leaving, Ok(Reply::Done)), "{leaving:?}");
+    for leaving in [leaving, leaving_again] {
+        let answer = story.answer(carol, leaving);
+        assert!(matches!(answer, Ok(Reply::Done)), "{answer:?}");
+    }
+    story.wait(60);
+    assert!(story.world.engine(carol.0).is_some_and(|engine| engine.spaces().is_empty()));
 }
 
 #[test]

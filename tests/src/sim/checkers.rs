@@ -230,12 +230,10 @@ impl World {
             Err(failure) => return self.fail(Kind::Safety, "store", format!("#{replica}: {failure}")),
         };
         let there = &self.replicas[replica];
-        if there.was_damaged && !process.store.is_idle() {
-            // What makes sense of what damage has left is on its way to the disk.
-            return;
-        }
         let salvaged = there.was_damaged.then_some(there.device);
-        let stored = match self.watch.audit.walk(&rows, salvaged) {
+        // What makes sense of what damage has left may be on its way to the disk.
+        let is_complete = process.store.is_idle() || salvaged.is_none();
+        let stored = match is_complete.then(|| self.watch.audit.walk(&rows, salvaged)).transpose() {
             Ok(stored) => stored,
             Err(text) => return self.fail(Kind::Safety, authorised::CHECKER, format!("#{replica}: {text}")),
         };
@@ -250,7 +248,8 @@ impl World {
             let followed = content.and_then(|content| patches::equal(replica, place, content, &view.json()));
             let forked = changes.iter().try_for_each(|change| self.registry.seen(change));
             // What came a moment ago may not be on disk yet.
-            let unsigned = changes.iter().find(|change| process.store.is_idle() && !stored.contains(&change.hash));
+            let stored = stored.as_ref().filter(|_| process.store.is_idle());
+            let unsigned = stored.and_then(|stored| changes.iter().find(|change| !stored.contains(&change.hash)));
             if let Err(text) = followed {
                 return self.fail(Kind::Safety, patches::CHECKER, text);
             }

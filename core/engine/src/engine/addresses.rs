@@ -26,10 +26,15 @@ impl Engine {
         if !self.spaces.values().any(|space| space.membership.role(&peer).is_some()) {
             return;
         }
+        let mut news = source == Source::Itself;
         for address in addresses.iter().take(ADDRESSES_PER_DEVICE_MAX) {
-            if let Err(error) = self.dialer.learn(address, Some(peer), source, self.now.mono) {
-                debug!(%peer, %error, "an address is not remembered");
+            match self.dialer.learn(address, Some(peer), source, self.now.mono) {
+                Ok(is_news) => news |= is_news,
+                Err(error) => debug!(%peer, %error, "an address is not remembered"),
             }
+        }
+        if !news {
+            return;
         }
         let known = self.dialer.addresses(&peer);
         let remembered = self.remembered.get(&peer).map(Vec::as_slice).unwrap_or_default();
@@ -45,12 +50,13 @@ impl Engine {
             peer.0.to_vec(),
             minicbor::to_vec(&known).expect("writing to memory does not fail"),
         );
-        self.remembered.insert(peer, known);
         self.dial_check = true;
         if source == Source::Others && !is_more {
-            // It took the place of what failed. If that were passed on, two that hold different ones would never be done.
+            // It took the place of what failed. If that were passed on, two that hold different ones would never be done. The
+            // others are told when the peer itself was met there.
             return;
         }
+        self.remembered.insert(peer, known);
         let others: Vec<_> =
             self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
         for id in others {

@@ -3,6 +3,7 @@
 //! they waited for was merged, and when more members are known. They arrive as a peer's runs do.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use tracing::warn;
@@ -19,8 +20,8 @@ use crate::id::{AclHash, SpaceId};
 use crate::limits::{MENDING_MAX, SCAN_BYTES};
 use crate::run::{Run, RunHeader};
 use crate::space::roles::Role;
-use crate::space::short;
-use crate::storage::{Scanned, Table, document_key, parse_run_key, prefix_end};
+use crate::space::{Acl, short};
+use crate::storage::{Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end};
 
 impl Engine {
     /// A stored run with what is known of its author, before it goes into a document again: it may be anybody's words, as a page
@@ -97,11 +98,15 @@ impl Engine {
         if let Some(resident) = self.residents.get_mut(&key) {
             let birth = resident.birth;
             resident.leftovers.page = Some(Page::Coming(None));
-            self.scan(Scan::Leftovers(key, birth), Table::Runs, from, to, SCAN_BYTES);
+            self.last_scan += 1;
+            let id = ScanId(self.last_scan);
+            self.scans.insert(id, Scan::Leftovers(key, birth));
+            // Damaged rows are passed over: those that the document holds are found when it is opened or sent.
+            self.out(Output::Store(Request::Salvage { id, table: Table::Runs, from, to, bytes_max: SCAN_BYTES }));
         }
     }
 
-    /// A page cannot be read. The document does without: what it holds is read and mended elsewhere.
+    /// Nothing of a page can be read.
     pub(super) fn leftovers_unreadable(&mut self, key: DocumentKey, birth: u64, error: &str) {
         if let Some(resident) = self.residents.get_mut(&key).filter(|resident| resident.birth == birth) {
             warn!(document = %key.1, error, "what a mending left in the store is not read again");
@@ -156,8 +161,14 @@ impl Engine {
             return warn!(document = %key.1, "read for a document that is not in memory");
         };
         self.counters.leftovers_read += runs.len() as u64;
+        let stood_on: BTreeSet<AclHash> = runs.iter().map(|(header, _)| header.acl).collect();
         for (header, payload) in runs {
             document.receive_read(header, payload);
+        }
+        // However long they wait, what they stand on may not be forgotten before them.
+        let lists: Vec<Acl> = stood_on.iter().filter_map(|acl| resident.acls.remove(acl)).collect();
+        for acl in lists {
+            self.keep_acl(&key.0, &acl);
         }
         self.touched.insert(key);
     }

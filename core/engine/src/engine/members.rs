@@ -215,8 +215,12 @@ impl Engine {
     }
 
     pub(super) fn leave_space(&mut self, command: CommandId, space_id: SpaceId) {
-        if !self.spaces.contains_key(&space_id) {
+        let joining = self.purging.get_mut(&space_id).map(core::mem::take).unwrap_or_default();
+        if !self.spaces.contains_key(&space_id) && joining.is_empty() {
             return self.reply(command, Err(CommandError::UnknownSpace(space_id)));
+        }
+        for (joining, _) in joining {
+            self.reply(joining, Err(CommandError::UnknownSpace(space_id)));
         }
         self.forget_space(space_id);
         self.commits.follow(command, Reply::Done);

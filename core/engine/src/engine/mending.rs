@@ -13,7 +13,7 @@ use crate::engine::resident::{Resident, State};
 use crate::engine::{Engine, Scan};
 use crate::limits::{MENDING_MAX, SCAN_BYTES};
 use crate::run::{Run, RunHeader, UnsignedRun};
-use crate::space::{Acl, Record, short};
+use crate::space::{Acl, Record};
 use crate::storage::{Request, ScanId, Table, document_key, prefix_end};
 
 impl Engine {
@@ -115,8 +115,10 @@ impl Engine {
     pub(super) fn sign_again(&mut self, row: &[u8], run: Run) -> Run {
         let header = &run.header;
         let Some(space) = self.spaces.get(&header.space) else { return run };
-        let knows_members = space.acl(&short(&header.acl)).is_some_and(|acl| acl.hash == header.acl);
-        if header.device != self.device || knows_members || space.role_for_writing().is_some() || !header.verify() {
+        if header.device != self.device || space.knows(&header.acl) {
+            return run;
+        }
+        if space.role_for_writing().is_some() || self.read_only(space).is_some() || !header.verify() {
             return run;
         }
         let acl = space.current_acl().clone();

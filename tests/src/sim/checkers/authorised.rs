@@ -1,6 +1,7 @@
-//! I14 authorised only: a walk over every replica's store at the end of a seed. Every run in it that is part of its document is
-//! signed by the device that it names, for exactly the changes it holds, and that device was a writer in the membership that
-//! the run stands on, as the reference resolver sees it. The engine's own gate and resolver have no part in this.
+//! I14 authorised only: a walk over every replica's store at the end of a seed. Every run in it (of a store that was damaged:
+//! every one that is part of its document) is signed by the device that it names, for exactly the changes it holds, and that
+//! device was a writer in the membership that the run stands on, as the reference resolver sees it. The engine's own gate and
+//! resolver have no part in this.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +55,7 @@ impl Audit {
             let at = parse_run_key(key).ok_or("a run with a key that is none")?;
             // What a mending left in the store is no part of anything, whoever signed it.
             let record = records.get(&(at.space, at.document));
-            if record.is_some_and(|record| record.names(&at.actor, at.last_seq)) {
+            if salvaged.is_none() || record.is_some_and(|record| record.names(&at.actor, at.last_seq)) {
                 changes.extend(self.run(&at, key, value, &logs, &acls, salvaged)?);
             }
         }
@@ -224,7 +225,9 @@ mod tests {
         assert_eq!(salvaged(founder.device()).map(|changes| changes.len()), Ok(1), "its own");
         assert!(salvaged(stranger.device()).unwrap_err().contains("not stored"));
         without.retain(|(table, ..)| *table != Table::Documents);
-        assert_eq!(walk(without), Ok(BTreeSet::new()), "it is no part of a document");
+        assert!(walk(without.clone()).unwrap_err().contains("not stored"));
+        let left = Audit::default().walk(&without, Some(stranger.device()));
+        assert_eq!(left, Ok(BTreeSet::new()), "it is no part of a document");
     }
 
     #[test]
