@@ -10,7 +10,7 @@ use crate::document::merge::{Merger, Trust};
 use crate::frontier::Proof;
 use crate::gate::envelope::Candidate;
 use crate::gate::{self, Authority, Guard, Payload, Refusal};
-use crate::id::{AclHash, ChangeHash, DocumentId, SpaceId};
+use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::run::{Run, RunHeader};
 use crate::storage::run_key;
 
@@ -136,7 +136,14 @@ impl MendWork {
         for (candidate, _) in outcome.waiting.extract_if(.., |(candidate, _)| is_taken(&candidate.run.header)) {
             useless.extend(keys.remove(&place(&candidate.run.header)));
         }
-        useless.extend(unvouched.extract_if(.., |(_, header)| is_taken(header)).map(|(row, _)| row));
+        // Where nobody can tell whose it is, by its author alone: somebody else is no reason to remove the only copy.
+        let authors: BTreeMap<ActorId, DeviceId> = outcome
+            .accepted
+            .iter()
+            .map(|candidate| (candidate.run.header.actor, candidate.run.header.device))
+            .collect();
+        let is_given_up = |header: &RunHeader| is_taken(header) && authors.get(&header.actor) == Some(&header.device);
+        useless.extend(unvouched.extract_if(.., |(_, header)| is_given_up(header)).map(|(row, _)| row));
         let unvouched = unvouched.into_iter().map(|(_, header)| header.acl).collect();
         for (header, refusal) in &outcome.refused {
             if *refusal == Refusal::Poisoned {

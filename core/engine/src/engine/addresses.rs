@@ -26,6 +26,7 @@ impl Engine {
         if !self.spaces.values().any(|space| space.membership.role(&peer).is_some()) {
             return;
         }
+        let before = self.dialer.addresses(&peer).len();
         let mut news = source == Source::Itself;
         for address in addresses.iter().take(ADDRESSES_PER_DEVICE_MAX) {
             match self.dialer.learn(address, Some(peer), source, self.now.mono) {
@@ -44,7 +45,7 @@ impl Engine {
         if remembered.is_empty() && self.remembered.len() >= DEVICES_REMEMBERED_MAX {
             return;
         }
-        let is_more = known.len() > remembered.len();
+        let is_more = known.len() > before;
         self.commits.put(
             crate::storage::Table::Peers,
             peer.0.to_vec(),

@@ -11,7 +11,7 @@ use crate::engine::documents::DocumentKey;
 use crate::engine::output::{Event, Reply};
 use crate::engine::resident::{Resident, State};
 use crate::engine::{Engine, Scan};
-use crate::limits::{MENDING_MAX, SCAN_BYTES};
+use crate::limits::{COMMIT_BYTES_MAX, MENDING_MAX, SCAN_BYTES};
 use crate::run::{Run, RunHeader, UnsignedRun};
 use crate::space::{Acl, Record};
 use crate::storage::{Request, ScanId, Table, document_key, prefix_end};
@@ -126,12 +126,10 @@ impl Engine {
         let unsigned = UnsignedRun { actor, first_seq, last_seq, tip, payload: run.payload };
         let run = Run::sign(&*self.identity, space, document, acl.hash, unsigned);
         info!(%document, %actor, last_seq, "signed once more, as the members that it stood on are lost");
-        self.keep_acl(&space, &acl);
-        self.commits.put(Table::Runs, row.to_vec(), run.encode_stored());
-        let record = self.spaces.get_mut(&space).and_then(|space| space.records.get_mut(&document));
-        let proof = record.and_then(|record| record.signed.frontier.actors.get_mut(&actor));
-        if let Some(proof) = proof.filter(|proof| proof.header.last_seq == last_seq) {
-            proof.header = run.header.clone();
+        // Where the disk is too slow for that, it is signed again for the next peer.
+        if self.commits.bytes() <= COMMIT_BYTES_MAX {
+            self.keep_acl(&space, &acl);
+            self.commits.put(Table::Runs, row.to_vec(), run.encode_stored());
         }
         run
     }

@@ -82,7 +82,7 @@ impl Dialer {
             let news = (permanent && !target.permanent) || (peer.is_some() && target.peer != peer);
             target.permanent |= permanent;
             target.peer = peer.or(target.peer);
-            if news {
+            if news || permanent {
                 target.next_at = target.next_at.min(now);
             }
             return Ok(news);

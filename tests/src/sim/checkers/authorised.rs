@@ -104,7 +104,10 @@ impl Audit {
         };
         // Who may do what depends on the replica's log, what is in the run does not.
         let acl = acls.get(&(at.space, header.acl)).filter(|entries| acl_hash(entries) == header.acl);
-        if acl.is_some() || salvaged != Some(header.device) {
+        let reference = logs.get(&at.space).map(|log| &self.logs[&(at.space, *log)]);
+        let knows_members =
+            reference.zip(acl).is_some_and(|(reference, acl)| acl.iter().all(|entry| reference.has(entry)));
+        if knows_members || salvaged != Some(header.device) {
             let acl = acl.ok_or_else(|| wrong("it stands on members that are not stored".to_owned()))?;
             let log = logs.get(&at.space).ok_or_else(|| wrong("its space has no members".to_owned()))?;
             let reference = &self.logs[&(at.space, *log)];

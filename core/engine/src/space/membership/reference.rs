@@ -29,7 +29,7 @@ impl Reference {
         let mut entries = entries.into_iter().map(read).collect::<Result<BTreeMap<_, _>, MembershipError>>()?;
         let mut missing = None;
         while let Some((stands, on)) = dangling(&entries) {
-            missing = Some(on);
+            missing.get_or_insert(on);
             entries.remove(&stands);
         }
         Ok(Self { missing, ..Self::new(space, entries) })
