@@ -131,7 +131,7 @@ impl MendWork {
         let mut merger = Merger::new(space, id, Trust::Peer, &document.suspects, guard, document.index.take());
         let history = merger.merge(History::default(), candidates);
         let (index, mut outcome) = (merger.index, merger.outcome);
-        // Another run has taken its numbers: it fits nowhere any more, whoever signed it.
+        // Another run has taken its numbers: it fits nowhere any more.
         let is_taken = |header: &RunHeader| history.tip(&header.actor).is_some_and(|(seq, _)| header.last_seq <= seq);
         for (candidate, _) in outcome.waiting.extract_if(.., |(candidate, _)| is_taken(&candidate.run.header)) {
             useless.extend(keys.remove(&place(&candidate.run.header)));

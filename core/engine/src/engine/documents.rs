@@ -46,7 +46,7 @@ impl Engine {
                 let from = document_key(&key.0, &key.1);
                 if mend {
                     self.to_mend.remove(&key);
-                    self.salvage_runs(key, self.turn, from);
+                    self.salvage_runs(Scan::Open(key, self.turn), key, from);
                 } else {
                     self.scan_runs(key, self.turn, from);
                 }
@@ -127,7 +127,12 @@ impl Engine {
             damaged.extend(scanned.damaged);
         }
         if let Some(from) = last {
-            return if mend.is_some() { self.salvage_runs(key, birth, from) } else { self.scan_runs(key, birth, from) };
+            if mend.is_some() {
+                self.salvage_runs(Scan::Open(key, birth), key, from);
+            } else {
+                self.scan_runs(key, birth, from);
+            }
+            return;
         }
         let runs = core::mem::take(stored);
         let mends = mend.is_some();

@@ -17,11 +17,11 @@ use crate::engine::resident::Page;
 use crate::engine::{Engine, Scan};
 use crate::gate::{Authority, Payload};
 use crate::id::{AclHash, SpaceId};
-use crate::limits::{MENDING_MAX, SCAN_BYTES};
+use crate::limits::MENDING_MAX;
 use crate::run::{Run, RunHeader};
 use crate::space::roles::Role;
 use crate::space::{Acl, short};
-use crate::storage::{Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end};
+use crate::storage::{Scanned, document_key, parse_run_key};
 
 impl Engine {
     /// A stored run with what is known of its author, before it goes into a document again: it may be anybody's words, as a page
@@ -94,15 +94,11 @@ impl Engine {
     }
 
     fn scan_leftovers(&mut self, key: DocumentKey, from: Vec<u8>) {
-        let to = prefix_end(&document_key(&key.0, &key.1));
         if let Some(resident) = self.residents.get_mut(&key) {
             let birth = resident.birth;
             resident.leftovers.page = Some(Page::Coming(None));
-            self.last_scan += 1;
-            let id = ScanId(self.last_scan);
-            self.scans.insert(id, Scan::Leftovers(key, birth));
             // Damaged rows are passed over: those that the document holds are found when it is opened or sent.
-            self.out(Output::Store(Request::Salvage { id, table: Table::Runs, from, to, bytes_max: SCAN_BYTES }));
+            self.salvage_runs(Scan::Leftovers(key, birth), key, from);
         }
     }
 

@@ -97,14 +97,14 @@ impl Engine {
             Some(resident) => resident.mend(birth),
             None => _ = self.residents.insert(key, Resident::new(State::opening(true), birth)),
         }
-        self.salvage_runs(key, birth, document_key(&key.0, &key.1));
+        self.salvage_runs(Scan::Open(key, birth), key, document_key(&key.0, &key.1));
     }
 
     /// Asks for a page of what is readable of a document's runs.
-    pub(super) fn salvage_runs(&mut self, key: DocumentKey, birth: u64, from: Vec<u8>) {
+    pub(super) fn salvage_runs(&mut self, scan: Scan, key: DocumentKey, from: Vec<u8>) {
         self.last_scan += 1;
         let id = ScanId(self.last_scan);
-        self.scans.insert(id, Scan::Open(key, birth));
+        self.scans.insert(id, scan);
         let to = prefix_end(&document_key(&key.0, &key.1));
         let request = Request::Salvage { id, table: Table::Runs, from, to, bytes_max: SCAN_BYTES };
         self.out(crate::Output::Store(request));
