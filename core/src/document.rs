@@ -9,7 +9,7 @@ use async_channel::Receiver;
 use futures::Stream;
 
 use crate::{
-    ChangeHash, ChangeInfo, Conflict, DocumentError, DocumentId, Edit, EditError, IntoPath, Json, Patch, Space,
+    ChangeHash, ChangeInfo, Conflict, DocumentError, DocumentId, Draft, Edit, EditError, IntoPath, Json, Patch, Space,
     Stopped, View,
 };
 
@@ -77,6 +77,16 @@ impl Document {
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         self.space().peer().replica().edit(&self.space().id(), &self.id(), f)
+    }
+
+    /// Begins a draft: changes that are made away from the replica and published together, all of them or none, here and at
+    /// every peer. Nothing else waits while it is being made, however large it is.
+    ///
+    /// # Errors
+    /// An edit would be refused.
+    pub fn draft(&self) -> Result<Draft, DocumentError> {
+        let draft = self.space().peer().replica().draft(&self.space().id(), &self.id())?;
+        Ok(Draft::new(self.clone(), draft))
     }
 
     /// Returns when every edit made through this replica before the call is on disk (fsynced).

@@ -35,6 +35,7 @@
 
 mod builder;
 mod document;
+mod draft;
 mod driver;
 mod error;
 mod events;
@@ -48,7 +49,8 @@ mod space;
 mod store_thread;
 
 pub use anabranch_engine::document::{
-    ChangeInfo, Conflict, Edit, EditError, IntoPath, Json, Patch, PatchAction, Path, PathError, View, import,
+    ChangeInfo, Conflict, DraftError, Edit, EditError, IntoPath, Json, Patch, PatchAction, Path, PathError, View,
+    import,
 };
 pub use anabranch_engine::feed::FeedRow;
 pub use anabranch_engine::id::{
@@ -64,6 +66,7 @@ pub use anabranch_store::Salvaged;
 
 pub use builder::Builder;
 pub use document::{Changed, Changes, Document};
+pub use draft::Draft;
 pub use error::{AddressError, OpenError, Stopped, StoreProblem};
 pub use events::{Events, Lagged};
 pub use peer::Peer;

@@ -6,13 +6,14 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use anabranch_engine::document::Draft;
 use anabranch_engine::gate::Slot;
 use anabranch_engine::id::{DeviceId, DocumentId, SpaceId};
 use anabranch_engine::keys::{self, Domain, SIGNATURE_LEN, SecretKey, Signer};
 use anabranch_engine::recording::{self, Call, Record};
 use anabranch_engine::storage::{CommitId, Image};
 use anabranch_engine::time::{Now, Timestamp};
-use anabranch_engine::{DocumentError, Engine, Input, Output, SpaceStatus};
+use anabranch_engine::{DocumentError, Engine, Input, Output, Published, SpaceStatus};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
@@ -57,6 +58,27 @@ impl Recorded {
                 match change {
                     Some(change) => Call::Edited { space, document, change: change.into() },
                     None => Call::NotEdited { space, document },
+                },
+            );
+        }
+        result
+    }
+
+    /// A draft's changes are recorded when it is published; before, nothing has come of it.
+    pub(crate) fn draft(&mut self, now: Now, space: &SpaceId, document: &DocumentId) -> Result<Draft, DocumentError> {
+        self.engine.draft(now, space, document)
+    }
+
+    pub(crate) fn publish(&mut self, now: Now, draft: &mut Draft) -> Result<Published, DocumentError> {
+        let changes = self.recorder.is_some().then(|| draft.payload().to_vec());
+        let result = self.engine.publish(now, draft);
+        if let (Some(recorder), Some(changes)) = (&mut self.recorder, changes) {
+            let (space, document) = (draft.space(), draft.document());
+            recorder.call(
+                now,
+                match result {
+                    Ok(Published::Done(Some(_))) => Call::Published { space, document, changes: changes.into() },
+                    Ok(Published::Done(None) | Published::Behind(_)) | Err(_) => Call::NotEdited { space, document },
                 },
             );
         }

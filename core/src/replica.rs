@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use anabranch_engine::document::View;
 use anabranch_engine::document::work::Work;
+use anabranch_engine::document::{Draft, View};
 use anabranch_engine::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use anabranch_engine::limits::COMMANDS_PENDING_MAX;
 use anabranch_engine::storage::{CommitId, Request};
 use anabranch_engine::time::{Now, Timestamp};
-use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Event, Input, Output, Reply};
+use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Event, Input, Output, Published, Reply};
 use anabranch_net::NetCommand;
 use anabranch_store::Salvaged;
 use async_channel::{Receiver, Sender, TrySendError};
@@ -264,6 +264,34 @@ impl Replica {
         match panic {
             Some(payload) => resume_unwind(payload),
             None => result,
+        }
+    }
+
+    /// A private copy of a document, for changes that are made away from the lock.
+    pub(crate) fn draft(&self, space: &SpaceId, document: &DocumentId) -> Result<Draft, DocumentError> {
+        self.turn(|state, now| {
+            let running = state.running.as_mut().map_err(|reason| DocumentError::Stopped(reason.clone()))?;
+            running.engine.draft(now, space, document)
+        })
+    }
+
+    /// Makes a draft part of its document. Says whether there was anything in it. What takes long is done before the lock is
+    /// taken.
+    pub(crate) fn publish(&self, draft: &mut Draft) -> Result<bool, DocumentError> {
+        loop {
+            draft.finish();
+            let published = self.turn(|state, now| {
+                let running = state.running.as_mut().map_err(|reason| DocumentError::Stopped(reason.clone()))?;
+                let published = running.engine.publish(now, draft)?;
+                if let Published::Done(commit) = &published {
+                    state.edited = state.edited.max(commit.unwrap_or_default());
+                }
+                Ok::<_, DocumentError>(published)
+            });
+            match published? {
+                Published::Done(commit) => return Ok(commit.is_some()),
+                Published::Behind(ahead) => draft.catch_up(ahead)?,
+            }
         }
     }
 

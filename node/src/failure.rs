@@ -78,7 +78,7 @@ impl From<anabranch::DocumentError> for Failure {
             E::UnknownSpace(_) | E::UnknownHeads(_) => Exit::NotFound,
             E::NotAWriter(_) | E::ReadOnly(_) => Exit::Refused,
             E::Edit(_) => Exit::Usage,
-            E::NotOpen(_) | E::Busy(_) | E::Stopped(_) => Exit::Error,
+            E::NotOpen(_) | E::Busy(_) | E::Stopped(_) | E::Draft(_) => Exit::Error,
         };
         Self::new(exit, error)
     }

@@ -14,9 +14,12 @@ use crate::gate::validator::OpIndex;
 use crate::gate::{Guard, Payload, Refusal, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::keys::SIGNATURE_LEN;
-use crate::limits::{INLINE_BATCH_BYTES_MAX, INLINE_OPS_MAX, POISONED_REMEMBERED_MAX, RUN_BYTES_MAX, RUN_CHANGES_MAX};
+use crate::limits::{
+    INLINE_BATCH_BYTES_MAX, INLINE_OPS_MAX, POISONED_REMEMBERED_MAX, RUN_CHANGES_MAX, RUN_SHARED_BYTES_MAX,
+};
 use crate::run::{Run, RunHeader, UnsignedRun};
 
+pub mod draft;
 pub mod edit;
 pub(crate) mod history;
 pub mod import;
@@ -32,6 +35,7 @@ pub mod record;
 pub mod view;
 pub mod work;
 
+pub use draft::{Ahead, Draft, DraftError};
 pub use edit::{Edit, EditError};
 pub use open::OpenWork;
 pub use patch::{Patch, PatchAction};
@@ -39,10 +43,14 @@ pub use path::{IntoPath, Path, PathError};
 pub use serde_json::Value as Json;
 pub use view::{ChangeInfo, Conflict, View};
 
+use draft::DraftRun;
 use edit::Cache;
 use history::{Change, History};
 use inbox::{Inbox, Taken};
 use merge::{Merger, Outcome, Suspects, Trust};
+
+/// Actors kept for drafts: as many as are open on one document at once, in all likelihood.
+const SPARE_ACTORS_MAX: usize = 16;
 
 /// One document in memory.
 pub struct Document {
@@ -52,6 +60,8 @@ pub struct Document {
     cache: Cache,
     /// The actor that local changes are made under, from the first one of this process on.
     live: Option<ActorId>,
+    /// Actors of this process that wrote here and that nobody writes under: drafts go on with them, so that there are few.
+    spare: Vec<ActorId>,
     tail: Tail,
     /// The hashes of signed changes that no other signed change depends on.
     signed_heads: BTreeSet<ChangeHash>,
@@ -63,6 +73,10 @@ pub struct Document {
     /// when it is lost it is made anew.
     index: Option<OpIndex>,
     merging: bool,
+    /// A draft was published while a merge ran, which is to be done once more, on the draft.
+    outrun: bool,
+    /// The last merge was.
+    was_outrun: bool,
     /// An actor of ours was retired and nobody was told yet.
     cloned: bool,
     /// Local changes made since the running merge took its copy.
@@ -76,12 +90,21 @@ pub struct Document {
 #[derive(Debug, Default)]
 struct Tail {
     /// Taken out.
-    harvested: VecDeque<Change>,
+    harvested: VecDeque<Unsigned>,
     harvested_bytes: usize,
     /// Not taken out: about how many bytes they are. Zero if there are none.
     pending_bytes: usize,
     /// All that is not at or below these is not taken out yet.
     base: Vec<am::ChangeHash>,
+}
+
+/// Something for a run.
+#[derive(Debug)]
+enum Unsigned {
+    /// A change, which may share its run with its neighbours.
+    Change(Change),
+    /// A draft, which is a run by itself.
+    Draft(Box<DraftRun>),
 }
 
 /// What a document needs to know to make a local change.
@@ -121,6 +144,17 @@ pub enum Settle {
     Done(Settled),
     /// It is heavy: run this, then give the result to [`Document::finish_merge`].
     Work(Box<MergeWork>),
+}
+
+/// What became of a draft.
+#[derive(Debug)]
+pub enum Publish {
+    /// It is in the document.
+    Done,
+    /// There was nothing in it.
+    Empty,
+    /// The document is far ahead: [`Draft::catch_up`] first.
+    Behind,
 }
 
 /// A merge on a copy. [`MergeWork::run`] may be called on any thread.
@@ -180,6 +214,7 @@ impl Document {
             history: History::default(),
             cache: Cache::default(),
             live: None,
+            spare: Vec::new(),
             tail: Tail::default(),
             signed_heads: BTreeSet::new(),
             inbox: Inbox::default(),
@@ -187,6 +222,8 @@ impl Document {
             left_out: Vec::new(),
             index: Some(OpIndex::default()),
             merging: false,
+            outrun: false,
+            was_outrun: false,
             cloned: false,
             meanwhile: Vec::new(),
             device: None,
@@ -232,16 +269,90 @@ impl Document {
         self.history.is_damaged()
     }
 
-    /// Makes a local change that was recorded ([`Self::last_local_change`]), as if `edit` had made it now.
+    /// A private copy to make changes on, away from here.
+    pub fn draft(&mut self, author: Author) -> Draft {
+        let actor = self.spare.pop().unwrap_or(author.fresh_actor);
+        Draft::new(self.space, self.id, Author { fresh_actor: actor, ..author }, self.history.clone())
+    }
+
+    /// Takes in a draft as a whole. After [`Publish::Behind`] it is to be caught up with the history given, and published
+    /// again.
+    ///
+    /// # Errors
+    /// It does not fit. The document is unchanged.
+    pub fn publish(&mut self, draft: &mut Draft, guard: &dyn Guard) -> Result<Publish, DraftError> {
+        if !draft.check(&self.history)? {
+            return Ok(Publish::Empty);
+        }
+        if draft.is_far_behind(&self.history) {
+            return Ok(Publish::Behind);
+        }
+        self.harvest();
+        let finished = draft.hand_over(&self.history, guard)?;
+        self.keep_draft(finished.history, finished.run, finished.device);
+        Ok(Publish::Done)
+    }
+
+    /// What a draft is to be caught up with.
+    pub(crate) fn ahead(&self, guard: alloc::sync::Arc<dyn Guard>) -> Ahead {
+        Ahead::new(self.history.clone(), guard)
+    }
+
+    /// Goes on with a history that has a draft besides all that is here.
+    fn keep_draft(&mut self, history: History, draft: DraftRun, device: DeviceId) {
+        let heavy = draft.is_heavy();
+        // Carrying much over into a running merge takes long, and is done here: rather it merges once more. But not for ever.
+        let outruns = self.merging && heavy && !self.was_outrun;
+        let added = if outruns || (heavy && !self.merging) {
+            Vec::new()
+        } else {
+            history.since(&self.history.automerge().get_heads())
+        };
+        self.outrun |= outruns;
+        self.adopt(history);
+        if self.merging {
+            self.meanwhile.extend(added.into_iter().map(|change| change.0));
+        } else if heavy {
+            // Made anew by the next merge.
+            self.index = None;
+        } else {
+            self.add_to_index(added);
+        }
+        self.write_under(draft.run.actor);
+        self.device = Some(device);
+        self.tail.harvested_bytes += draft.run.payload.len();
+        self.tail.harvested.push_back(Unsigned::Draft(Box::new(draft)));
+    }
+
+    /// Local changes are made under this actor from now on.
+    fn write_under(&mut self, actor: ActorId) {
+        self.spare.retain(|spare| *spare != actor);
+        let before = self.live.replace(actor).filter(|before| *before != actor);
+        self.spare.extend(before.filter(|_| self.spare.len() < SPARE_ACTORS_MAX));
+    }
+
+    /// Makes a local change that was recorded ([`Self::last_local_change`]), as if `edit` had made it now; or the changes of a
+    /// draft, as if it had been published.
     ///
     /// # Errors
     /// It is refused as one from a peer would be. The document is unchanged.
-    pub fn apply_local(&mut self, device: DeviceId, bytes: &[u8], guard: &dyn Guard) -> Result<(), Refusal> {
+    pub fn apply_local(
+        &mut self,
+        device: DeviceId,
+        bytes: &[u8],
+        is_draft: bool,
+        guard: &dyn Guard,
+    ) -> Result<(), Refusal> {
         let payload = Payload::read(bytes.to_vec())?;
         let found = *payload.tip();
-        if self.live.is_some_and(|live| live != found.actor) && found.first_seq != 1 {
-            return Err(Refusal::Misfit(format!("actor {} is not the one that writes here", found.actor)));
+        let writes = self.live.is_none() || self.live == Some(found.actor) || self.spare.contains(&found.actor);
+        if !writes && found.first_seq != 1 {
+            return Err(Refusal::Misfit(format!("actor {} is not one that writes here", found.actor)));
         }
+        let links = payload.links();
+        let own: BTreeSet<ChangeHash> = links.iter().map(|link| link.hash).collect();
+        let deps = links.iter().flat_map(|link| &link.deps).copied().filter(|dep| !own.contains(dep)).collect();
+        let ops = links.iter().map(|link| link.ops).sum();
         let header = RunHeader {
             space: self.space,
             document: self.id,
@@ -267,10 +378,19 @@ impl Document {
             let missing = missing.map_or_else(String::new, |hash| format!(": {hash}"));
             return Err(Refusal::Misfit(format!("what it depends on is not here{missing}")));
         }
+        if is_draft {
+            let payload = bytes.to_vec();
+            let (first_seq, last_seq) = (found.first_seq, found.last_seq);
+            let run = UnsignedRun { actor: found.actor, first_seq, last_seq, tip: found.tip, payload };
+            let index = self.index.take();
+            self.keep_draft(history, DraftRun { run, deps, ops }, device);
+            self.index = index;
+            return Ok(());
+        }
         let new = history.since(&self.tail.base);
         self.adopt(history);
         self.keep_harvested(new);
-        self.live = Some(found.actor);
+        self.write_under(found.actor);
         self.device = Some(device);
         Ok(())
     }
@@ -285,16 +405,19 @@ impl Document {
         self.tail.harvested_bytes + self.tail.pending_bytes
     }
 
-    /// Takes the local changes for signing; `None` if there are none. At most `RUN_CHANGES_MAX` changes and
-    /// `RUN_BYTES_MAX` bytes at a time: call until `None`.
+    /// Takes local changes for signing; `None` if there are none. A draft by itself; of others at most `RUN_CHANGES_MAX` changes
+    /// and `RUN_SHARED_BYTES_MAX` bytes at a time: call until `None`.
     pub fn take_unsigned(&mut self) -> Option<UnsignedRun> {
         self.harvest();
-        let first = self.tail.harvested.front()?;
+        let first = match self.tail.harvested.front()? {
+            Unsigned::Change(first) => first,
+            Unsigned::Draft(_) => return self.take_draft(),
+        };
         let (actor, first_seq) = (first.actor()?, first.seq());
         let mut run = UnsignedRun { actor, first_seq, last_seq: 0, tip: first.hash(), payload: Vec::new() };
-        while let Some(change) = self.tail.harvested.front() {
+        while let Some(Unsigned::Change(change)) = self.tail.harvested.front() {
             let count = change.seq().checked_sub(first_seq);
-            let full = !run.payload.is_empty() && run.payload.len() + change.bytes().len() > RUN_BYTES_MAX;
+            let full = !run.payload.is_empty() && run.payload.len() + change.bytes().len() > RUN_SHARED_BYTES_MAX;
             if change.actor() != Some(actor) || full || count.is_none_or(|count| count >= RUN_CHANGES_MAX) {
                 break;
             }
@@ -305,6 +428,14 @@ impl Document {
             self.tail.harvested_bytes -= change.bytes().len();
             self.tail.harvested.pop_front();
         }
+        Some(run)
+    }
+
+    fn take_draft(&mut self) -> Option<UnsignedRun> {
+        let Unsigned::Draft(draft) = self.tail.harvested.pop_front()? else { return None };
+        let DraftRun { run, deps, .. } = *draft;
+        self.tail.harvested_bytes -= run.payload.len();
+        advance(&mut self.signed_heads, deps, run.tip);
         Some(run)
     }
 
@@ -382,18 +513,31 @@ impl Document {
         let Merged { mut history, mut index, mut outcome } = merged;
         self.harvest();
         self.merging = false;
-        let meanwhile = core::mem::take(&mut self.meanwhile);
-        if !outcome.accepted.is_empty() {
+        self.was_outrun = core::mem::take(&mut self.outrun);
+        let mut meanwhile = core::mem::take(&mut self.meanwhile);
+        let fits = if self.was_outrun {
+            meanwhile.clear();
+            index = None;
+            false
+        } else if outcome.accepted.is_empty() {
+            true
+        } else {
             match self.carry_over(&history, &meanwhile, guard) {
-                Ok(None) => {}
-                Ok(Some(both)) => history = both,
+                Ok(None) => true,
+                Ok(Some(both)) => {
+                    history = both;
+                    true
+                }
                 Err(reason) => {
                     tracing::warn!(document = %self.id, reason, "a merge did not go together with local changes");
-                    for candidate in core::mem::take(&mut outcome.accepted) {
-                        self.inbox.put_back(candidate);
-                    }
                     index = None;
+                    false
                 }
+            }
+        };
+        if !fits {
+            for candidate in core::mem::take(&mut outcome.accepted) {
+                self.inbox.put_back(candidate);
             }
         }
         if !outcome.accepted.is_empty() {
@@ -492,25 +636,30 @@ impl Document {
                 self.meanwhile.push(change.0.clone());
             }
             self.tail.harvested_bytes += change.bytes().len();
-            self.tail.harvested.push_back(change);
+            self.tail.harvested.push_back(Unsigned::Change(change));
         }
         self.tail.base = self.history.automerge().get_heads();
     }
 
-    /// A run of our own device under our live actor that we have not made: this process is a copy of another one, and the two
+    /// A run of our own device under an actor of this process that we have not made: this process is a copy of another one, and the two
     /// would go on numbering their changes alike. From now on we write under another actor.
     fn retire_if_cloned(&mut self) {
-        let (Some(live), Some(device)) = (self.live, self.device) else { return };
-        let last = self.history.tip(&live).map_or(0, |(seq, _)| seq);
-        if self.inbox.has_beyond(&live, last, &device) {
-            self.retire(&live);
-            self.cloned = true;
+        let Some(device) = self.device else { return };
+        let ours: Vec<ActorId> = self.live.iter().chain(&self.spare).copied().collect();
+        for actor in ours {
+            let last = self.history.tip(&actor).map_or(0, |(seq, _)| seq);
+            if self.inbox.has_beyond(&actor, last, &device) {
+                self.retire(&actor);
+                self.cloned = true;
+            }
         }
     }
 
     /// Local changes are made under a fresh actor from now on, if they were made under this one. Says whether they were.
     pub(crate) fn retire(&mut self, actor: &ActorId) -> bool {
-        self.live.take_if(|live| live == actor).is_some()
+        let spares = self.spare.len();
+        self.spare.retain(|spare| spare != actor);
+        self.live.take_if(|live| live == actor).is_some() || self.spare.len() < spares
     }
 
     /// The merged history with the local changes made since the merge took its copy; `None` if there are none.

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use tracing::{debug, info, trace};
 
-use crate::document::EditError;
+use crate::document::{DraftError, EditError};
 use crate::feed::FeedRow;
 use crate::gate::{Guard, Slot};
 use crate::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
@@ -36,7 +36,7 @@ mod deaths;
 mod dialing;
 mod documents;
 mod duplicates;
-mod editing;
+pub mod editing;
 pub mod held;
 mod hints;
 pub mod input;
@@ -172,7 +172,7 @@ pub enum DocumentError {
     #[error("{0}; until then the space is read-only here")]
     ReadOnly(String),
     /// Edits come faster than the disk takes them. The document is unchanged; try again when `saved`.
-    #[error("{0} bytes of this document's edits wait for the disk, limit {limit}", limit = UNSIGNED_BYTES_MAX)]
+    #[error("{0} bytes of edits wait for the disk, limit {limit}", limit = UNSIGNED_BYTES_MAX)]
     Busy(usize),
     /// The store failed, or the replica is shut down. The document is unchanged.
     #[error("the replica has stopped: {0}")]
@@ -183,6 +183,9 @@ pub enum DocumentError {
     /// The version asked for is not in the document.
     #[error("change {0} is not in this document")]
     UnknownHeads(ChangeHash),
+    /// The draft cannot be published. The document is unchanged.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
 }
 
 impl Engine {
@@ -322,7 +325,9 @@ impl Engine {
             Input::Stored(storage::Reply::Committed { id, result }) => self.committed(id, result),
             Input::Stored(storage::Reply::Scanned { id, result }) => self.scanned(id, result),
             Input::Worked(done) => self.worked(*done),
-            Input::LocalChange { space, document, bytes } => self.local_change((space, document), &bytes),
+            Input::LocalChange { space, document, bytes, is_draft } => {
+                self.local_change((space, document), &bytes, is_draft);
+            }
         }
     }
 

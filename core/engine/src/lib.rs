@@ -80,6 +80,7 @@ pub use engine::output::{CommandError, Event, Output, Reply, Verdict};
 pub use mutants::Mutant;
 
 pub use engine::counters::Counters;
+pub use engine::editing::Published;
 pub use engine::held::Held;
 pub use engine::status::{PeerStatus, SpaceStatus};
 pub use engine::{Config, DocumentError, Engine};

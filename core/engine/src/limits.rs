@@ -110,8 +110,10 @@ pub const CHANGE_EXPANDED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub const COUNTER_STEP_MAX: u64 = 1 << 38;
 /// Changes in one run.
 pub const RUN_CHANGES_MAX: u64 = 1_024;
-/// Raw bytes of one run. One change of the largest size fits.
+/// Raw bytes of one run, which is what a draft becomes.
 pub const RUN_BYTES_MAX: usize = CHANGE_BYTES_MAX + 64 * 1024;
+/// Raw bytes up to which changes that were made one by one share a run. One change of the largest size fits.
+pub const RUN_SHARED_BYTES_MAX: usize = CHANGE_BYTES_MAX + 64 * 1024;
 /// One string or byte value.
 pub const VALUE_BYTES_MAX: usize = 256 * 1024;
 /// A map key.

@@ -213,7 +213,7 @@ impl Replay {
             Call::NewDocumentId => _ = self.engine.new_document_id(),
             Call::Announced { addresses } => self.engine.announce(addresses),
             other => {
-                self.done.edits += u64::from(matches!(other, Call::Edited { .. }));
+                self.done.edits += u64::from(matches!(other, Call::Edited { .. } | Call::Published { .. }));
                 self.done.frames += u64::from(matches!(other, Call::Frame { .. }));
                 if let Some(input) = other.input()? {
                     self.give(now, input);
@@ -332,6 +332,9 @@ impl Teller {
             }
             Call::Edited { document, change, .. } => {
                 format!("document {document:.8} is edited: a change of {} bytes", change.len())
+            }
+            Call::Published { document, changes, .. } => {
+                format!("a draft of document {document:.8} is published: {} bytes of changes", changes.len())
             }
             Call::NotEdited { document, .. } => format!("an edit of document {document:.8} changes nothing"),
             Call::Closed { document, .. } => format!("document {document:.8} is closed"),

@@ -69,7 +69,9 @@ impl Trace {
             }
             Input::Stored(reply) => self.reply(reply),
             Input::Worked(done) => self.put(&[b"worked", &done.space.0, &done.document.0]),
-            Input::LocalChange { space, document, bytes } => self.put(&[b"local", &space.0, &document.0, bytes]),
+            Input::LocalChange { space, document, bytes, is_draft } => {
+                self.put(&[b"local", &space.0, &document.0, bytes, &[u8::from(*is_draft)]]);
+            }
         }
         if self.lines.is_some() {
             let text = match input {

@@ -8,6 +8,7 @@ use automerge::ReadDoc;
 use automerge::transaction::{Transactable, Transaction};
 use serde_json::Value as Json;
 
+use crate::document::draft::DraftError;
 use crate::document::json::{self, Cost};
 use crate::document::path::{IntoPath, Path, PathError};
 use crate::document::read;
@@ -93,6 +94,9 @@ pub enum EditError {
         /// What is allowed.
         limit: u64,
     },
+    /// The draft that this is an edit of is too large, or published.
+    #[error(transparent)]
+    Draft(DraftError),
     /// Every peer would refuse the change.
     #[error("this edit makes a change that peers refuse: {0}")]
     Refused(Refusal),

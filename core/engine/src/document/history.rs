@@ -242,10 +242,15 @@ impl History {
     /// A copy of this history with `changes` applied, which must come after what they depend on. May panic: call it under the
     /// guard, on changes that have passed the gate.
     pub(crate) fn with(&self, changes: Vec<(Change, DeviceId)>) -> Result<Self, String> {
-        let mut am = (*self.am).clone();
-        let mut actors = (*self.actors).clone();
-        let mut max_op = self.max_op;
+        self.clone().and(changes)
+    }
+
+    /// This history with `changes` applied, as [`Self::with`]. Nothing is copied if nobody shares it.
+    pub(crate) fn and(self, changes: Vec<(Change, DeviceId)>) -> Result<Self, String> {
         let before = self.change_count();
+        let mut am = Arc::unwrap_or_clone(self.am);
+        let mut actors = Arc::unwrap_or_clone(self.actors);
+        let mut max_op = self.max_op;
         let count = changes.len() as u64;
         for (change, device) in &changes {
             let actor = change.actor().ok_or_else(|| String::from("an actor is not 16 bytes"))?;
@@ -275,6 +280,12 @@ impl History {
     /// The changes that are not at or below `base`, each after those it depends on.
     pub(crate) fn since(&self, base: &[am::ChangeHash]) -> Vec<Change> {
         self.am.get_changes(base).into_iter().map(Change).collect()
+    }
+
+    /// The same, each with the device that its actor is bound to.
+    pub(crate) fn news_since(&self, base: &[am::ChangeHash]) -> Vec<(Change, DeviceId)> {
+        let of = |change: &Change| change.actor().and_then(|actor| self.device(&actor));
+        self.since(base).into_iter().filter_map(|change| of(&change).map(|device| (change, device))).collect()
     }
 
     /// An index of all its operations, made anew. Takes about as long as opening the document.

@@ -320,8 +320,19 @@ pub(crate) fn reapply(
     guard: &dyn Guard,
 ) -> Result<History, String> {
     let changes: Vec<_> = changes.iter().map(|change| (Change(change.clone()), device)).collect();
+    apply(history.clone(), changes, slot, guard)
+}
+
+/// A history with changes that have been through the gate.
+pub(crate) fn apply(
+    history: History,
+    changes: Vec<(Change, crate::id::DeviceId)>,
+    slot: &Slot,
+    guard: &dyn Guard,
+) -> Result<History, String> {
+    let mut given = Some((history, changes));
     let mut merged = None;
-    match guard.run(slot, &mut || merged = Some(history.with(changes.clone()))) {
+    match guard.run(slot, &mut || merged = given.take().map(|(history, changes)| history.and(changes))) {
         Ok(()) => merged.unwrap_or_else(|| Err(String::from("the guard did not run it"))),
         Err(Panicked(reason)) => Err(reason),
     }

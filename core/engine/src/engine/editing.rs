@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use tracing::error;
 
-use crate::document::{Author, Edit, EditError, View};
+use crate::document::{Ahead, Author, Document, Draft, Edit, EditError, Publish, View};
 use crate::engine::documents::DocumentKey;
 use crate::engine::output::Event;
 use crate::engine::resident::Resident;
@@ -15,6 +15,15 @@ use crate::limits::UNSIGNED_BYTES_MAX;
 use crate::mutants::Mutant;
 use crate::storage::CommitId;
 use crate::time::Now;
+
+/// What became of a draft.
+#[derive(Debug)]
+pub enum Published {
+    /// It is in the document; with the commit that will make it durable, or `None` if there was nothing in it.
+    Done(Option<CommitId>),
+    /// The document is far ahead of it: give this to [`Draft::catch_up`], away from the engine, and publish again.
+    Behind(Ahead),
+}
 
 impl Engine {
     /// Runs `f` on a document that is open and keeps what it did as one change, in memory. Returns `f`'s value and the commit
@@ -53,6 +62,48 @@ impl Engine {
         Ok((value, Some(self.commits.next())))
     }
 
+    /// A private copy of a document that is open, to make changes on away from the engine. Nothing to drain.
+    ///
+    /// # Errors
+    /// An edit would be refused.
+    pub fn draft(&mut self, now: Now, space: &SpaceId, document: &DocumentId) -> Result<Draft, DocumentError> {
+        let author = self.may_edit(space)?;
+        let open = self.residents.get_mut(&(*space, *document)).and_then(Resident::live_mut);
+        Ok(open.ok_or(DocumentError::NotOpen(*document))?.draft(Author { wall_s: now.wall_s, ..author }))
+    }
+
+    /// Makes a draft part of its document, in memory and as a whole. Drain afterwards.
+    ///
+    /// # Errors
+    /// As for an edit made now, or the draft does not fit ([`DocumentError::Draft`]). The document is unchanged, and the draft
+    /// can be published later, unless it says otherwise.
+    pub fn publish(&mut self, now: Now, draft: &mut Draft) -> Result<Published, DocumentError> {
+        self.begin_turn(now);
+        self.may_edit(&draft.space())?;
+        let key = (draft.space(), draft.document());
+        let waiting = self.commits.bytes() + self.unsigned_bytes();
+        if waiting > UNSIGNED_BYTES_MAX {
+            return Err(DocumentError::Busy(waiting));
+        }
+        let guard = self.guard.clone();
+        let open = self.residents.get_mut(&key).and_then(Resident::live_mut);
+        let open = open.ok_or(DocumentError::NotOpen(key.1))?;
+        match open.publish(draft, &*guard)? {
+            Publish::Empty => Ok(Published::Done(None)),
+            Publish::Behind => Ok(Published::Behind(open.ahead(guard))),
+            Publish::Done => {
+                self.edited(key);
+                Ok(Published::Done(Some(self.commits.next())))
+            }
+        }
+    }
+
+    /// Bytes of all local changes that wait to be signed.
+    fn unsigned_bytes(&self) -> usize {
+        let dirty = self.dirty.iter().filter_map(|key| self.residents.get(key).and_then(Resident::live));
+        dirty.map(Document::unsigned_bytes).sum()
+    }
+
     fn may_edit(&mut self, space: &SpaceId) -> Result<Author, DocumentError> {
         if let Some(reason) = &self.stopped {
             return Err(DocumentError::Stopped(reason.clone()));
@@ -80,12 +131,12 @@ impl Engine {
     }
 
     /// A recorded local change, replayed.
-    pub(super) fn local_change(&mut self, key: DocumentKey, bytes: &[u8]) {
+    pub(super) fn local_change(&mut self, key: DocumentKey, bytes: &[u8], is_draft: bool) {
         let result = self.may_edit(&key.0).map_err(|error| error.to_string()).and_then(|author| {
             let guard = self.guard.clone();
             let document = self.residents.get_mut(&key).and_then(Resident::live_mut);
             let document = document.ok_or_else(|| DocumentError::NotOpen(key.1).to_string())?;
-            document.apply_local(author.device, bytes, &*guard).map_err(|error| error.to_string())
+            document.apply_local(author.device, bytes, is_draft, &*guard).map_err(|error| error.to_string())
         });
         match result {
             Ok(()) => self.edited(key),

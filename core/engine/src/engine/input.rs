@@ -94,8 +94,10 @@ pub enum Input {
         space: SpaceId,
         /// Which document.
         document: DocumentId,
-        /// One raw automerge change chunk.
+        /// One raw automerge change chunk, or all of a draft's, one after the other.
         bytes: Vec<u8>,
+        /// They are a draft: to be signed as one run of their own.
+        is_draft: bool,
     },
 }
 

@@ -159,6 +159,16 @@ pub enum Call {
         #[n(0)]
         addresses: Vec<String>,
     },
+    /// [`Input::LocalChange`] of a draft: all changes that it made, one after the other.
+    #[n(17)]
+    Published {
+        #[n(0)]
+        space: SpaceId,
+        #[n(1)]
+        document: DocumentId,
+        #[n(2)]
+        changes: ByteVec,
+    },
 }
 
 /// A [`Command`].
@@ -306,8 +316,11 @@ impl From<&Input> for Call {
                 }
             }
             Input::Worked(done) => Self::Worked { space: done.space, document: done.document, birth: done.birth },
-            Input::LocalChange { space, document, bytes } => {
+            Input::LocalChange { space, document, bytes, is_draft: false } => {
                 Self::Edited { space: *space, document: *document, change: bytes.clone().into() }
+            }
+            Input::LocalChange { space, document, bytes, is_draft: true } => {
+                Self::Published { space: *space, document: *document, changes: bytes.clone().into() }
             }
         }
     }
@@ -343,7 +356,12 @@ impl Call {
                 let result = failure.map_or(Ok(Scanned { rows, more, damaged }), |failed| Err(failed.into()));
                 Input::Stored(Reply::Scanned { id: ScanId(id), result })
             }
-            Self::Edited { space, document, change } => Input::LocalChange { space, document, bytes: change.into() },
+            Self::Edited { space, document, change } => {
+                Input::LocalChange { space, document, bytes: change.into(), is_draft: false }
+            }
+            Self::Published { space, document, changes } => {
+                Input::LocalChange { space, document, bytes: changes.into(), is_draft: true }
+            }
             Self::Worked { .. }
             | Self::NotEdited { .. }
             | Self::Closed { .. }
@@ -444,7 +462,8 @@ mod tests {
                 id: ScanId(13),
                 result: Ok(Scanned { rows: vec![(vec![4], vec![5])], more: true, damaged: vec![vec![6]] }),
             }),
-            Input::LocalChange { space, document, bytes: vec![6] },
+            Input::LocalChange { space, document, bytes: vec![6], is_draft: false },
+            Input::LocalChange { space, document, bytes: vec![6, 7], is_draft: true },
         ];
         inputs.extend(commands.into_iter().map(|command| Input::Command(CommandId(1), command)));
         for input in inputs {
