@@ -255,12 +255,11 @@ impl Document {
     ) -> Result<(T, bool), E> {
         let actor = self.live.unwrap_or(author.fresh_actor);
         let (value, committed) = self.history.edit(actor, author.device, author.wall_s, &mut self.cache, f)?;
-        if let Some(committed) = committed {
-            self.live = Some(actor);
-            self.device = Some(author.device);
-            self.tail.pending_bytes += committed.bytes;
-        }
-        Ok((value, committed.is_some()))
+        let Some(committed) = committed else { return Ok((value, false)) };
+        self.live = Some(actor);
+        self.device = Some(author.device);
+        self.tail.pending_bytes += committed.bytes;
+        Ok((value, true))
     }
 
     /// automerge has panicked in a local edit. What was in memory is thrown away; the document is to be dropped, neither read
@@ -294,7 +293,7 @@ impl Document {
     }
 
     /// What a draft is to be caught up with.
-    pub(crate) fn ahead(&self, guard: alloc::sync::Arc<dyn Guard>) -> Ahead {
+    pub fn ahead(&self, guard: alloc::sync::Arc<dyn Guard>) -> Ahead {
         Ahead::new(self.history.clone(), guard)
     }
 
@@ -478,7 +477,9 @@ impl Document {
     /// Applies the inbox, or begins to. While a merge runs this does nothing (`Settled::default()`), and edits and
     /// `receive` go on.
     pub fn settle(&mut self, guard: &dyn Guard) -> Settle {
-        let heavy = self.history.ops() > INLINE_OPS_MAX || self.inbox.bytes() > INLINE_BATCH_BYTES_MAX;
+        // Without its index, that is made anew.
+        let heavy =
+            self.history.ops() > INLINE_OPS_MAX || self.inbox.bytes() > INLINE_BATCH_BYTES_MAX || self.index.is_none();
         let Some(work) = self.begin_merge() else { return Settle::Done(Settled::default()) };
         if heavy && !work.candidates.is_empty() {
             return Settle::Work(work);

@@ -21,6 +21,7 @@ use crate::space::membership::Member;
 use crate::space::ticket::Ticket;
 use crate::space::{Record, Space};
 use crate::storage::{self, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table};
+use crate::sync::admission::Admission;
 use crate::sync::dialer::{Dialer, Source};
 use crate::sync::rate::Rate;
 use crate::sync::session::{Session, Shared};
@@ -87,6 +88,8 @@ pub struct Engine {
     spaces: BTreeMap<SpaceId, Space>,
     residents: BTreeMap<DocumentKey, Resident>,
     sessions: BTreeMap<SessionId, Session>,
+    /// Which of them go on with a large message.
+    admission: Admission,
     /// How often sessions with a device were closed for newer ones, lately.
     replaced: BTreeMap<DeviceId, Rate>,
     dialer: Dialer,
@@ -224,6 +227,7 @@ impl Engine {
             spaces: loaded.spaces,
             residents: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            admission: Admission::default(),
             replaced: BTreeMap::new(),
             dialer: Dialer::default(),
             dialing: Dialing::default(),
@@ -413,7 +417,7 @@ impl Engine {
         match scan {
             Scan::Open(key, birth) => self.scanned_open(key, birth, scanned),
             Scan::Leftovers(key, birth) => self.scanned_leftovers(key, birth, scanned),
-            Scan::Transfer { session, key, job } => self.scanned_transfer(session, key, job, &scanned),
+            Scan::Transfer { session, key, job } => self.scanned_transfer(session, key, job, scanned),
             Scan::Feed { command, limit, rows } => self.scanned_feed(command, limit, rows, &scanned),
             Scan::Purge(space, table) => self.scanned_purge(space, table, scanned),
         }

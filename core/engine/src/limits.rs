@@ -6,8 +6,16 @@ use crate::time::Duration;
 
 /// One frame on a session stream, its four-byte length not counted.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
-/// One message, put together from its frames and inflated. One change of the largest size and its envelope fit.
+/// One message of the control lane, put together from its frames and inflated. What a document with 20,000 actors is known by fits.
 pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The same on the live lane, where no run is larger than `LIVE_BATCH_BYTES_MAX`.
+pub const LIVE_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// The same on the bulk lane. One run of the largest size and its envelope fit.
+pub const BULK_MESSAGE_BYTES_MAX: usize = RUN_BYTES_MAX + 64 * 1024;
+/// Bytes of large messages that all sessions together are putting together, as they were announced: four of the largest. A
+/// message is large if it takes more credit than every session has; the sender of one that does not fit waits for credit. And
+/// bytes of messages on the lanes without credit; the session that passes it is ended.
+pub const ASSEMBLY_BYTES_MAX: usize = 4 * BULK_MESSAGE_BYTES_MAX;
 /// How often larger than its compressed form a message may become (lz4 itself ends at about 255).
 pub const INFLATE_RATIO_MAX: usize = 255;
 /// A message of at least this many bytes is worth compressing. Guess.
@@ -35,7 +43,7 @@ pub const BULK_CREDIT_BYTES: u64 = 128 * 1024;
 pub const CREDIT_REPORT_BYTES: u64 = 32 * 1024;
 /// Bytes handed to the network for one peer and not yet written; live runs beyond it are dropped and caught up later.
 pub const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
-/// Runs for one document that wait to be applied; beyond it their sender gets no credit.
+/// Runs that wait to be applied; beyond it nobody gets credit.
 pub const INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Documents queued for transfer to one peer; the rest is found again by the next reconciliation.
 pub const TRANSFER_QUEUE_MAX: usize = 100_000;
@@ -110,8 +118,9 @@ pub const CHANGE_EXPANDED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub const COUNTER_STEP_MAX: u64 = 1 << 38;
 /// Changes in one run.
 pub const RUN_CHANGES_MAX: u64 = 1_024;
-/// Raw bytes of one run, which is what a draft becomes.
-pub const RUN_BYTES_MAX: usize = CHANGE_BYTES_MAX + 64 * 1024;
+/// Raw bytes of one run. Only a draft makes a large one: 10 MB of JSON with 100,000 strings, or 5 MB of it as texts, fit. With
+/// its header it fits into 16 MiB, which is what redb's pages of a power of two have room for.
+pub const RUN_BYTES_MAX: usize = 16 * 1024 * 1024 - 64 * 1024;
 /// Raw bytes up to which changes that were made one by one share a run. One change of the largest size fits.
 pub const RUN_SHARED_BYTES_MAX: usize = CHANGE_BYTES_MAX + 64 * 1024;
 /// One string or byte value.
@@ -133,15 +142,15 @@ pub const DOCUMENT_ACTORS_MAX: usize = 10_000;
 pub const DEPTH_MAX: usize = 64;
 /// Runs of one document that wait for runs they depend on.
 pub const ORPHANS_PER_DOCUMENT_MAX: usize = 1_024;
-/// Bytes of one document's waiting runs.
-pub const ORPHAN_BYTES_PER_DOCUMENT_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one document's waiting runs. A draft that is here before what it was made on fits, with some others.
+pub const ORPHAN_BYTES_PER_DOCUMENT_MAX: usize = RUN_BYTES_MAX + 4 * 1024 * 1024;
 /// A run that has waited this long for what it depends on is given up. If that exists anywhere, comparing roots finds both
 /// again.
 pub const ORPHAN_AGE_MAX: Duration = Duration::from_secs(600);
 /// Bytes of all waiting runs of one replica.
 pub const ORPHAN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Local changes of one document that wait to be signed, which happens with every commit; more are refused until the disk
-/// has caught up.
+/// has caught up. For a draft those of all documents count, and what waits for the next commit.
 pub const UNSIGNED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A run is held guilty when this many processes in a row have died while they merged it alone. Few may be chance: a process
 /// that is killed is merging something, and one that is killed soon after its start is merging what the last one was. Seen:
@@ -205,7 +214,7 @@ pub const TICKET_ADDRESSES_MAX: usize = 4;
 /// of what there is, so that whoever goes on counting from a number that was read does not come to the end.
 pub const COUNTED_MAX: u64 = 1 << 63;
 
-/// Bytes of rows that wait for the next commit; beyond it no credit is given, and live runs are dropped.
+/// Bytes of rows that wait for the next commit; beyond it no credit is given, and live runs are dropped. A draft may be larger.
 pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of rows in one scan reply.
 pub const SCAN_BYTES: usize = 1024 * 1024;

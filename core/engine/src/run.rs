@@ -95,17 +95,26 @@ impl Run {
     /// The value of the run's row in [`crate::storage::Table::Runs`]: a CBOR array of version, device, acl, first seq, tip,
     /// signature, payload. The other fields are the row's key.
     pub fn encode_stored(&self) -> Vec<u8> {
-        let header = &self.header;
-        let mut out = Vec::with_capacity(200 + self.payload.len());
+        self.clone().into_stored()
+    }
+
+    /// [`Self::encode_stored`] without a copy of the payload, which may be large.
+    pub fn into_stored(self) -> Vec<u8> {
+        let Self { header, payload } = self;
+        let mut out = Vec::with_capacity(240);
         let mut e = Encoder::new(&mut out);
         // Writing to a vector does not fail.
         let written = (|| -> Result<(), minicbor::encode::Error<core::convert::Infallible>> {
             e.array(7)?.u8(Self::STORED_VERSION)?.bytes(&header.device.0)?.bytes(&header.acl.0)?;
-            e.u64(header.first_seq)?.bytes(&header.tip.0)?.bytes(&header.signature)?.bytes(&self.payload)?;
+            e.u64(header.first_seq)?.bytes(&header.tip.0)?.bytes(&header.signature)?;
+            e.bytes_len(payload.len() as u64)?;
             Ok(())
         })();
         written.expect("a vector takes every byte");
-        out
+        let mut value = payload;
+        value.reserve_exact(out.len());
+        value.splice(..0, out);
+        value
     }
 
     /// Reads the value of a row, given what its key says.
@@ -119,8 +128,22 @@ impl Run {
         last_seq: u64,
         value: &[u8],
     ) -> Result<Self, RunError> {
+        Self::from_stored(space, document, actor, last_seq, value.to_vec())
+    }
+
+    /// [`Self::decode_stored`] without a copy of the payload, which may be large.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn from_stored(
+        space: SpaceId,
+        document: DocumentId,
+        actor: ActorId,
+        last_seq: u64,
+        mut value: Vec<u8>,
+    ) -> Result<Self, RunError> {
         let error = |error: minicbor::decode::Error| RunError(error.to_string());
-        let mut d = Decoder::new(value);
+        let mut d = Decoder::new(&value);
         let fields = d.array().map_err(error)?;
         if fields != Some(7) {
             return Err(RunError(format!("an array of {fields:?} fields, 7 expected")));
@@ -134,15 +157,16 @@ impl Run {
         let first_seq = d.u64().map_err(error)?;
         let tip = d.decode::<ChangeHash>().map_err(error)?;
         let signature = *d.decode::<minicbor::bytes::ByteArray<SIGNATURE_LEN>>().map_err(error)?;
-        let payload = d.bytes().map_err(error)?;
-        if payload.len() > RUN_BYTES_MAX {
-            return Err(RunError(format!("{} bytes of changes, limit {RUN_BYTES_MAX}", payload.len())));
+        let payload = d.bytes().map_err(error)?.len();
+        if payload > RUN_BYTES_MAX {
+            return Err(RunError(format!("{payload} bytes of changes, limit {RUN_BYTES_MAX}")));
         }
         if d.position() != value.len() {
             return Err(RunError(format!("{} bytes too many", value.len() - d.position())));
         }
         let header = RunHeader { space, document, acl, device, actor, first_seq, last_seq, tip, signature };
-        Ok(Self { header, payload: payload.to_vec() })
+        value.drain(..value.len() - payload);
+        Ok(Self { header, payload: value })
     }
 
     /// Signs local changes.

@@ -1,6 +1,7 @@
 //! Which peer to talk to, when, about what. Four levels, each idempotent and restartable from nothing: the members, which
 //! documents differ, what each side lacks of them, the runs. What is remembered only saves round trips.
 
+pub mod admission;
 pub mod collection;
 pub mod dialer;
 pub mod hint;

@@ -52,7 +52,7 @@ fn a_run_has_a_limited_number_of_changes_and_bytes() {
     assert_eq!(inspect(&more, WRITER).unwrap_err().to_string(), "over a limit: a run has more than 1024 changes");
     let length = |bytes: usize| payload_tip(&vec![0; bytes]).unwrap_err().to_string();
     assert_eq!(length(RUN_BYTES_MAX), "malformed: not a change: wrong magic bytes");
-    assert_eq!(length(RUN_BYTES_MAX + 1), "over a limit: a run of 1114113 bytes, limit 1114112");
+    assert_eq!(length(RUN_BYTES_MAX + 1), "over a limit: a run of 16711681 bytes, limit 16711680");
     let mut bob = Peer::new(2);
     assert_eq!(bob.receive([most]).accepted.len(), 1);
 }

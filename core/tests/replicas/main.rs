@@ -3,6 +3,7 @@
 
 mod alone;
 mod common;
+mod drafts;
 mod killed;
 mod salvaged;
 mod together;

@@ -1,8 +1,8 @@
 //! What arrives on a stream or by gossip, before anybody is asked who sent it: frames, messages, hints.
 
-use anabranch_engine::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, PRE_AUTH_BYTES_MAX};
+use anabranch_engine::limits::{BULK_MESSAGE_BYTES_MAX, FRAME_BYTES_MAX, PRE_AUTH_BYTES_MAX};
 use anabranch_engine::sync::hint::Hint;
-use anabranch_engine::sync::lanes::Lanes;
+use anabranch_engine::sync::lanes::{Lanes, message_bytes_max};
 use anabranch_engine::wire::frame::{Assembly, to_frames};
 use anabranch_engine::wire::{Lane, Message};
 
@@ -16,12 +16,11 @@ pub fn frame(data: &[u8]) {
     if authenticated {
         lanes.authenticate();
     }
-    let bytes_max = if authenticated { MESSAGE_BYTES_MAX } else { PRE_AUTH_BYTES_MAX };
     while !input.is_empty() {
         match lanes.receive(input.chunk()) {
             Ok(None) => {}
             Ok(Some((lane, message))) => {
-                assert!(message.len() <= bytes_max);
+                assert!(message.len() <= if authenticated { message_bytes_max(lane) } else { PRE_AUTH_BYTES_MAX });
                 come_back(lane, message);
             }
             // The session is over.
@@ -37,7 +36,7 @@ fn come_back(lane: Lane, message: Vec<u8>) {
     let mut back = None;
     for frame in to_frames(lane, message.clone()) {
         assert!(frame.len() <= FRAME_BYTES_MAX && back.is_none());
-        back = assembly.push(&frame, MESSAGE_BYTES_MAX).expect("our own frames fit");
+        back = assembly.push(&frame, BULK_MESSAGE_BYTES_MAX).expect("our own frames fit");
     }
     assert_eq!(back, Some(message));
 }

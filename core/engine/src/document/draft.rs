@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use automerge as am;
 
 use crate::document::edit::{Cache, Edit, EditError};
-use crate::document::history::History;
+use crate::document::history::{Change, History};
 use crate::document::view::View;
 use crate::document::{Author, merge};
 use crate::gate::{Guard, Slot};
@@ -83,6 +83,12 @@ pub enum DraftError {
 pub struct Ahead {
     history: History,
     guard: Arc<dyn Guard>,
+}
+
+/// What a document has beyond a draft, and its heads.
+struct News {
+    changes: Vec<(Change, DeviceId)>,
+    heads: Vec<am::ChangeHash>,
 }
 
 /// A draft that has all that its document has.
@@ -183,13 +189,19 @@ impl Draft {
         self.may_grow(self.changes + 1)?;
         let Author { device, fresh_actor: actor, wall_s } = self.author;
         let (value, committed) = self.history.edit(actor, device, wall_s, &mut self.cache, f)?;
-        if let Some(committed) = committed {
-            self.changes += 1;
-            self.pending_bytes += committed.bytes;
-            if self.pending_bytes > HARVEST_BYTES || self.bytes() > RUN_BYTES_MAX {
-                self.harvest();
-                self.may_grow(self.changes)?;
+        let Some(committed) = committed else { return Ok(value) };
+        self.changes += 1;
+        match committed.change {
+            // It was taken out already.
+            Some(change) if self.pending_bytes == 0 => {
+                self.keep(&change);
+                self.harvested = self.history.automerge().get_heads();
             }
+            Some(_) | None => self.pending_bytes += committed.bytes,
+        }
+        if self.pending_bytes > HARVEST_BYTES || self.bytes() > RUN_BYTES_MAX {
+            self.finish();
+            self.may_grow(self.changes)?;
         }
         Ok(value)
     }
@@ -213,7 +225,11 @@ impl Draft {
     pub fn catch_up(&mut self, ahead: Ahead) -> Result<(), DraftError> {
         self.finish();
         self.catch_ups += 1;
-        self.merge(&ahead.history, &*ahead.guard)
+        let Ahead { history, guard } = ahead;
+        let news = self.news(&history);
+        // As long as it is shared, whoever edits the document has to copy it.
+        drop(history);
+        self.merge(news, &*guard)
     }
 
     fn may_grow(&self, changes: u64) -> Result<(), EditError> {
@@ -237,28 +253,36 @@ impl Draft {
     fn harvest(&mut self) {
         self.pending_bytes = 0;
         for change in self.history.since(&self.harvested) {
-            self.deps.extend(change.deps());
-            self.ops += change.0.len() as u64;
-            self.payload.extend_from_slice(change.bytes());
-            self.last = Some((change.seq(), change.hash()));
+            self.keep(&change);
         }
         self.harvested = self.history.automerge().get_heads();
     }
 
-    /// Goes on with all that is in `live` too. All changes of the draft have been taken out.
-    fn merge(&mut self, live: &History, guard: &dyn Guard) -> Result<(), DraftError> {
-        let news = live.news_since(&self.base);
-        if !news.is_empty() {
+    fn keep(&mut self, change: &Change) {
+        self.deps.extend(change.deps());
+        self.ops += change.0.len() as u64;
+        self.payload.extend_from_slice(change.bytes());
+        self.last = Some((change.seq(), change.hash()));
+    }
+
+    /// What `live` has beyond the draft.
+    fn news(&self, live: &History) -> News {
+        News { changes: live.news_since(&self.base), heads: live.automerge().get_heads() }
+    }
+
+    /// Goes on with what is new. All changes of the draft have been taken out.
+    fn merge(&mut self, News { changes, heads }: News, guard: &dyn Guard) -> Result<(), DraftError> {
+        if !changes.is_empty() {
             let tips = self.last.iter().map(|(_, tip)| *tip).collect();
             let slot = Slot { space: self.space, document: self.document, tips };
-            let merged = merge::apply(core::mem::take(&mut self.history), news, &slot, guard);
+            let merged = merge::apply(core::mem::take(&mut self.history), changes, &slot, guard);
             self.history = merged.map_err(|reason| {
                 self.spent = true;
                 DraftError::Internal(reason)
             })?;
             self.cache.clear();
         }
-        self.base = live.automerge().get_heads();
+        self.base = heads;
         self.harvested = self.history.automerge().get_heads();
         Ok(())
     }
@@ -289,13 +313,13 @@ impl Draft {
     /// Whether it should be caught up away from the replica first.
     pub(super) fn is_far_behind(&self, live: &History) -> bool {
         self.catch_ups < CATCH_UPS_MAX
-            && self.history.ops().max(live.ops()) > INLINE_OPS_MAX
+            && (self.history.ops() > INLINE_OPS_MAX || self.payload.len() > INLINE_BATCH_BYTES_MAX)
             && self.base != live.automerge().get_heads()
     }
 
     /// Hands itself over, caught up with `live`.
     pub(super) fn hand_over(&mut self, live: &History, guard: &dyn Guard) -> Result<Finished, DraftError> {
-        self.merge(live, guard)?;
+        self.merge(self.news(live), guard)?;
         self.spent = true;
         let actor = self.author.fresh_actor;
         let (last_seq, tip) = self.last.take().ok_or(DraftError::Published)?;

@@ -46,10 +46,12 @@ pub(crate) struct Meta {
 }
 
 /// A local change that was kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Committed {
     /// About how many bytes it has, raw.
     pub bytes: usize,
+    /// The change, where it was looked at.
+    pub change: Option<Change>,
 }
 
 /// A change, out of or on its way into a history.
@@ -226,9 +228,10 @@ impl History {
             *cache = found;
             return Ok((value, None));
         };
-        let mut bytes = 120 + counted.bytes as usize;
+        let mut committed = Committed { bytes: 120 + counted.bytes as usize, change: None };
         if counted.ops > SURELY_SMALL_OPS || counted.bytes > SURELY_SMALL_BYTES {
-            bytes = self.check_last(&hash)?;
+            let change = self.check_last(&hash)?;
+            committed = Committed { bytes: change.bytes().len(), change: Some(change) };
         }
         *cache = found;
         self.max_op += counted.ops;
@@ -236,7 +239,7 @@ impl History {
         let entry = Arc::make_mut(&mut self.actors).entry(actor).or_default();
         entry.device = Some(device);
         entry.hashes.push(ChangeHash(hash.0));
-        Ok((value, Some(Committed { bytes })))
+        Ok((value, Some(committed)))
     }
 
     /// A copy of this history with `changes` applied, which must come after what they depend on. May panic: call it under the
@@ -317,11 +320,11 @@ impl History {
     }
 
     /// Looks at the local change just made as a peer's gate would, and takes it back if it would be refused.
-    fn check_last(&mut self, hash: &am::ChangeHash) -> Result<usize, EditError> {
+    fn check_last(&mut self, hash: &am::ChangeHash) -> Result<Change, EditError> {
         let refusal = match self.am.get_last_local_change() {
             None => EditError::Internal("the change just made is not there".to_string()),
             Some(change) => match inspector::inspect(change.raw_bytes()) {
-                Ok(chunk) if chunk.length == change.raw_bytes().len() => return Ok(chunk.length),
+                Ok(chunk) if chunk.length == change.raw_bytes().len() => return Ok(Change(change)),
                 Ok(_) => EditError::Internal("the change just made has no end".to_string()),
                 Err(_) if change.raw_bytes().len() > CHANGE_BYTES_MAX => EditError::ChangeTooLarge {
                     value: change.raw_bytes().len() as u64,

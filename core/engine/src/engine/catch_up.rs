@@ -14,8 +14,8 @@ use crate::engine::{Engine, Scan};
 use crate::gate::{self, Refusal};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::limits::{
-    ACL_REF_ENTRIES_MAX, COMMIT_BYTES_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, LIVE_BATCH_BYTES_MAX,
-    LIVE_RUNS_BURST, LIVE_RUNS_PER_SECOND, RANGES_PER_MESSAGE_MAX, RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX,
+    ACL_REF_ENTRIES_MAX, COMMIT_BYTES_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, LIVE_RUNS_BURST,
+    LIVE_RUNS_PER_SECOND, RANGES_PER_MESSAGE_MAX, RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX,
 };
 use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
@@ -203,15 +203,16 @@ impl Engine {
     }
 
     /// A page of what a peer lacks was read.
-    pub(super) fn scanned_transfer(&mut self, id: SessionId, key: DocumentKey, mut job: Job, scanned: &Scanned) {
+    pub(super) fn scanned_transfer(&mut self, id: SessionId, key: DocumentKey, mut job: Job, scanned: Scanned) {
         let device = self.device;
         let Some((_, shared)) = self.sessions.get_mut(&id).and_then(|session| session.shared_in(&key.0)) else {
             return;
         };
         let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
         let (mut runs, mut forks) = (Vec::new(), Vec::new());
-        for (row, value) in &scanned.rows {
-            let Some(at) = parse_run_key(row) else { continue };
+        let last = scanned.rows.last().filter(|_| scanned.more).map(|(last, _)| [last.as_slice(), &[0]].concat());
+        for (row, value) in scanned.rows {
+            let Some(at) = parse_run_key(&row) else { continue };
             if record.is_none_or(|record| !record.signed.names(&at.actor, at.last_seq)) {
                 continue;
             }
@@ -219,7 +220,7 @@ impl Engine {
             if held.is_some_and(|held| held.seq > at.last_seq) || job.forked.contains(&at.actor) {
                 continue;
             }
-            match Run::decode_stored(at.space, at.document, at.actor, at.last_seq, value) {
+            match Run::from_stored(at.space, at.document, at.actor, at.last_seq, value) {
                 Ok(run) => {
                     if let Some(held) = held
                         && hash_at(&run, held.seq).is_some_and(|ours| ours.0[..8] != held.tip)
@@ -236,11 +237,8 @@ impl Engine {
                 }
             }
         }
-        let more = scanned.rows.last().filter(|_| scanned.more).map(|(last, _)| {
-            let resume_at = Some([last.as_slice(), &[0]].concat());
-            (key.1, Job { resume_at, ..job })
-        });
-        let runs: Vec<_> = runs.into_iter().map(|(row, run)| wire_run(&device, &self.sign_again(row, run))).collect();
+        let more = last.map(|last| (key.1, Job { resume_at: Some(last), ..job }));
+        let runs: Vec<_> = runs.into_iter().map(|(row, run)| wire_run(&device, self.sign_again(&row, run))).collect();
         if let Some((_, shared)) = self.sessions.get_mut(&id).and_then(|session| session.shared_in(&key.0)) {
             runs.into_iter().for_each(|run| shared.transfer.stage(run));
             shared.transfer.scan_done(more);
@@ -299,14 +297,15 @@ impl Engine {
         }
         let told: Vec<[u8; 8]> = acls.iter().map(|acl| acl.short()).collect();
         let acls = acls.into_iter().map(|acl| acl.entries.clone()).collect();
-        if self.say_on(id, lane, &Message::Runs { space: index, acls, runs })
+        if self.say_on(id, lane, Message::Runs { space: index, acls, runs })
             && let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index))
         {
             told.into_iter().for_each(|acl| shared.told_acl(lane, acl));
         }
     }
 
-    /// Sends fresh runs along the live lanes of every session that did not bring them.
+    /// Sends fresh runs along the live lanes of every session that did not bring them. Much at once is no news to hurry with:
+    /// it is found by comparing roots, and sent for credit.
     pub(super) fn forward(&mut self, space_id: &SpaceId, runs: Vec<(Option<SessionId>, Run)>) {
         let Some(space) = self.spaces.get(space_id) else { return };
         let mut sends = Vec::new();
@@ -323,17 +322,13 @@ impl Engine {
             let wire: Vec<WireRun> = runs
                 .iter()
                 .filter(|(origin, run)| *origin != Some(*id) && run.header.device != peer)
-                .map(|(_, run)| wire_run(&self.device, run))
+                .map(|(_, run)| wire_run(&self.device, run.clone()))
                 .collect();
             if !wire.is_empty() {
                 sends.push((*id, index, wire));
             }
         }
         for (id, index, wire) in sends {
-            // Much at once is no news to hurry with: it is found by comparing roots, and sent for credit.
-            if wire.iter().map(wire_bytes).sum::<usize>() > LIVE_BATCH_BYTES_MAX {
-                continue;
-            }
             let mut rest = wire.into_iter().peekable();
             while rest.peek().is_some() {
                 let (mut message, mut bytes) = (Vec::new(), 0);
@@ -483,15 +478,15 @@ fn hash_at(run: &Run, seq: u64) -> Option<ChangeHash> {
     gate::chunks(&run.payload).filter_map(Result::ok).find(|chunk| chunk.seq == seq).map(|chunk| chunk.hash)
 }
 
-fn wire_run(us: &DeviceId, run: &Run) -> WireRun {
-    let header = &run.header;
+fn wire_run(us: &DeviceId, run: Run) -> WireRun {
+    let Run { header, payload } = run;
     WireRun {
         document: header.document,
         actor: header.actor,
         first_seq: header.first_seq,
         acl: ByteArray::from(short(&header.acl)),
         signature: header.signature.into(),
-        payload: run.payload.clone().into(),
+        payload: payload.into(),
         device: (header.device != *us).then_some(header.device),
     }
 }

@@ -155,15 +155,13 @@ impl Engine {
         let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else { return };
         let mut runs = Vec::new();
         while let Some(unsigned) = document.take_unsigned() {
-            runs.push(Run::sign(&*self.identity, key.0, key.1, acl.hash, unsigned));
+            runs.push((None, Run::sign(&*self.identity, key.0, key.1, acl.hash, unsigned)));
         }
         let heads = document.signed_heads();
         if !runs.is_empty() {
             self.keep_acl(&key.0, &acl);
         }
-        for run in &runs {
-            self.keep_run(run);
-        }
+        self.keep_and_forward(&key.0, runs);
         let accepted = self.residents.get_mut(&key).map(Resident::take_accepted).unwrap_or_default();
         self.feed_seq += 1;
         let Some(space) = self.spaces.get_mut(&key.0) else { return };
@@ -188,7 +186,6 @@ impl Engine {
             space.documents.set(key.1.0, Some([0; 32]));
         }
         self.unrecorded.remove(&key);
-        self.forward(&key.0, runs.into_iter().map(|run| (None, run)).collect());
     }
 
     pub(super) fn committed(&mut self, id: CommitId, result: Result<(), Failure>) {

@@ -18,7 +18,8 @@ use crate::frontier::Proof;
 use crate::gate::{self, Refusal};
 use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
 use crate::limits::{
-    DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
+    DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, LIVE_BATCH_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX,
+    RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
 };
 use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
@@ -113,7 +114,7 @@ impl Engine {
         let last = scanned.rows.last().filter(|_| scanned.more).map(|(last, _)| [last.as_slice(), &[0]].concat());
         for (row, value) in scanned.rows {
             let run = match parse_run_key(&row) {
-                Some(at) => Run::decode_stored(at.space, at.document, at.actor, at.last_seq, &value)
+                Some(at) => Run::from_stored(at.space, at.document, at.actor, at.last_seq, value)
                     .map_err(|error| error.to_string()),
                 None => Err(String::from("a key that is none")),
             };
@@ -267,7 +268,7 @@ impl Engine {
         }
         if self.mutated.by(Mutant::HoldsBeforeAncestors) {
             self.resident(key);
-            self.keep_run(&Run { header: header.clone(), payload: payload.clone().into_bytes() });
+            self.keep_run(Run { header: header.clone(), payload: payload.clone().into_bytes() });
             self.dirty.insert(key);
         }
         let knows_acl = self.spaces.get(&key.0).is_some_and(|space| space.has_acl(acl));
@@ -389,16 +390,25 @@ impl Engine {
         for acl in &stood_on {
             self.keep_acl(&key.0, acl);
         }
-        for (_, run) in &accepted {
-            self.keep_run(run);
-        }
         self.dirty.insert(key);
         self.event(Event::DocumentChanged { space: key.0, document: key.1, remote: true });
-        self.forward(&key.0, accepted);
+        self.keep_and_forward(&key.0, accepted);
+    }
+
+    /// Puts runs that are now part of their documents into the next commit, and sends them to whoever did not bring them. Large
+    /// ones are not sent along the live lanes, and not copied.
+    pub(super) fn keep_and_forward(&mut self, space: &SpaceId, runs: Vec<(Option<SessionId>, Run)>) {
+        if runs.iter().map(|(_, run)| run.payload.len()).sum::<usize>() > LIVE_BATCH_BYTES_MAX {
+            return runs.into_iter().for_each(|(_, run)| self.keep_run(run));
+        }
+        for (_, run) in &runs {
+            self.keep_run(run.clone());
+        }
+        self.forward(space, runs);
     }
 
     /// Puts a run that is now part of its document into the next commit.
-    pub(super) fn keep_run(&mut self, run: &Run) {
+    pub(super) fn keep_run(&mut self, run: Run) {
         let key = (run.header.space, run.header.document);
         let Ok(tip) = gate::payload_tip(&run.payload) else {
             return warn!(document = %key.1, "an accepted run without a tip");
@@ -408,11 +418,11 @@ impl Engine {
             self.commits.remove(Table::Meta, [META_POISONED, &header.tip.0].concat());
         }
         let row = run_key(&key.0, &key.1, tip.lamport, &header.actor, header.last_seq);
-        self.commits.put(Table::Runs, row, run.encode_stored());
         if let Some(resident) = self.residents.get_mut(&key) {
             let proof = Proof { header: header.clone(), first_lamport: tip.first_lamport, lamport: tip.lamport };
             resident.accepted.push(proof);
         }
+        self.commits.put(Table::Runs, row, run.into_stored());
     }
 
     /// Puts an `acl_ref` that a good run stands on into the next commit, unless it is there already.

@@ -6,19 +6,20 @@ use crate::document::Document;
 use crate::engine::Engine;
 use crate::engine::resident::Resident;
 use crate::limits::{
-    ADDRESSES_PER_DEVICE_MAX, BULK_CREDIT_BYTES, CHANGE_BYTES_MAX, COMMANDS_PENDING_MAX, COMMIT_BYTES_MAX,
-    DEVICES_REMEMBERED_MAX, DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, DOCUMENTS_UNRECORDED_MAX,
-    ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, MESSAGE_BYTES_MAX, ORPHAN_BYTES_MAX,
+    ADDRESSES_PER_DEVICE_MAX, ASSEMBLY_BYTES_MAX, BULK_CREDIT_BYTES, BULK_MESSAGE_BYTES_MAX, COMMANDS_PENDING_MAX,
+    COMMIT_BYTES_MAX, DEVICES_REMEMBERED_MAX, DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX,
+    DOCUMENTS_UNRECORDED_MAX, ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, ORPHAN_BYTES_MAX,
     ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX, OUTGOING_BYTES_MAX, POISONED_MAX, REFUSED_REMEMBERED_MAX,
-    RUNS_PER_MESSAGE_MAX, SERVED_REMEMBERED_MAX, SESSIONS_MAX, SPACES_MAX, TRANSFER_QUEUE_MAX, UNSIGNED_BYTES_MAX,
+    RUN_BYTES_MAX, RUNS_PER_MESSAGE_MAX, SERVED_REMEMBERED_MAX, SESSIONS_MAX, SPACES_MAX, TRANSFER_QUEUE_MAX,
+    UNSIGNED_BYTES_MAX,
 };
-use crate::sync::lanes::Lanes;
+use crate::sync::lanes::{Lanes, message_bytes_max};
 use crate::sync::session::{HEARD_ACLS_MAX, Shared};
 use crate::sync::transfer::STAGED_MAX;
 use crate::wire::Lane;
 
-/// What is taken in although credit has stopped: what every peer was promised before.
-const PROMISED_BYTES: usize = SESSIONS_MAX * 2 * BULK_CREDIT_BYTES as usize;
+/// What is taken in although credit has stopped: what every peer was promised before, which may complete a large message.
+const PROMISED_BYTES: usize = SESSIONS_MAX * 2 * BULK_CREDIT_BYTES as usize + ASSEMBLY_BYTES_MAX;
 
 /// How full one table or queue is. Of those that exist once for each document, session or space, the fullest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +86,7 @@ impl Engine {
             passing(
                 "bytes for the next commit",
                 self.commits.bytes(),
-                COMMIT_BYTES_MAX + INBOX_BYTES_MAX + PROMISED_BYTES
+                COMMIT_BYTES_MAX + UNSIGNED_BYTES_MAX + RUN_BYTES_MAX + INBOX_BYTES_MAX + PROMISED_BYTES
             ),
             passing("bytes of runs to be judged", self.backlog_bytes(), INBOX_BYTES_MAX + PROMISED_BYTES),
             passing("bytes of waiting runs", live().map(Document::orphan_bytes).sum(), ORPHAN_BYTES_MAX),
@@ -103,17 +104,23 @@ impl Engine {
             passing(
                 "bytes of a document's unsigned changes",
                 most(&mut live().map(Document::unsigned_bytes)),
-                UNSIGNED_BYTES_MAX + CHANGE_BYTES_MAX,
+                UNSIGNED_BYTES_MAX + RUN_BYTES_MAX,
             ),
             passing(
                 "bytes for a peer",
                 most(&mut lanes().map(Lanes::outgoing_bytes)),
-                5 * OUTGOING_BYTES_MAX + 2 * MESSAGE_BYTES_MAX,
+                5 * OUTGOING_BYTES_MAX + 2 * BULK_MESSAGE_BYTES_MAX,
             ),
             passing(
                 "bytes of messages from a peer that are not complete",
                 most(&mut lanes().map(Lanes::incoming_bytes)),
-                Lane::ALL.len() * MESSAGE_BYTES_MAX,
+                Lane::ALL.into_iter().map(message_bytes_max).sum(),
+            ),
+            passing("bytes of large messages under way", self.admission.bytes(), ASSEMBLY_BYTES_MAX),
+            passing(
+                "bytes of messages that are not complete",
+                lanes().map(Lanes::incoming_bytes).sum(),
+                2 * ASSEMBLY_BYTES_MAX + PROMISED_BYTES,
             ),
             passing(
                 "documents queued for a peer",

@@ -4,6 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
+use core::borrow::Borrow;
 
 use minicbor::bytes::ByteArray;
 use tracing::{debug, info, trace, warn};
@@ -13,12 +14,13 @@ use crate::engine::input::SessionId;
 use crate::engine::output::{Event, Output};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
-    ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, ANSWER_BYTES_BURST, ANSWER_BYTES_PER_SECOND, COMMIT_BYTES_MAX,
-    DEAD_PEER_AFTER, DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL, RECONCILIATIONS_BURST,
-    RECONCILIATIONS_PER_SECOND, SESSIONS_MAX, STALL_AFTER,
+    ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, ANSWER_BYTES_BURST, ANSWER_BYTES_PER_SECOND, ASSEMBLY_BYTES_MAX,
+    COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL,
+    RECONCILIATIONS_BURST, RECONCILIATIONS_PER_SECOND, SESSIONS_MAX, STALL_AFTER,
 };
 use crate::mutants::Mutant;
 use crate::space::auth::topic;
+use crate::sync::admission::Announced;
 use crate::sync::collection::fingerprint;
 use crate::sync::rate::Allowance;
 use crate::sync::reconcile::Reconciler;
@@ -56,6 +58,7 @@ impl Engine {
 
     pub(super) fn session_closed(&mut self, id: SessionId, reason: &str) {
         let Some(session) = self.sessions.remove(&id) else { return };
+        self.admission.forget(&id);
         debug!(peer = %session.peer, reason, "session closed");
         self.dial_check = true;
         // The second of two with one device may end at any time: that is no outage.
@@ -99,14 +102,15 @@ impl Engine {
     }
 
     /// Queues a message on a lane; says whether it was (a live one may be dropped).
-    pub(super) fn say_on(&mut self, id: SessionId, lane: Lane, message: &Message) -> bool {
+    pub(super) fn say_on(&mut self, id: SessionId, lane: Lane, message: impl Borrow<Message>) -> bool {
         let Some(session) = self.sessions.get_mut(&id) else { return false };
-        trace!(peer = %session.peer, ?lane, ?message, "say");
+        trace!(peer = %session.peer, ?lane, message = ?message.borrow(), "say");
+        let is_data = !matches!(message.borrow(), Message::Roots { .. } | Message::Credit { .. });
         let queued = session.lanes.push(lane, message);
-        match message {
-            Message::Roots { .. } | Message::Credit { .. } => {}
-            _ if queued => self.counters.data_messages_out += 1,
-            _ => self.counters.live_dropped += 1,
+        match (is_data, queued) {
+            (false, _) => {}
+            (true, true) => self.counters.data_messages_out += 1,
+            (true, false) => self.counters.live_dropped += 1,
         }
         if session.lanes.is_overfull() {
             self.to_close.insert(id);
@@ -144,12 +148,15 @@ impl Engine {
             self.out.push_back(Output::Event(Event::IdentityCloned { device: session.peer }));
         }
         assert!(!self.mutated.by(Mutant::Panics) || !bytes.len().is_multiple_of(97), "a mutant panics");
-        let (lane, message) = match session.lanes.receive(bytes) {
-            Ok(None) => return,
+        let (lane, bytes) = match session.lanes.receive(bytes) {
+            Ok(None) => return self.bound_assemblies(id),
             Ok(Some(received)) => received,
             Err(error) => return self.misbehaved(id, &error.to_string()),
         };
-        let message = match Message::from_bytes(&message) {
+        let message = Message::from_bytes(&bytes);
+        // It may be large, and what is in it is kept now.
+        drop(bytes);
+        let message = match message {
             Ok(message) => message,
             Err(MessageError::Unknown) => return debug!(peer = %session.peer, "a message of an unknown kind"),
             Err(error) => return self.misbehaved(id, &error.to_string()),
@@ -165,6 +172,15 @@ impl Engine {
             }
             (message, true) => self.heard(id, lane, message),
             (_, false) => self.misbehaved(id, "a message before authentication"),
+        }
+    }
+
+    /// Ends the session that makes the messages on the lanes without credit too many, all sessions together.
+    fn bound_assemblies(&mut self, id: SessionId) {
+        let held: usize = self.sessions.values().map(|session| session.lanes.unpaid_bytes()).sum();
+        if held > ASSEMBLY_BYTES_MAX {
+            let text = format!("{held} bytes of messages from all peers are not complete, limit {ASSEMBLY_BYTES_MAX}");
+            self.close_session(id, &text);
         }
     }
 
@@ -445,6 +461,15 @@ impl Engine {
     /// Deadlines of sessions.
     pub(super) fn sessions_due(&mut self) {
         let now = self.now.mono;
+        while let Some(id) = self.admission.stalled(now) {
+            let held = self.admission.bytes();
+            let text = format!(
+                "nothing more comes of a large message, limit 15 s while others wait: {held} bytes of such messages are \
+                 under way, limit {ASSEMBLY_BYTES_MAX}"
+            );
+            self.close_session(id, &text);
+            self.admission.forget(&id);
+        }
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             let Some(session) = self.sessions.get(&id) else { continue };
             if session.handshake_deadline().is_some_and(|at| now >= at) {
@@ -499,6 +524,7 @@ impl Engine {
                 .chain(shared)
                 .flatten()
             })
+            .chain(self.admission.deadline().map(|at| (at, "the rest of a large message")))
             .min()
     }
 
@@ -509,11 +535,21 @@ impl Engine {
             || self.commits.bytes() > COMMIT_BYTES_MAX
             || self.unrecorded.len() > DOCUMENTS_UNRECORDED_MAX / 2
         {
-            return;
+            return self.admission.suspend(self.now.mono);
         }
+        let announced: Vec<Announced> = self
+            .sessions
+            .iter()
+            .filter_map(|(id, session)| {
+                let (bytes, here) = session.lanes.large_message()?;
+                Some(Announced { session: *id, device: session.peer, bytes, here })
+            })
+            .collect();
+        self.admission.review(&announced, self.now.mono);
         let due: Vec<_> = self
             .sessions
             .iter_mut()
+            .filter(|(id, session)| session.lanes.large_message().is_none() || self.admission.may_go_on(id))
             .filter_map(|(id, session)| session.lanes.credit_due().map(|taken| (*id, taken)))
             .collect();
         for (id, taken) in due {

@@ -3,9 +3,11 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::borrow::Borrow;
 
 use crate::limits::{
-    BULK_CREDIT_BYTES, CREDIT_REPORT_BYTES, MESSAGE_BYTES_MAX, OUTGOING_BYTES_MAX, PRE_AUTH_BYTES_MAX,
+    BULK_CREDIT_BYTES, BULK_MESSAGE_BYTES_MAX, CREDIT_REPORT_BYTES, LIVE_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX,
+    OUTGOING_BYTES_MAX, PRE_AUTH_BYTES_MAX,
 };
 use crate::wire::frame::{Assembly, FrameError, frame_lane, to_frames};
 use crate::wire::{Lane, Message};
@@ -39,12 +41,14 @@ impl Lanes {
     }
 
     /// Queues a message. Live ones are dropped (and `false` returned) when the peer is far behind.
-    pub fn push(&mut self, lane: Lane, message: &Message) -> bool {
+    pub fn push(&mut self, lane: Lane, message: impl Borrow<Message>) -> bool {
         if lane == Lane::Live && self.queued_bytes + self.unwritten_bytes > OUTGOING_BYTES_MAX / 2 {
             return false;
         }
-        let bytes = message.to_bytes();
-        debug_assert!(bytes.len() <= MESSAGE_BYTES_MAX, "we make no message that a peer would refuse");
+        let bytes = message.borrow().to_bytes();
+        // Whoever gives a large one away has it once in memory, not twice.
+        drop(message);
+        debug_assert!(bytes.len() <= message_bytes_max(lane), "we make no message that a peer would refuse");
         for frame in to_frames(lane, bytes) {
             if lane != Lane::Bulk {
                 self.queued_bytes += frame.len();
@@ -86,6 +90,18 @@ impl Lanes {
     /// Bytes of messages that are being put together.
     pub(crate) fn incoming_bytes(&self) -> usize {
         self.assemblies.iter().map(Assembly::bytes).sum()
+    }
+
+    /// Bytes of messages that are being put together on lanes that need no credit.
+    pub(crate) fn unpaid_bytes(&self) -> usize {
+        self.incoming_bytes() - self.assemblies[Lane::Bulk as usize].bytes()
+    }
+
+    /// The bulk message that is being put together, if it takes more credit than every session has: its bytes, and how many
+    /// of them are here.
+    pub(crate) fn large_message(&self) -> Option<(usize, usize)> {
+        let bulk = &self.assemblies[Lane::Bulk as usize];
+        bulk.announced().filter(|bytes| *bytes > BULK_CREDIT_BYTES as usize).map(|bytes| (bytes, bulk.bytes()))
     }
 
     /// Something is held back until the peer has taken in what it was sent.
@@ -130,7 +146,7 @@ impl Lanes {
     pub fn receive(&mut self, frame: &[u8]) -> Result<Option<(Lane, Vec<u8>)>, FrameError> {
         let lane = frame_lane(frame).ok_or_else(|| FrameError(alloc::format!("lane {:?}", frame.first())))?;
         let bytes_max = if self.authenticated {
-            MESSAGE_BYTES_MAX
+            message_bytes_max(lane)
         } else {
             self.pre_auth_bytes += frame.len();
             if self.pre_auth_bytes > PRE_AUTH_BYTES_MAX {
@@ -157,6 +173,15 @@ impl Lanes {
             self.bulk_reported = self.bulk_received;
             self.bulk_received
         })
+    }
+}
+
+/// Bytes that a message of a lane may have, once it is known who sends it.
+pub fn message_bytes_max(lane: Lane) -> usize {
+    match lane {
+        Lane::Control => MESSAGE_BYTES_MAX,
+        Lane::Live => LIVE_MESSAGE_BYTES_MAX,
+        Lane::Bulk => BULK_MESSAGE_BYTES_MAX,
     }
 }
 
@@ -210,6 +235,22 @@ mod tests {
             }
         }
         assert_eq!(messages, 40);
+    }
+
+    #[test]
+    fn a_message_over_the_limit_of_its_lane_is_refused_by_number() {
+        for lane in Lane::ALL {
+            let limit = message_bytes_max(lane);
+            let first = |bytes: usize| [&[1 << 4 | lane as u8, 1][..], &(bytes as u32).to_be_bytes()].concat();
+            let mut lanes = Lanes::default();
+            lanes.authenticate();
+            let error = lanes.receive(&first(limit + 1)).expect_err("it is too long");
+            assert!(error.0.ends_with(&alloc::format!("limit {limit}")), "{error}");
+            let mut lanes = Lanes::default();
+            lanes.authenticate();
+            assert_eq!(lanes.receive(&first(limit)), Ok(None));
+            assert_eq!(lanes.large_message(), (lane == Lane::Bulk).then_some((limit, 0)));
+        }
     }
 
     #[test]

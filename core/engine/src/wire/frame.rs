@@ -14,13 +14,15 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::limits::{COMPRESS_BYTES_MIN, FRAME_BYTES_MAX, INFLATE_RATIO_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{BULK_MESSAGE_BYTES_MAX, COMPRESS_BYTES_MIN, FRAME_BYTES_MAX, INFLATE_RATIO_MAX};
 
 const VERSION: u8 = 1;
 const FIRST: u8 = 1;
 const LAST: u8 = 2;
 const COMPRESSED: u8 = 4;
 const HEAD_BYTES_MAX: usize = 2 + 4 + 4;
+/// Frames that are cut off a message before its memory is given back.
+const SHRINK_EVERY: usize = 16;
 
 /// Which queue a frame belongs to. The number is part of the protocol; 3 is kept for the ephemeral lane (presence).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,10 +60,13 @@ pub fn to_frames(lane: Lane, message: Vec<u8>) -> Vec<Vec<u8>> {
         (message, false)
     };
     let part_bytes = FRAME_BYTES_MAX - HEAD_BYTES_MAX;
-    let parts = body.len().div_ceil(part_bytes).max(1);
-    (0..parts)
+    let (bytes, mut body) = (body.len(), body);
+    let parts = bytes.div_ceil(part_bytes).max(1);
+    // The last one first, so that of a large message there are never two copies.
+    let mut frames: Vec<Vec<u8>> = (0..parts)
+        .rev()
         .map(|i| {
-            let part = &body[i * part_bytes..body.len().min((i + 1) * part_bytes)];
+            let part = &body[i * part_bytes..];
             let (first, last) = (i == 0, i + 1 == parts);
             let mut frame = Vec::with_capacity(HEAD_BYTES_MAX + part.len());
             frame.push(VERSION << 4 | lane as u8);
@@ -71,15 +76,21 @@ pub fn to_frames(lane: Lane, message: Vec<u8>) -> Vec<Vec<u8>> {
                     | if first && compressed { COMPRESSED } else { 0 },
             );
             if first && !last {
-                frame.extend_from_slice(&length(body.len()));
+                frame.extend_from_slice(&length(bytes));
             }
             if first && compressed {
                 frame.extend_from_slice(&length(inflated));
             }
             frame.extend_from_slice(part);
+            body.truncate(i * part_bytes);
+            if i.is_multiple_of(SHRINK_EVERY) {
+                body.shrink_to_fit();
+            }
             frame
         })
-        .collect()
+        .collect();
+    frames.reverse();
+    frames
 }
 
 fn length(bytes: usize) -> [u8; 4] {
@@ -110,10 +121,15 @@ impl Assembly {
         self.open.as_ref().map_or(0, |open| open.body.len())
     }
 
+    /// Bytes in all of a message that is not complete, or that it will have when it is inflated, if those are more.
+    pub(crate) fn announced(&self) -> Option<usize> {
+        self.open.as_ref().map(|open| open.total.max(open.inflated.unwrap_or(0)))
+    }
+
     /// Takes in a frame of this lane; returns the message that it completes. `message_bytes_max` bounds what is kept and what is
     /// inflated.
     pub fn push(&mut self, frame: &[u8], message_bytes_max: usize) -> Result<Option<Vec<u8>>, FrameError> {
-        debug_assert!(message_bytes_max <= MESSAGE_BYTES_MAX);
+        debug_assert!(message_bytes_max <= BULK_MESSAGE_BYTES_MAX);
         let [head, flags, rest @ ..] = frame else {
             return Err(FrameError(format!("{} bytes are too few", frame.len())));
         };
@@ -180,6 +196,7 @@ fn inflate(body: &[u8], inflated: usize) -> Result<Vec<u8>, FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MESSAGE_BYTES_MAX;
 
     fn there_and_back(message: Vec<u8>) -> Vec<u8> {
         let mut assembly = Assembly::default();

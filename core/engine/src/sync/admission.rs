@@ -1,0 +1,153 @@
+//! Large messages that are being put together: which sessions may go on with theirs. A message is large if it takes more than
+//! the credit that every session has, so its sender waits as long as it gets none.
+
+use alloc::collections::BTreeMap;
+
+use crate::engine::input::SessionId;
+use crate::id::DeviceId;
+use crate::limits::{ASSEMBLY_BYTES_MAX, STALL_AFTER};
+use crate::time::Timestamp;
+
+/// A large message of which the first frame is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// Who sends it.
+    pub session: SessionId,
+    /// The sender's device.
+    pub device: DeviceId,
+    /// Bytes in all.
+    pub bytes: usize,
+    /// Bytes that are here.
+    pub here: usize,
+}
+
+/// The sessions whose large messages are being put together.
+#[derive(Debug, Default)]
+pub struct Admission {
+    admitted: BTreeMap<SessionId, Admitted>,
+    /// There are others, for which there is no room.
+    others_wait: bool,
+}
+
+#[derive(Debug)]
+struct Admitted {
+    device: DeviceId,
+    bytes: usize,
+    here: usize,
+    /// When the last of it came.
+    since: Timestamp,
+}
+
+impl Admission {
+    /// Decides anew, given every large message that has begun, in the order of their sessions. One for each device, as many as
+    /// there is room for; who was admitted before stays.
+    pub fn review(&mut self, announced: &[Announced], now: Timestamp) {
+        let find = |session: &SessionId| announced.iter().find(|message| message.session == *session);
+        self.admitted.retain(|session, admitted| match find(session) {
+            // The next message of a session has to wait like any other.
+            Some(message) if message.bytes == admitted.bytes && message.here >= admitted.here => {
+                if message.here > admitted.here {
+                    (admitted.here, admitted.since) = (message.here, now);
+                }
+                true
+            }
+            Some(_) | None => false,
+        });
+        self.others_wait = false;
+        for message in announced {
+            if self.may_go_on(&message.session) {
+                continue;
+            }
+            let is_fair = self.admitted.values().all(|admitted| admitted.device != message.device);
+            if is_fair && self.bytes() + message.bytes <= ASSEMBLY_BYTES_MAX {
+                let Announced { device, bytes, here, .. } = *message;
+                self.admitted.insert(message.session, Admitted { device, bytes, here, since: now });
+            } else {
+                self.others_wait |= is_fair;
+            }
+        }
+    }
+
+    /// Nobody gets credit now, so nobody is to blame for sending nothing.
+    pub fn suspend(&mut self, now: Timestamp) {
+        self.admitted.values_mut().for_each(|admitted| admitted.since = now);
+    }
+
+    /// A session has ended.
+    pub fn forget(&mut self, session: &SessionId) {
+        self.admitted.remove(session);
+    }
+
+    /// Whether a session that sends a large message gets credit for it.
+    pub fn may_go_on(&self, session: &SessionId) -> bool {
+        self.admitted.contains_key(session)
+    }
+
+    /// Bytes of all that are admitted, as they were announced.
+    pub fn bytes(&self) -> usize {
+        self.admitted.values().map(|admitted| admitted.bytes).sum()
+    }
+
+    /// A session that others wait for, and of whose message nothing more has come for long.
+    pub fn stalled(&self, now: Timestamp) -> Option<SessionId> {
+        let is_stalled = |admitted: &Admitted| self.others_wait && now - admitted.since >= STALL_AFTER;
+        self.admitted.iter().find(|(_, admitted)| is_stalled(admitted)).map(|(session, _)| *session)
+    }
+
+    /// When to look for one.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let since = self.admitted.values().map(|admitted| admitted.since).min();
+        since.filter(|_| self.others_wait).map(|since| since + STALL_AFTER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BULK_MESSAGE_BYTES_MAX;
+    use crate::time::Duration;
+
+    fn message(session: u64, device: u8, here: usize) -> Announced {
+        let (session, device) = (SessionId(session), DeviceId([device; 32]));
+        Announced { session, device, bytes: BULK_MESSAGE_BYTES_MAX, here }
+    }
+
+    #[test]
+    fn large_messages_beyond_the_limit_wait_until_others_are_complete() {
+        let mut admission = Admission::default();
+        let all: alloc::vec::Vec<_> = (1..=6).map(|n| message(n, n as u8, 1)).collect();
+        admission.review(&all, Timestamp(0));
+        let going = |admission: &Admission| {
+            (1..=6).filter(|n| admission.may_go_on(&SessionId(*n))).collect::<alloc::vec::Vec<_>>()
+        };
+        assert_eq!(going(&admission), [1, 2, 3, 4]);
+        assert!(admission.bytes() <= ASSEMBLY_BYTES_MAX);
+        admission.review(&all[1..], Timestamp(1));
+        assert_eq!(going(&admission), [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_device_has_one_large_message_under_way_however_many_sessions_it_has() {
+        let mut admission = Admission::default();
+        admission.review(&[message(1, 1, 1), message(2, 1, 1), message(3, 2, 1)], Timestamp(0));
+        assert!(admission.may_go_on(&SessionId(1)) && admission.may_go_on(&SessionId(3)));
+        assert!(!admission.may_go_on(&SessionId(2)));
+        // It waits for nobody but itself.
+        assert_eq!(admission.deadline(), None);
+    }
+
+    #[test]
+    fn a_session_that_sends_nothing_more_of_a_message_is_named_when_others_wait() {
+        let mut admission = Admission::default();
+        let long = Timestamp(0) + STALL_AFTER + Duration::from_secs(1);
+        let all: alloc::vec::Vec<_> = (1..=5).map(|n| message(n, n as u8, 1)).collect();
+        admission.review(&all[..4], Timestamp(0));
+        admission.review(&all[..4], long);
+        assert_eq!(admission.stalled(long), None);
+        let mut all = all;
+        all[0].here = 2;
+        admission.review(&all, long);
+        assert_eq!(admission.stalled(long), Some(SessionId(2)));
+        assert_eq!(admission.deadline(), Some(Timestamp(0) + STALL_AFTER));
+    }
+}
