@@ -32,6 +32,8 @@ pub mod patch;
 pub mod path;
 mod read;
 pub mod record;
+mod sequence_diff;
+mod text_diff;
 pub mod view;
 pub mod work;
 

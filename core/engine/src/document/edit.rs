@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use crate::document::draft::DraftError;
 use crate::document::json::{self, Cost};
 use crate::document::path::{IntoPath, Path, PathError};
-use crate::document::read;
+use crate::document::{read, text_diff};
 use crate::gate::Refusal;
 use crate::limits::{
     CHANGE_BYTES_MAX, CHANGE_EXPANDED_BYTES_MAX, CHANGE_OPS_MAX, COUNTER_STEP_MAX, DEPTH_MAX, KEY_BYTES_MAX,
@@ -269,18 +269,19 @@ impl<'a> Edit<'a> {
         self.done(|tx| tx.splice_text(&obj, position, delete as isize, insert))
     }
 
-    /// Makes the text at `path` read `text`, by the smallest difference that is found.
+    /// Makes the text at `path` read `text`, by changing what differs. What others change elsewhere in the text at the same
+    /// time is kept. Takes time in the length of both texts; where long passages are unlike, they are replaced.
     pub fn update_text(&mut self, path: impl IntoPath, text: &str) -> Result<(), EditError> {
         let obj = self.text_object(path)?;
-        let before = self.tx.pending_ops() as u64;
-        self.done(|tx| tx.update_text(&obj, text))?;
-        let ops = self.tx.pending_ops() as u64 - before;
-        // How much it is shows only afterwards, so the whole edit is given up if it was too much.
-        let charged = self.charge(0, (text.len() as u64).min(4 * ops), 0);
-        if let Err(error) = &charged {
-            self.broken = Some(error.clone());
+        let old = json::text_out(&self.tx, None, &obj);
+        let splices = text_diff::splices(&old, text);
+        let ops = splices.iter().map(|splice| splice.delete + splice.insert.chars().count()).sum::<usize>();
+        let bytes = splices.iter().map(|splice| splice.insert.len()).sum::<usize>();
+        self.charge(ops as u64, bytes as u64, 0)?;
+        for splice in splices {
+            self.done(|tx| tx.splice_text(&obj, splice.position, splice.delete as isize, splice.insert))?;
         }
-        charged
+        Ok(())
     }
 
     /// What is at `path` now, as JSON.
