@@ -186,6 +186,13 @@ impl Payload {
     }
 }
 
+/// Greatest operation counters of the first change and of the last of a payload that has been through the gate. It may be large,
+/// so nothing else of it is looked at.
+pub(crate) fn lamports(payload: &[u8]) -> Result<(u64, u64), Refusal> {
+    let (first, last) = inspector::first_and_last(payload)?;
+    Ok((first.max_op(), last.max_op()))
+}
+
 /// Goes through the changes of a payload, each with where it begins.
 fn walk(payload: &[u8], mut each: impl FnMut(usize, &inspector::Chunk<'_>)) -> Result<PayloadTip, Refusal> {
     if payload.len() > RUN_BYTES_MAX {

@@ -218,8 +218,8 @@ pub const COUNTED_MAX: u64 = 1 << 63;
 pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of rows in one scan reply.
 pub const SCAN_BYTES: usize = 1024 * 1024;
-/// One record of a recording: a scan's reply with its last row, or one row of a store, with room to spare.
-pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// One record of a recording: a scan's reply with its last row, which may be a large run, with room to spare.
+pub const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Rows of the feed in one page.
 pub const FEED_PAGE_MAX: usize = 1_000;
 /// Commands of the application that wait for an answer.

@@ -97,7 +97,7 @@ async fn a_draft_is_not_made_by_a_reader_nor_published_in_a_space_that_was_left(
     assert!(matches!(error, DocumentError::NotAWriter("a reader")), "{error}");
     let mut draft = second.draft().unwrap();
     draft.edit(|edit| edit.set("/v", 2)).unwrap();
-    within("leave", pair.of_bob.leave()).await.unwrap();
+    within("leave", pair.bob.leave(pair.of_bob.id())).await.unwrap();
     let error = draft.publish().unwrap_err();
     assert!(matches!(error, DocumentError::UnknownSpace(_)), "{error}");
     assert_eq!(first.json().unwrap(), json!({"v": 1}));

@@ -410,16 +410,16 @@ impl Engine {
     /// Puts a run that is now part of its document into the next commit.
     pub(super) fn keep_run(&mut self, run: Run) {
         let key = (run.header.space, run.header.document);
-        let Ok(tip) = gate::payload_tip(&run.payload) else {
-            return warn!(document = %key.1, "an accepted run without a tip");
+        let Ok((first_lamport, lamport)) = gate::lamports(&run.payload) else {
+            return warn!(document = %key.1, "an accepted run that cannot be read");
         };
         let header = &run.header;
         if self.deaths.remove(&header.tip).is_some() {
             self.commits.remove(Table::Meta, [META_POISONED, &header.tip.0].concat());
         }
-        let row = run_key(&key.0, &key.1, tip.lamport, &header.actor, header.last_seq);
+        let row = run_key(&key.0, &key.1, lamport, &header.actor, header.last_seq);
         if let Some(resident) = self.residents.get_mut(&key) {
-            let proof = Proof { header: header.clone(), first_lamport: tip.first_lamport, lamport: tip.lamport };
+            let proof = Proof { header: header.clone(), first_lamport, lamport };
             resident.accepted.push(proof);
         }
         self.commits.put(Table::Runs, row, run.into_stored());

@@ -122,6 +122,33 @@ pub(crate) fn inspect_again(bytes: &[u8], hash: ChangeHash, ops: u64) -> Result<
     Ok(Chunk { ops, ..body_of(input.0, bytes.len(), hash)? })
 }
 
+/// The first chunk and the last of a payload that has passed [`inspect`], read again without what is between them.
+pub(crate) fn first_and_last(payload: &[u8]) -> Result<(Chunk<'_>, Chunk<'_>), Refusal> {
+    let (first, mut rest) = split(payload)?;
+    let mut last = first;
+    while !rest.is_empty() {
+        (last, rest) = split(rest)?;
+    }
+    Ok((with_ops(first)?, with_ops(last)?))
+}
+
+/// A chunk's bytes, by what it says of its length, and those after it.
+fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let mut input = Input(bytes);
+    input.take(MAGIC.len() + 4 + 1, "header")?;
+    let length = input.unsigned("length")?;
+    let header = bytes.len() - input.0.len();
+    let end = usize::try_from(length).ok().and_then(|length| header.checked_add(length));
+    end.and_then(|end| bytes.split_at_checked(end)).ok_or_else(|| malformed("a body is cut short"))
+}
+
+fn with_ops(bytes: &[u8]) -> Result<Chunk<'_>, Refusal> {
+    let mut chunk = inspect_again(bytes, ChangeHash([0; HASH_LEN]), 0)?;
+    let actors = chunk.others().len() as u64 + 1;
+    chunk.ops = chunk.columns.check(actors)?;
+    Ok(chunk)
+}
+
 /// Reads everything but what is in the columns.
 fn body_of(body: &[u8], length: usize, hash: ChangeHash) -> Result<Chunk<'_>, Refusal> {
     let mut input = Input(body);
@@ -459,6 +486,23 @@ mod tests {
         let expected = "malformed: an actor is not 16 bytes, or is named twice";
         assert_eq!(with(&bytes, &other(16, 1), &other(15, 1)), expected);
         assert_eq!(with(&bytes, &other(16, 2), &other(16, 3)), expected, "it names itself");
+    }
+
+    #[test]
+    fn the_ends_of_a_payload_are_read_as_they_are_when_all_of_it_is() {
+        let mut doc = writer(1);
+        let mut payload = Vec::new();
+        for changes in 1..4 {
+            for value in 0..200_u64 * changes {
+                doc.put(am::ROOT, "a", value).expect("a value");
+            }
+            payload.extend_from_slice(doc.get_last_local_change().expect("a change").raw_bytes());
+            let tip = crate::gate::payload_tip(&payload).expect("it is automerge's own");
+            assert_eq!(tip.changes, changes);
+            assert_eq!(crate::gate::lamports(&payload), Ok((tip.first_lamport, tip.lamport)));
+        }
+        assert!(crate::gate::lamports(&payload[..payload.len() - 1]).is_err());
+        assert!(crate::gate::lamports(&[]).is_err());
     }
 
     #[test]

@@ -6,11 +6,14 @@ use alloc::vec::Vec;
 
 use crate::document::record::DocumentRecord;
 use crate::id::{ActorId, DocumentId};
-use crate::limits::{RUN_BYTES_MAX, RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX, TRANSFER_QUEUE_MAX};
+use crate::limits::{
+    RUN_BYTES_MAX, RUN_SHARED_BYTES_MAX, RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX, TRANSFER_QUEUE_MAX,
+};
 use crate::sync::collection::Digest;
 use crate::wire::{ActorTip, WireRun};
 
-/// Scans at once for one peer and space. Enough to keep the store busy, few enough to bound what waits in memory.
+/// Scans at once for one peer and space; one as long as there are large runs. Enough to keep the store busy, few enough to bound
+/// what waits in memory.
 const SCANS_MAX: usize = 4;
 
 /// Bytes of runs read for one peer and space and not yet in a message; beyond it no page is read.
@@ -38,6 +41,10 @@ pub struct Transfer {
     order: VecDeque<DocumentId>,
     wanted: BTreeMap<DocumentId, Job>,
     scanning: usize,
+    /// In the last page no run was larger than what edits share, so several pages may be read at once.
+    pages_are_small: bool,
+    /// Larger ones in the page that is being staged.
+    large_runs: usize,
     staged: Vec<WireRun>,
     staged_bytes: usize,
 }
@@ -147,7 +154,8 @@ impl Transfer {
 
     /// The next document to read, if there is one and not too much was read or is being read already.
     pub fn next_scan(&mut self) -> Option<(DocumentId, Job)> {
-        if self.scanning >= SCANS_MAX || self.staged_bytes >= STAGED_BYTES_MAX {
+        let scans_max = if self.pages_are_small { SCANS_MAX } else { 1 };
+        if self.scanning >= scans_max || self.staged_bytes >= STAGED_BYTES_MAX {
             return None;
         }
         let document = self.order.pop_front()?;
@@ -160,6 +168,7 @@ impl Transfer {
     /// document was asked for anew meanwhile.
     pub fn scan_done(&mut self, more: Option<(DocumentId, Job)>) {
         self.scanning = self.scanning.saturating_sub(1);
+        self.pages_are_small = core::mem::take(&mut self.large_runs) == 0;
         if let Some((document, job)) = more
             && !self.wanted.contains_key(&document)
         {
@@ -171,6 +180,7 @@ impl Transfer {
     /// Keeps a run until there are enough for a message.
     pub fn stage(&mut self, run: WireRun) {
         self.staged_bytes += wire_bytes(&run);
+        self.large_runs += usize::from(run.payload.len() > RUN_SHARED_BYTES_MAX);
         self.staged.push(run);
     }
 
