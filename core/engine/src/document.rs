@@ -432,6 +432,23 @@ impl Document {
         Some(run)
     }
 
+    /// For a mutant: the first draft becomes two. Says whether there was one of several changes.
+    pub(crate) fn split_draft(&mut self) -> bool {
+        self.harvest();
+        let drafts = |unsigned: &Unsigned| matches!(unsigned, Unsigned::Draft(_));
+        let Some(at) = self.tail.harvested.iter().position(drafts) else { return false };
+        let Some(Unsigned::Draft(draft)) = self.tail.harvested.get_mut(at) else { return false };
+        let Ok(payload) = Payload::read(draft.run.payload.clone()) else { return false };
+        let [.., before, last] = payload.links() else { return false };
+        let rest = draft.run.payload.split_off(last.range.start);
+        let first_seq = core::mem::replace(&mut draft.run.last_seq, before.seq);
+        let tip = core::mem::replace(&mut draft.run.tip, before.hash);
+        let run = UnsignedRun { actor: draft.run.actor, first_seq, last_seq: first_seq, tip, payload: rest };
+        let second = DraftRun { run, deps: last.deps.clone(), ops: last.ops };
+        self.tail.harvested.insert(at + 1, Unsigned::Draft(Box::new(second)));
+        at == 0
+    }
+
     fn take_draft(&mut self) -> Option<UnsignedRun> {
         let Unsigned::Draft(draft) = self.tail.harvested.pop_front()? else { return None };
         let DraftRun { run, deps, .. } = *draft;

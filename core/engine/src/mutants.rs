@@ -42,12 +42,14 @@ pub enum Mutant {
     WritesAnotherVersion,
     /// I16: the actor follows from the device, so that another process goes on with it.
     ContinuesActors,
+    /// I17: a draft becomes two runs, of which the second one waits for the next commit.
+    SplitsDrafts,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BlindDigest,
         Self::SkipsPatches,
         Self::AcknowledgesEarly,
@@ -66,6 +68,7 @@ impl Mutant {
         Self::SkipsRoleCheck,
         Self::WritesAnotherVersion,
         Self::ContinuesActors,
+        Self::SplitsDrafts,
     ];
 }
 

@@ -138,6 +138,7 @@ impl World {
             | Happening::Worked { replica, .. }
             | Happening::GiveUp { replica, .. }
             | Happening::Forget { replica, .. }
+            | Happening::Publish { replica, .. }
             | Happening::Command { replica, .. } => Some(*replica),
             Happening::Opened { connection } => end(connection, 0),
             Happening::Arrive { connection, from } => end(connection, 1 - from),

@@ -17,6 +17,7 @@ use super::world::World;
 pub mod acknowledged;
 pub mod actors;
 pub mod amplification;
+pub mod atomic;
 pub mod authorised;
 pub mod causality;
 pub mod convergence;
@@ -47,6 +48,8 @@ pub struct Watch {
     pub durability: durability::Durability,
     /// Of what follows from patches alone.
     pub followers: patches::Followers,
+    /// Of what was to come as a whole.
+    pub drafts: atomic::Drafts,
     /// Of what was made.
     pub made: amplification::Made,
     audit: authorised::Audit,
@@ -110,17 +113,20 @@ impl World {
             }
         }
         self.watch.made.stored(rows);
-        let mut held = Ok(());
+        let (mut held, mut atomic) = (Ok(()), Ok(()));
         for (place, record) in &documents {
             if self.is_forked(place) {
                 continue;
             }
             held = held.and_then(|()| self.watch.causality.holds(replica, *place, &record.frontier));
+            atomic = atomic.and_then(|()| self.watch.drafts.holds(replica, *place, &record.frontier));
             self.watch.sessions.committing(replica, *place, record.heads.clone());
         }
         let whole = self.watch.durability.asked(replica, rows, &documents);
-        if let Err(text) = held {
-            self.fail(Kind::Safety, causality::CHECKER, text);
+        for (checker, result) in [(causality::CHECKER, held), (atomic::CHECKER, atomic)] {
+            if let Err(text) = result {
+                self.fail(Kind::Safety, checker, text);
+            }
         }
         // Of a document that cannot be read whole the record goes on saying what was there, until it is mended.
         if let Err(text) = whole
@@ -184,14 +190,20 @@ impl World {
             return;
         }
         let has = |hash: &ChangeHash| process.engine.view(&space, &document, Some(&[*hash])).is_ok();
+        let whole = self.watch.drafts.shows(replica, place, has);
         let read = self.watch.sessions.reads(replica, process.number, place, &heads, has);
         let (mut shown, mut followed) = (Ok(()), Ok(()));
         if is_followed(&place) {
             shown = self.watch.causality.shows(replica, place, &view.history());
             followed = self.watch.followers.follow(replica, process.number, place, &view).map(|_| ());
         }
-        for (checker, result) in [(sessions::CHECKER, read), (causality::CHECKER, shown), (patches::CHECKER, followed)]
-        {
+        let results = [
+            (atomic::CHECKER, whole),
+            (sessions::CHECKER, read),
+            (causality::CHECKER, shown),
+            (patches::CHECKER, followed),
+        ];
+        for (checker, result) in results {
             if let Err(text) = result {
                 self.fail(Kind::Safety, checker, text);
             }

@@ -4,7 +4,7 @@ use anabranch_engine::Mutant;
 
 use super::campaign::caught;
 use super::checkers::{
-    acknowledged, actors, amplification, authorised, causality, convergence, counters, deletions, determinism,
+    acknowledged, actors, amplification, atomic, authorised, causality, convergence, counters, deletions, determinism,
     durability, liveness, memory, panics, patches, sessions, silence, untouched, versions,
 };
 use super::phases::{Report, run_world};
@@ -32,6 +32,7 @@ pub fn checker(mutant: Mutant) -> &'static str {
         Mutant::SkipsRoleCheck => authorised::CHECKER,
         Mutant::WritesAnotherVersion => versions::CHECKER,
         Mutant::ContinuesActors => actors::CHECKER,
+        Mutant::SplitsDrafts => atomic::CHECKER,
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Act {
     Edit(usize),
     /// A new document and its first edit.
     NewDocument(usize),
+    /// A draft of a document that is open, by a writer; by a reader, an attempt.
+    Draft(usize),
     /// An open document is closed.
     Close(usize),
     /// A document is read as it was.
@@ -170,6 +172,7 @@ impl Act {
         match self {
             Self::Edit(replica)
             | Self::NewDocument(replica)
+            | Self::Draft(replica)
             | Self::Close(replica)
             | Self::ReadPast(replica)
             | Self::ReadFeed(replica)

@@ -21,7 +21,7 @@ use super::narrate;
 use super::network::address_of;
 use super::options::{Tamper, Topology};
 use super::plan::Crash;
-use super::workload::Waiting;
+use super::workload::{UnderWay, Waiting};
 use super::world::{Happening, World};
 
 /// A device with its disk.
@@ -85,6 +85,9 @@ pub struct Process {
     pub commands: BTreeMap<CommandId, Waiting>,
     /// Documents held open, and how often.
     pub open: BTreeMap<Place, u32>,
+    /// Drafts that are being made.
+    pub(super) drafts: BTreeMap<u64, UnderWay>,
+    pub(super) drafts_made: u64,
     /// The greatest seq seen in the feed.
     pub feed_seen: u64,
     pub(super) guard: SimGuard,
@@ -269,6 +272,8 @@ impl World {
             gossip: Gossip::default(),
             commands: BTreeMap::new(),
             open: BTreeMap::new(),
+            drafts: BTreeMap::new(),
+            drafts_made: 0,
             feed_seen: 0,
             guard,
             wake: None,

@@ -37,6 +37,10 @@ stats! {
     virtual_us => "virtual us",
     /// Edits made.
     edits => "edits",
+    /// Drafts published.
+    drafts => "drafts",
+    /// Drafts that came to nothing: by readers, of documents closed since.
+    drafts_refused => "drafts refused",
     /// Edits that readers tried.
     refused_edits => "edits refused to readers",
     /// Edits acknowledged as saved.

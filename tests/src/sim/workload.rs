@@ -18,8 +18,10 @@ use super::plan::{Act, Crash};
 use super::world::{Happening, World};
 use super::{Kind, MILLIS, SECONDS};
 
+mod drafts;
 mod goals;
 
+pub use drafts::UnderWay;
 pub use goals::Space;
 
 /// What an application waits for.
@@ -76,6 +78,7 @@ impl World {
         match act {
             Act::Edit(replica) => self.edit_somewhere(*replica, &mut dice),
             Act::NewDocument(replica) => self.new_document(*replica, &mut dice),
+            Act::Draft(replica) => self.draft_somewhere(*replica, &mut dice),
             Act::Close(replica) => {
                 if let Some(place) = self.some_open(*replica, &mut dice) {
                     self.close_document(*replica, place);

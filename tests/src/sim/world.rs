@@ -129,6 +129,8 @@ pub(super) enum Happening {
     Recover { replica: usize, process: u64, ailment: Ailment },
     /// An application asks for something.
     Command { replica: usize, process: u64, id: CommandId, command: Command },
+    /// An application publishes a draft.
+    Publish { replica: usize, process: u64, draft: u64 },
     /// An application gives up waiting.
     Forget { replica: usize, process: u64, command: CommandId },
     /// For a tampered world: a connection is reset, again and again.
@@ -519,6 +521,7 @@ impl World {
                     self.command(replica, Command::Forget(command));
                 }
             }
+            Happening::Publish { replica, process, draft } => self.publish_draft(replica, process, draft),
             Happening::Restless => {
                 let ends: BTreeSet<(usize, usize)> =
                     self.connections.values().map(|c| (c.ends[0].replica, c.ends[1].replica)).collect();

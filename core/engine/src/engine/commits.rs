@@ -154,8 +154,12 @@ impl Engine {
         }
         let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else { return };
         let mut runs = Vec::new();
+        let splits = self.mutated.by(Mutant::SplitsDrafts) && document.split_draft();
         while let Some(unsigned) = document.take_unsigned() {
             runs.push((None, Run::sign(&*self.identity, key.0, key.1, acl.hash, unsigned)));
+            if splits {
+                break;
+            }
         }
         let heads = document.signed_heads();
         if !runs.is_empty() {

@@ -22,6 +22,7 @@ impl Plan {
         plan.add_clock_faults(&mut dice, options);
         plan.add_disk_faults(&mut dice, options);
         plan.add_copies(&mut dice, options);
+        plan.scatter(&mut dice, options.chaos, options.steps / 15, |dice| Act::Draft(dice.index(options.replicas)));
         plan.steps.extend(options.byzantine.iter().flat_map(|byzantine| byzantine.plan(options)));
         plan.steps.sort_by_key(|step| step.at);
         plan
