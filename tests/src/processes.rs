@@ -10,6 +10,7 @@ pub mod client;
 pub mod command;
 pub mod finding;
 pub mod fleet;
+pub mod imports;
 pub mod kill;
 pub mod ledger;
 pub mod link;

@@ -1,4 +1,4 @@
-//! Importing JSON of any size: what does not fit into one change becomes several, each within the limits.
+//! Importing JSON of any size: what does not fit into one change becomes several, which are published together.
 
 use anabranch::{Path, import};
 use serde_json::Value;
@@ -10,8 +10,7 @@ use crate::failure::Failure;
 use anabranch_protocol::{Edited, Which};
 
 impl Control {
-    /// Makes a document of `value`, or makes one say it. Several changes if it is large: a reader may see the first of them
-    /// without the last.
+    /// Makes a document of `value`, or makes one say it: as a whole, or not at all.
     pub(super) async fn import(
         &self,
         space: Option<&str>,
@@ -33,9 +32,11 @@ impl Control {
         let editing = document.clone();
         let (heads, changes) = blocking(move || {
             let steps = import::steps(Path::root(), Value::Object(members));
+            let mut draft = editing.draft()?;
             for step in &steps {
-                editing.edit(|edit| step.apply(edit))?;
+                draft.edit(|edit| step.apply(edit))?;
             }
+            draft.publish()?;
             Ok::<_, anabranch::DocumentError>((editing.heads()?, steps.len()))
         })
         .await??;

@@ -10,7 +10,7 @@ use anabranch_tests::processes::logbook::Durability;
 use anabranch_tests::processes::patience::PATIENCE;
 use anabranch_tests::processes::workloads::counter::PnCounter;
 use anabranch_tests::processes::workloads::set::Set;
-use anabranch_tests::processes::{kill, newcomers, pause, workloads};
+use anabranch_tests::processes::{imports, kill, newcomers, pause, workloads};
 use anabranch_tests::sim::Kind;
 use clap::{Args, Parser, Subcommand};
 
@@ -56,6 +56,15 @@ enum Run {
         cycles: u64,
         /// Or after so many minutes.
         #[arg(long, default_value_t = 1.0, value_name = "M", value_parser = minutes)]
+        minutes: f64,
+    },
+    /// Kills one of two nodes while a 5 MB file is imported: the document is the old one or the new one, here and at the peer.
+    Imports {
+        /// Stop after so many imports.
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        cycles: u64,
+        /// Or after so many minutes.
+        #[arg(long, default_value_t = 10.0, value_name = "M", value_parser = minutes)]
         minutes: f64,
     },
     /// Maelstrom's broadcast: all nodes add to one list and read it, while links and nodes fail.
@@ -157,6 +166,9 @@ fn run(arguments: &Arguments) -> Report {
             time: Duration::from_secs_f64(minutes * 60.0),
             seed,
         }),
+        Run::Imports { cycles, minutes } => {
+            imports::run(&imports::Settings { cycles: *cycles, time: Duration::from_secs_f64(minutes * 60.0), seed })
+        }
         Run::Broadcast(asked) => workloads::run(&Set::Broadcast, &asked.settings(seed)),
         Run::GSet(asked) => workloads::run(&Set::GSet, &asked.settings(seed)),
         Run::PnCounter(asked) => workloads::run(&PnCounter, &asked.settings(seed)),

@@ -2,7 +2,7 @@
 
 use anabranch_tests::processes::kill::{Settings, run};
 use anabranch_tests::processes::logbook::Durability;
-use anabranch_tests::processes::newcomers;
+use anabranch_tests::processes::{imports, newcomers};
 use anabranch_tests::sim::Kind;
 
 use super::*;
@@ -24,6 +24,13 @@ fn losses_are_found_where_a_write_is_believed_before_it_is_saved() {
     let report = run(&settings(1_000, Durability::Applied));
     assert_eq!(report.worst(), Some(Kind::Safety), "{report}");
     assert!(report.findings.iter().any(|finding| finding.text.contains("acknowledged writes are lost")), "{report}");
+}
+
+#[test]
+fn an_import_is_there_as_a_whole_or_not_at_all_whoever_is_killed() {
+    let report = imports::run(&imports::Settings { cycles: 8, time: Duration::from_secs(600), seed: 3 });
+    assert!(report.findings.is_empty(), "{report}");
+    assert_eq!(report.get("cycles"), Some(&json!(8)));
 }
 
 #[test]
