@@ -15,8 +15,8 @@ use crate::engine::output::{Event, Output};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
     ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, ANSWER_BYTES_BURST, ANSWER_BYTES_PER_SECOND, ASSEMBLY_BYTES_MAX,
-    COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL,
-    RECONCILIATIONS_BURST, RECONCILIATIONS_PER_SECOND, SESSIONS_MAX, STALL_AFTER,
+    BULK_CREDIT_BYTES, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX,
+    KEEP_ALIVE_INTERVAL, RECONCILIATIONS_BURST, RECONCILIATIONS_PER_SECOND, SESSIONS_MAX, STALL_AFTER,
 };
 use crate::mutants::Mutant;
 use crate::space::auth::topic;
@@ -464,8 +464,8 @@ impl Engine {
         while let Some(id) = self.admission.stalled(now) {
             let held = self.admission.bytes();
             let text = format!(
-                "nothing more comes of a large message, limit 15 s while others wait: {held} bytes of such messages are \
-                 under way, limit {ASSEMBLY_BYTES_MAX}"
+                "too little comes of a large message, limit {BULK_CREDIT_BYTES} bytes in 15 s while others wait: {held} \
+                 bytes of such messages are under way, limit {ASSEMBLY_BYTES_MAX}"
             );
             self.close_session(id, &text);
             self.admission.forget(&id);

@@ -5,8 +5,11 @@ use alloc::collections::BTreeMap;
 
 use crate::engine::input::SessionId;
 use crate::id::DeviceId;
-use crate::limits::{ASSEMBLY_BYTES_MAX, STALL_AFTER};
+use crate::limits::{ASSEMBLY_BYTES_MAX, BULK_CREDIT_BYTES, STALL_AFTER};
 use crate::time::Timestamp;
+
+/// So much has to come within `STALL_AFTER` while others wait, which is 9 kB/s: a byte now and then keeps nobody out.
+const PROGRESS_BYTES: usize = BULK_CREDIT_BYTES as usize;
 
 /// A large message of which the first frame is here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +37,9 @@ struct Admitted {
     device: DeviceId,
     bytes: usize,
     here: usize,
-    /// When the last of it came.
+    /// When it was so far as to count as progress, and how far that was.
     since: Timestamp,
+    marked: usize,
 }
 
 impl Admission {
@@ -46,14 +50,15 @@ impl Admission {
         self.admitted.retain(|session, admitted| match find(session) {
             // The next message of a session has to wait like any other.
             Some(message) if message.bytes == admitted.bytes && message.here >= admitted.here => {
-                if message.here > admitted.here {
-                    (admitted.here, admitted.since) = (message.here, now);
+                admitted.here = message.here;
+                if message.here >= admitted.marked + PROGRESS_BYTES {
+                    (admitted.marked, admitted.since) = (message.here, now);
                 }
                 true
             }
             Some(_) | None => false,
         });
-        self.others_wait = false;
+        let waited = core::mem::take(&mut self.others_wait);
         for message in announced {
             if self.may_go_on(&message.session) {
                 continue;
@@ -61,16 +66,20 @@ impl Admission {
             let is_fair = self.admitted.values().all(|admitted| admitted.device != message.device);
             if is_fair && self.bytes() + message.bytes <= ASSEMBLY_BYTES_MAX {
                 let Announced { device, bytes, here, .. } = *message;
-                self.admitted.insert(message.session, Admitted { device, bytes, here, since: now });
+                self.admitted.insert(message.session, Admitted { device, bytes, here, since: now, marked: here });
             } else {
                 self.others_wait |= is_fair;
             }
         }
+        if self.others_wait && !waited {
+            // As long as nobody waits, everybody may take their time.
+            self.suspend(now);
+        }
     }
 
-    /// Nobody gets credit now, so nobody is to blame for sending nothing.
+    /// Progress is counted from now on: nobody could make any before, or nobody asked for it.
     pub fn suspend(&mut self, now: Timestamp) {
-        self.admitted.values_mut().for_each(|admitted| admitted.since = now);
+        self.admitted.values_mut().for_each(|admitted| (admitted.since, admitted.marked) = (now, admitted.here));
     }
 
     /// A session has ended.
@@ -88,7 +97,7 @@ impl Admission {
         self.admitted.values().map(|admitted| admitted.bytes).sum()
     }
 
-    /// A session that others wait for, and of whose message nothing more has come for long.
+    /// A session that others wait for, and of whose message too little has come for long.
     pub fn stalled(&self, now: Timestamp) -> Option<SessionId> {
         let is_stalled = |admitted: &Admitted| self.others_wait && now - admitted.since >= STALL_AFTER;
         self.admitted.iter().find(|(_, admitted)| is_stalled(admitted)).map(|(session, _)| *session)
@@ -137,17 +146,22 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_sends_nothing_more_of_a_message_is_named_when_others_wait() {
+    fn a_session_that_sends_too_little_of_a_message_is_named_when_others_wait() {
         let mut admission = Admission::default();
-        let long = Timestamp(0) + STALL_AFTER + Duration::from_secs(1);
-        let all: alloc::vec::Vec<_> = (1..=5).map(|n| message(n, n as u8, 1)).collect();
+        let mut all: alloc::vec::Vec<_> = (1..=5).map(|n| message(n, n as u8, 1)).collect();
         admission.review(&all[..4], Timestamp(0));
+        let long = Timestamp(0) + Duration::from_secs(1_000);
         admission.review(&all[..4], long);
-        assert_eq!(admission.stalled(long), None);
-        let mut all = all;
-        all[0].here = 2;
+        assert_eq!((admission.stalled(long), admission.deadline()), (None, None), "nobody waits");
         admission.review(&all, long);
-        assert_eq!(admission.stalled(long), Some(SessionId(2)));
-        assert_eq!(admission.deadline(), Some(Timestamp(0) + STALL_AFTER));
+        let due = long + STALL_AFTER;
+        assert_eq!((admission.stalled(long), admission.deadline()), (None, Some(due)));
+        (all[0].here, all[1].here) = (1 + PROGRESS_BYTES, PROGRESS_BYTES);
+        admission.review(&all, due);
+        assert_eq!(admission.stalled(due), Some(SessionId(2)));
+        admission.suspend(due);
+        assert_eq!(admission.stalled(due), None);
+        admission.forget(&SessionId(1));
+        assert_eq!(admission.stalled(due + STALL_AFTER), Some(SessionId(2)));
     }
 }
