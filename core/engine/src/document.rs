@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use automerge as am;
@@ -62,8 +63,8 @@ pub struct Document {
     cache: Cache,
     /// The actor that local changes are made under, from the first one of this process on.
     live: Option<ActorId>,
-    /// Actors of this process that wrote here and that nobody writes under: drafts go on with them, so that there are few.
-    spare: Vec<ActorId>,
+    /// Actors of this process that wrote here before the one that does now: drafts go on with them, so that there are few.
+    spare: Vec<Spare>,
     tail: Tail,
     /// The hashes of signed changes that no other signed change depends on.
     signed_heads: BTreeSet<ChangeHash>,
@@ -108,6 +109,17 @@ enum Unsigned {
     /// A draft, which is a run by itself.
     Draft(Box<DraftRun>),
 }
+
+/// An actor that a draft may write under.
+struct Spare {
+    actor: ActorId,
+    /// Of the draft that does, as long as there is one.
+    taken: Weak<Taking>,
+}
+
+/// What a draft holds of an actor that it has taken.
+#[derive(Debug)]
+struct Taking;
 
 /// What a document needs to know to make a local change.
 #[derive(Clone, Copy, Debug)]
@@ -272,8 +284,13 @@ impl Document {
 
     /// A private copy to make changes on, away from here.
     pub fn draft(&mut self, author: Author) -> Draft {
-        let actor = self.spare.pop().unwrap_or(author.fresh_actor);
-        Draft::new(self.space, self.id, Author { fresh_actor: actor, ..author }, self.history.clone())
+        let taking = Arc::new(Taking);
+        let spare = self.spare.iter_mut().find(|spare| spare.taken.strong_count() == 0);
+        let actor = spare.map_or(author.fresh_actor, |spare| {
+            spare.taken = Arc::downgrade(&taking);
+            spare.actor
+        });
+        Draft::new(self.space, self.id, Author { fresh_actor: actor, ..author }, taking, self.history.clone())
     }
 
     /// Takes in a draft as a whole. After [`Publish::Behind`] it is to be caught up with the history given, and published
@@ -295,7 +312,7 @@ impl Document {
     }
 
     /// What a draft is to be caught up with.
-    pub fn ahead(&self, guard: alloc::sync::Arc<dyn Guard>) -> Ahead {
+    pub fn ahead(&self, guard: Arc<dyn Guard>) -> Ahead {
         Ahead::new(self.history.clone(), guard)
     }
 
@@ -327,9 +344,10 @@ impl Document {
 
     /// Local changes are made under this actor from now on.
     fn write_under(&mut self, actor: ActorId) {
-        self.spare.retain(|spare| *spare != actor);
+        self.spare.retain(|spare| spare.actor != actor);
         let before = self.live.replace(actor).filter(|before| *before != actor);
-        self.spare.extend(before.filter(|_| self.spare.len() < SPARE_ACTORS_MAX));
+        let before = before.filter(|_| self.spare.len() < SPARE_ACTORS_MAX);
+        self.spare.extend(before.map(|actor| Spare { actor, taken: Weak::new() }));
     }
 
     /// Makes a local change that was recorded ([`Self::last_local_change`]), as if `edit` had made it now; or the changes of a
@@ -346,8 +364,8 @@ impl Document {
     ) -> Result<(), Refusal> {
         let payload = Payload::read(bytes.to_vec())?;
         let found = *payload.tip();
-        let writes = self.live.is_none() || self.live == Some(found.actor) || self.spare.contains(&found.actor);
-        if !writes && found.first_seq != 1 {
+        let is_ours = self.history.device(&found.actor) == Some(device);
+        if self.live.is_some_and(|live| live != found.actor) && !is_ours && found.first_seq != 1 {
             return Err(Refusal::Misfit(format!("actor {} is not one that writes here", found.actor)));
         }
         let links = payload.links();
@@ -661,11 +679,11 @@ impl Document {
         self.tail.base = self.history.automerge().get_heads();
     }
 
-    /// A run of our own device under an actor of this process that we have not made: this process is a copy of another one, and the two
-    /// would go on numbering their changes alike. From now on we write under another actor.
+    /// A run of our own device under an actor of this process that we have not made: this process is a copy of another one, and
+    /// the two would go on numbering their changes alike. From now on we write under another actor.
     fn retire_if_cloned(&mut self) {
         let Some(device) = self.device else { return };
-        let ours: Vec<ActorId> = self.live.iter().chain(&self.spare).copied().collect();
+        let ours: Vec<ActorId> = self.live.into_iter().chain(self.spare.iter().map(|spare| spare.actor)).collect();
         for actor in ours {
             let last = self.history.tip(&actor).map_or(0, |(seq, _)| seq);
             if self.inbox.has_beyond(&actor, last, &device) {
@@ -678,7 +696,7 @@ impl Document {
     /// Local changes are made under a fresh actor from now on, if they were made under this one. Says whether they were.
     pub(crate) fn retire(&mut self, actor: &ActorId) -> bool {
         let spares = self.spare.len();
-        self.spare.retain(|spare| spare != actor);
+        self.spare.retain(|spare| spare.actor != *actor);
         self.live.take_if(|live| live == actor).is_some() || self.spare.len() < spares
     }
 

@@ -124,6 +124,10 @@ fn drafts_and_edits_one_after_the_other_need_two_actors() {
     let mut alice = Peer::new(1);
     let mut actors = std::collections::BTreeSet::<ActorId>::new();
     for value in 0..6 {
+        // One that is dropped takes no actor with it.
+        let mut dropped = draft(&mut alice);
+        set(&mut dropped, "/dropped", value);
+        drop(dropped);
         let mut draft = draft(&mut alice);
         set(&mut draft, "/draft", value);
         publish(&mut alice, &mut draft).unwrap();

@@ -12,7 +12,7 @@ use automerge as am;
 use crate::document::edit::{Cache, Edit, EditError};
 use crate::document::history::{Change, History};
 use crate::document::view::View;
-use crate::document::{Author, merge};
+use crate::document::{Author, Taking, merge};
 use crate::gate::{Guard, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::limits::{INLINE_BATCH_BYTES_MAX, INLINE_OPS_MAX, RUN_BYTES_MAX, RUN_CHANGES_MAX};
@@ -31,6 +31,8 @@ pub struct Draft {
     space: SpaceId,
     document: DocumentId,
     author: Author,
+    /// As long as this is here, no other draft gets its actor.
+    _taking: Arc<Taking>,
     history: History,
     cache: Cache,
     /// The document's heads when the draft was made, or last caught up with it.
@@ -133,12 +135,19 @@ impl DraftRun {
 }
 
 impl Draft {
-    pub(super) fn new(space: SpaceId, document: DocumentId, author: Author, history: History) -> Self {
+    pub(super) fn new(
+        space: SpaceId,
+        document: DocumentId,
+        author: Author,
+        taking: Arc<Taking>,
+        history: History,
+    ) -> Self {
         let base = history.automerge().get_heads();
         Self {
             space,
             document,
             author,
+            _taking: taking,
             before: history.tip(&author.fresh_actor),
             history,
             cache: Cache::default(),
