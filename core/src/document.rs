@@ -5,12 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use anabranch_engine::document::{Followed, Step};
 use async_channel::Receiver;
 use futures::Stream;
 
 use crate::{
-    ChangeHash, ChangeInfo, Conflict, DocumentError, DocumentId, Draft, Edit, EditError, IntoPath, Json, Patch, Space,
-    Stopped, View,
+    ChangeHash, ChangeInfo, Conflict, DocumentError, DocumentId, Draft, Edit, EditError, IntoPath, Json, Origin, Patch,
+    Snapshot, Space, Stopped, View,
 };
 
 /// An open document. Cheap to clone; it stays in memory until the last clone is dropped.
@@ -97,26 +98,36 @@ impl Document {
         self.space().peer().replica().saved().await
     }
 
-    /// Runs `f` on the document as it is. Inside `f`, use nothing of the replica but the [`View`].
+    /// The document as it is, to be read on any thread while edits and merges go on.
     ///
     /// # Errors
     /// The replica has stopped, or we left the space.
+    pub fn snapshot(&self) -> Result<Snapshot, DocumentError> {
+        self.space().peer().replica().snapshot(&self.space().id(), &self.id(), None)
+    }
+
+    /// The document as it was at `heads`.
     ///
-    /// # Panics
-    /// If `f` does, or if it uses the replica other than by its [`View`].
+    /// # Errors
+    /// As [`Document::snapshot`], and if `heads` are not all in the document.
+    pub fn snapshot_at(&self, heads: &[ChangeHash]) -> Result<Snapshot, DocumentError> {
+        self.space().peer().replica().snapshot(&self.space().id(), &self.id(), Some(heads))
+    }
+
+    /// Runs `f` on the document as it is, on a [`Snapshot`]: nobody waits for it, however long it takes.
+    ///
+    /// # Errors
+    /// As [`Document::snapshot`].
     pub fn read<T>(&self, f: impl FnOnce(&View<'_>) -> T) -> Result<T, DocumentError> {
-        self.space().peer().replica().read(&self.space().id(), &self.id(), None, f)
+        self.snapshot().map(|snapshot| f(&snapshot.view()))
     }
 
     /// Runs `f` on the document as it was at `heads`.
     ///
     /// # Errors
-    /// As [`Document::read`], and if `heads` are not all in the document.
-    ///
-    /// # Panics
-    /// As [`Document::read`].
+    /// As [`Document::snapshot_at`].
     pub fn read_at<T>(&self, heads: &[ChangeHash], f: impl FnOnce(&View<'_>) -> T) -> Result<T, DocumentError> {
-        self.space().peer().replica().read(&self.space().id(), &self.id(), Some(heads), f)
+        self.snapshot_at(heads).map(|snapshot| f(&snapshot.view()))
     }
 
     /// The whole document.
@@ -133,6 +144,30 @@ impl Document {
     /// As [`Document::read`].
     pub fn get(&self, path: impl IntoPath) -> Result<Option<Json>, DocumentError> {
         self.read(|view| view.get(path))
+    }
+
+    /// Whether there is anything at a path. Costs the path, whatever is there.
+    ///
+    /// # Errors
+    /// As [`Document::read`].
+    pub fn exists(&self, path: impl IntoPath) -> Result<bool, DocumentError> {
+        self.read(|view| view.exists(path))
+    }
+
+    /// The text or plain string at a path, if there is one.
+    ///
+    /// # Errors
+    /// As [`Document::read`].
+    pub fn text(&self, path: impl IntoPath) -> Result<Option<String>, DocumentError> {
+        self.read(|view| view.text(path))
+    }
+
+    /// Characters of the text, elements of the list or keys of the map at a path, if there is one.
+    ///
+    /// # Errors
+    /// As [`Document::read`].
+    pub fn length(&self, path: impl IntoPath) -> Result<Option<usize>, DocumentError> {
+        self.read(|view| view.length(path))
     }
 
     /// Hashes of the changes that nothing depends on: the version.
@@ -160,29 +195,28 @@ impl Document {
     }
 
     /// Follows the document from a version that the caller has seen (none: from the beginning). The first item comes at once
-    /// if there is something new. A slow reader gets fewer, larger items.
+    /// if there is something new. A slow reader gets fewer, larger items. Following costs what changed, not what the document
+    /// holds; the first item, and one after a long pause, are compared on the caller's thread.
     ///
     /// # Errors
-    /// As [`Document::read_at`].
+    /// As [`Document::snapshot_at`].
     pub fn subscribe(&self, from: Vec<ChangeHash>) -> Result<Changes, DocumentError> {
         let tokens = self.space().peer().replica().watch(self.space().id(), self.id());
-        // A version that is not in the document is the caller's mistake, so it is told now.
+        // A version that is not in the document is the caller's mistake, so it is reported now.
         let first = self.changed_since(&from)?;
         Ok(Changes { document: self.clone(), tokens: Box::pin(tokens), seen: from, first })
     }
 
     /// What is new since `seen`, if anything is.
     fn changed_since(&self, seen: &[ChangeHash]) -> Result<Option<Changed>, DocumentError> {
-        self.read(|view| {
-            let heads = view.heads();
-            if heads == seen {
-                return Ok(None);
+        match self.space().peer().replica().follow(&self.space().id(), &self.id(), seen)? {
+            Followed::Steps(steps) => Ok(Changed::of(&steps)),
+            Followed::Compare(snapshot) => {
+                let view = snapshot.view();
+                let patches = view.diff(seen).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))?;
+                Ok(Some(Changed { patches, heads: view.heads(), origin: Origin::Mixed }))
             }
-            match view.diff(seen) {
-                Ok(patches) => Ok(Some(Changed { patches, heads })),
-                Err(unknown) => Err(DocumentError::UnknownHeads(unknown.0)),
-            }
-        })?
+        }
     }
 }
 
@@ -199,6 +233,18 @@ pub struct Changed {
     pub patches: Vec<Patch>,
     /// The version now.
     pub heads: Vec<ChangeHash>,
+    /// Who changed it: edits of this replica, runs of peers, or both, which is also said where it is not known.
+    pub origin: Origin,
+}
+
+impl Changed {
+    /// Steps as one; `None` if there are none.
+    fn of(steps: &[Arc<Step>]) -> Option<Self> {
+        let last = steps.last()?;
+        let origin = steps.iter().fold(last.origin, |origin, step| origin.and(step.origin));
+        let patches = steps.iter().flat_map(|step| &step.patches).cloned().collect();
+        Some(Self { patches, heads: last.heads.clone(), origin })
+    }
 }
 
 /// Changes of one document, each the difference from the one before. Keeps the document in memory. Ends when the replica

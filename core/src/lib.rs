@@ -49,8 +49,8 @@ mod space;
 mod store_thread;
 
 pub use anabranch_engine::document::{
-    ChangeInfo, Conflict, DraftError, Edit, EditError, IntoPath, Json, Patch, PatchAction, Path, PathError, View,
-    import,
+    ChangeInfo, Conflict, DraftError, Edit, EditError, IntoPath, Json, Origin, Patch, PatchAction, PatchMisfit, Path,
+    PathError, Snapshot, UnknownHeads, View, import,
 };
 pub use anabranch_engine::feed::FeedRow;
 pub use anabranch_engine::id::{

@@ -7,8 +7,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use anabranch_engine::document::Draft;
+use anabranch_engine::document::{Copied, Followed};
 use anabranch_engine::gate::Slot;
-use anabranch_engine::id::{DeviceId, DocumentId, SpaceId};
+use anabranch_engine::id::{ChangeHash, DeviceId, DocumentId, SpaceId};
 use anabranch_engine::keys::{self, Domain, SIGNATURE_LEN, SecretKey, Signer};
 use anabranch_engine::recording::{self, Call, Record};
 use anabranch_engine::storage::{CommitId, Image};
@@ -116,6 +117,21 @@ impl Recorded {
     /// Reads only, but for what the engine keeps to be quicker the next time.
     pub(crate) fn spaces(&mut self) -> Vec<SpaceStatus> {
         self.engine.spaces()
+    }
+
+    /// Reads only, but for the patches that the engine keeps for the next time.
+    pub(crate) fn follow(
+        &mut self,
+        space: &SpaceId,
+        document: &DocumentId,
+        seen: &[ChangeHash],
+    ) -> Result<Followed, DocumentError> {
+        self.engine.follow(space, document, seen)
+    }
+
+    /// Changes only where a document lies in memory.
+    pub(crate) fn own(&mut self, space: &SpaceId, document: &DocumentId, copy: Copied) {
+        self.engine.own(space, document, copy);
     }
 
     fn record(&mut self, now: Now, call: impl FnOnce() -> Call) {

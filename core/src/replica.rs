@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use anabranch_engine::document::work::Work;
-use anabranch_engine::document::{Draft, View};
+use anabranch_engine::document::{Draft, Followed, Shared, Snapshot};
 use anabranch_engine::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use anabranch_engine::limits::COMMANDS_PENDING_MAX;
 use anabranch_engine::storage::{CommitId, Request};
@@ -202,9 +202,20 @@ impl Replica {
         }
     }
 
-    /// Asks the engine something; `None` when the replica is closed.
+    /// Asks the engine something; `None` when the replica is closed. Not a turn: nothing happens that would have to be drained.
     pub(crate) fn ask<T>(&self, f: impl FnOnce(&mut Recorded) -> T) -> Option<T> {
-        self.turn(|state, _| state.running.as_mut().ok().map(|running| f(&mut running.engine)))
+        self.look(|state| state.running.as_mut().ok().map(|running| f(&mut running.engine)))
+    }
+
+    /// As [`Self::ask`], about a document.
+    fn ask_of_document<T>(
+        &self,
+        f: impl FnOnce(&mut Recorded) -> Result<T, DocumentError>,
+    ) -> Result<T, DocumentError> {
+        self.look(|state| {
+            let running = state.running.as_mut().map_err(|reason| DocumentError::Stopped(reason.clone()))?;
+            f(&mut running.engine)
+        })
     }
 
     /// Gives the engine a command. The future waits for the answer; dropping it gives up.
@@ -248,9 +259,14 @@ impl Replica {
         document: &DocumentId,
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        // While somebody reads a snapshot of it, an edit copies the document: not in the lock, where it would hold up all others.
+        let copy = self.ask(|engine| engine.shared(space, document)).flatten().map(Shared::copy);
         let mut panic = None;
         let result = self.turn(|state, now| {
             let running = state.running.as_mut().map_err(|reason| E::from(DocumentError::Stopped(reason.clone())))?;
+            if let Some(copy) = copy {
+                running.engine.own(space, document, copy);
+            }
             // A panic becomes an error while the engine is on the stack, so that it rolls back as for any other.
             let (value, commit) = running.engine.edit(now, space, document, |edit| {
                 catch_unwind(AssertUnwindSafe(|| f(edit))).unwrap_or_else(|payload| {
@@ -295,26 +311,29 @@ impl Replica {
         }
     }
 
-    pub(crate) fn read<T>(
+    /// A document as it is, or was at `heads`, to be read away from the lock.
+    pub(crate) fn snapshot(
         &self,
         space: &SpaceId,
         document: &DocumentId,
         heads: Option<&[ChangeHash]>,
-        f: impl FnOnce(&View<'_>) -> T,
-    ) -> Result<T, DocumentError> {
-        let read = |state: &mut State| {
-            let running = state.running.as_ref().map_err(|reason| DocumentError::Stopped(reason.clone()))?;
-            let view = running.engine.view(space, document, heads)?;
-            Ok(catch_unwind(AssertUnwindSafe(|| f(&view))))
-        };
-        let result: Result<thread::Result<T>, DocumentError> = self.turn(|state, _| read(state));
-        // Panics go on where nothing is held.
-        Ok(result?.unwrap_or_else(|payload| resume_unwind(payload)))
+    ) -> Result<Snapshot, DocumentError> {
+        self.ask_of_document(|engine| engine.snapshot(space, document, heads))
+    }
+
+    /// What is new in a document since the version `seen`.
+    pub(crate) fn follow(
+        &self,
+        space: &SpaceId,
+        document: &DocumentId,
+        seen: &[ChangeHash],
+    ) -> Result<Followed, DocumentError> {
+        self.ask_of_document(|engine| engine.follow(space, document, seen))
     }
 
     /// Waits until every edit made so far is on disk.
     pub(crate) async fn saved(&self) -> Result<(), Stopped> {
-        let waiting = self.turn(|state, _| {
+        let waiting = self.look(|state| {
             if state.committed >= state.edited {
                 return Ok(None);
             }
@@ -334,7 +353,7 @@ impl Replica {
     }
 
     pub(crate) fn events(&self) -> Events {
-        self.turn(|state, _| {
+        self.look(|state| {
             let events = state.events.subscribe();
             if state.running.is_err() {
                 state.events = Broadcast::default();
@@ -346,7 +365,7 @@ impl Replica {
     /// A token whenever the document has changed; many changes may be one token. Ends with the replica.
     pub(crate) fn watch(&self, space: SpaceId, document: DocumentId) -> Receiver<()> {
         let (sender, receiver) = async_channel::bounded(1);
-        self.turn(|state, _| {
+        self.look(|state| {
             if state.running.is_ok() {
                 let watchers = state.watchers.entry((space, document)).or_default();
                 watchers.retain(|watcher| !watcher.is_closed());
@@ -358,7 +377,7 @@ impl Replica {
 
     /// Why no more edits are taken, if so.
     pub(crate) fn stopped(&self) -> Option<String> {
-        self.turn(|state, _| state.stopped())
+        self.look(|state| state.stopped())
     }
 
     fn stopped_error(&self) -> Stopped {
@@ -408,6 +427,11 @@ impl Replica {
         if self.holder.load(Ordering::Relaxed) != this_thread() {
             self.turn(|_, _| ());
         }
+    }
+
+    /// Takes the lock for something that gives the engine no news, so that there is nothing to drain and no deadline changes.
+    fn look<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.lock().state)
     }
 
     fn turn<T>(&self, f: impl FnOnce(&mut State, Now) -> T) -> T {

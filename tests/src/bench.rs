@@ -11,8 +11,10 @@ pub mod clock;
 pub mod durable_writes;
 pub mod edit_latency;
 pub mod floor;
+pub mod follow;
 pub mod pair;
 pub mod reconnect;
+pub mod stall;
 pub mod trace;
 
 /// How large a run is.

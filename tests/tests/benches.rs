@@ -88,3 +88,22 @@ fn bad_arguments_are_answered() {
         assert!(!output.status.success() && stderr.contains(expected), "bench {arguments:?}: {stderr}");
     }
 }
+
+#[test]
+fn follow_reports_edits_merges_and_the_writer() {
+    let report = bench(&["follow"]);
+    let names =
+        ["edit_us_1k", "merge_us_1k", "writer_us_1k", "edit_us_1k_keys", "merge_us_1k_keys", "writer_us_1k_keys"];
+    assert_reports(&report, "follow", &names, &names);
+}
+
+#[test]
+fn stall_reports_edits_and_questions_beside_each_call() {
+    let report = bench(&["stall"]);
+    let names: Vec<String> = ["json", "export", "history", "conflicts", "past", "replace"]
+        .iter()
+        .flat_map(|call| [format!("edit_p99_ms_{call}"), format!("status_p99_ms_{call}")])
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_reports(&report, "stall", &names, &names);
+}

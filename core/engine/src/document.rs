@@ -25,6 +25,7 @@ pub mod edit;
 pub(crate) mod history;
 pub mod import;
 mod inbox;
+mod journal;
 mod json;
 pub mod mend;
 mod merge;
@@ -40,16 +41,19 @@ pub mod work;
 
 pub use draft::{Ahead, Draft, DraftError};
 pub use edit::{Edit, EditError};
+pub use history::{Copied, Shared};
+pub use journal::{Followed, Origin, Step};
 pub use open::OpenWork;
-pub use patch::{Patch, PatchAction};
+pub use patch::{Patch, PatchAction, PatchMisfit};
 pub use path::{IntoPath, Path, PathError};
 pub use serde_json::Value as Json;
-pub use view::{ChangeInfo, Conflict, View};
+pub use view::{ChangeInfo, Conflict, Snapshot, View};
 
 use draft::DraftRun;
 use edit::Cache;
 use history::{Change, History};
 use inbox::{Inbox, Taken};
+use journal::Journal;
 use merge::{Merger, Outcome, Suspects, Trust};
 
 /// Actors kept for drafts: as many as are open on one document at once, in all likelihood.
@@ -60,6 +64,7 @@ pub struct Document {
     space: SpaceId,
     id: DocumentId,
     history: History,
+    journal: Journal,
     cache: Cache,
     /// The actor that local changes are made under, from the first one of this process on.
     live: Option<ActorId>,
@@ -180,6 +185,8 @@ pub struct MergeWork {
     index: Option<OpIndex>,
     suspects: Suspects,
     candidates: Vec<Candidate>,
+    /// Somebody follows the document, and wants patches.
+    follow: bool,
     /// What was decided on arrival.
     refused: Vec<(RunHeader, Refusal)>,
     known: usize,
@@ -190,6 +197,7 @@ pub struct MergeWork {
 pub struct Merged {
     history: History,
     index: Option<OpIndex>,
+    patches: Option<Vec<Patch>>,
     outcome: Outcome,
 }
 
@@ -210,12 +218,12 @@ impl core::fmt::Debug for Document {
 impl MergeWork {
     /// Merges the batch into a copy.
     pub fn run(self, guard: &dyn Guard) -> Merged {
-        let Self { space, document, history, index, suspects, candidates, refused, known } = self;
-        let mut merger = Merger::new(space, document, Trust::Peer, &suspects, guard, index);
+        let Self { space, document, history, index, suspects, candidates, follow, refused, known } = self;
+        let mut merger = Merger::new(space, document, Trust::Peer, &suspects, guard, index).followed(follow);
         merger.outcome.refused = refused;
         merger.outcome.known = known;
         let history = merger.merge(history, candidates);
-        Merged { history, index: merger.index, outcome: merger.outcome }
+        Merged { history, index: merger.index, patches: merger.patches, outcome: merger.outcome }
     }
 }
 
@@ -226,6 +234,7 @@ impl Document {
             space,
             id,
             history: History::default(),
+            journal: Journal::default(),
             cache: Cache::default(),
             live: None,
             spare: Vec::new(),
@@ -268,11 +277,15 @@ impl Document {
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<(T, bool), E> {
         let actor = self.live.unwrap_or(author.fresh_actor);
-        let (value, committed) = self.history.edit(actor, author.device, author.wall_s, &mut self.cache, f)?;
+        let follow = self.journal.is_kept();
+        let (value, committed) = self.history.edit(actor, author.device, author.wall_s, &mut self.cache, follow, f)?;
         let Some(committed) = committed else { return Ok((value, false)) };
         self.live = Some(actor);
         self.device = Some(author.device);
         self.tail.pending_bytes += committed.bytes;
+        if let Some(patches) = committed.patches {
+            self.journal.add(Step { patches, heads: self.history.heads(), origin: Origin::Local });
+        }
         Ok((value, true))
     }
 
@@ -541,6 +554,7 @@ impl Document {
             index: self.index.take(),
             suspects: self.suspects.clone(),
             candidates,
+            follow: self.journal.is_kept(),
             refused,
             known,
         }))
@@ -548,7 +562,7 @@ impl Document {
 
     /// Swaps in the merged copy, with the local changes made meanwhile.
     pub fn finish_merge(&mut self, merged: Merged, guard: &dyn Guard) -> Settled {
-        let Merged { mut history, mut index, mut outcome } = merged;
+        let Merged { mut history, mut index, patches, mut outcome } = merged;
         self.harvest();
         self.merging = false;
         self.was_outrun = core::mem::take(&mut self.outrun);
@@ -579,7 +593,14 @@ impl Document {
             }
         }
         if !outcome.accepted.is_empty() {
-            self.adopt(history);
+            // They lead on from what was merged into, which is not what a follower has seen if there were edits meanwhile.
+            match patches.filter(|_| meanwhile.is_empty()) {
+                Some(patches) => {
+                    self.go_on_with(history);
+                    self.journal.add(Step { patches, heads: self.history.heads(), origin: Origin::Remote });
+                }
+                None => self.adopt(history),
+            }
             for (hash, deps) in core::mem::take(&mut outcome.applied) {
                 advance(&mut self.signed_heads, deps, hash);
             }
@@ -633,6 +654,36 @@ impl Document {
     /// Bytes of memory that the gate's index of the operations takes, about; zero while a merge has it.
     pub fn index_bytes(&self) -> usize {
         self.index.as_ref().map_or(0, OpIndex::bytes)
+    }
+
+    /// The document as it is or was, owned; or an error that names the first of `heads` that is not known here.
+    pub fn snapshot(&self, heads: Option<&[ChangeHash]>) -> Result<Snapshot, UnknownHeads> {
+        Snapshot::new(&self.history, heads)
+    }
+
+    /// What is new since the version `seen`. From the first call on, changes are kept as patches for a while, so that the next
+    /// call costs what changed.
+    ///
+    /// # Errors
+    /// Names the first of `seen` that is not known here.
+    pub fn follow(&mut self, seen: &[ChangeHash]) -> Result<Followed, UnknownHeads> {
+        match self.journal.since(seen, self.history.heads()) {
+            Some(steps) => Ok(Followed::Steps(steps)),
+            None => {
+                self.snapshot(Some(seen))?;
+                Ok(Followed::Compare(self.snapshot(None)?))
+            }
+        }
+    }
+
+    /// What to copy before the next edit, so that it does not copy it itself: see [`Shared`].
+    pub fn shared(&self) -> Option<Shared> {
+        self.history.shared()
+    }
+
+    /// Takes such a copy, if the document is still what was copied.
+    pub fn own(&mut self, copy: Copied) {
+        self.history.own(copy);
     }
 
     /// A read-only view of the present.
@@ -722,6 +773,12 @@ impl Document {
 
     /// Goes on with another copy of the history, in which every local change has been harvested.
     fn adopt(&mut self, history: History) {
+        self.go_on_with(history);
+        self.journal.interrupt(self.history.heads());
+    }
+
+    /// The same, where it is known what is new in it.
+    fn go_on_with(&mut self, history: History) {
         self.history = history;
         self.cache.clear();
         self.tail.base = self.history.automerge().get_heads();

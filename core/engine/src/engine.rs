@@ -46,6 +46,7 @@ mod load;
 mod members;
 mod mending;
 pub mod output;
+mod reading;
 mod refusals;
 mod resident;
 mod sessions;

@@ -179,6 +179,10 @@ pub const SERVED_REMEMBERED_MAX: usize = 4_096;
 pub const FORKS_REMEMBERED_MAX: usize = 1_024;
 /// Documents that a peer is not sent again because it refused them as they are, for one session and space.
 pub const REFUSED_REMEMBERED_MAX: usize = 4_096;
+/// Changes of one document that are kept as patches for those who follow it. Who is further behind compares versions. Guess.
+pub const JOURNAL_STEPS_MAX: usize = 1_024;
+/// Bytes of these patches. Comparing costs less than so many.
+pub const JOURNAL_BYTES_MAX: usize = 1024 * 1024;
 /// Documents kept in memory that nobody holds open.
 pub const DOCUMENTS_RESIDENT_MAX: usize = 256;
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use anabranch_engine::document::{EditError, Json, Patch, Settle};
+use anabranch_engine::document::{EditError, Followed, Json, Origin, Patch, Settle};
 use common::{Peer, guard, settle};
 use serde_json::json;
 
@@ -375,4 +375,114 @@ fn large_json_is_imported_in_steps() {
     }
     assert!(settle(&mut bob.document).refused.is_empty());
     assert_eq!(bob.document.heads(), alice.document.heads());
+}
+
+/// Takes what is new and says who made it; `None` if two versions had to be compared.
+fn follow(peer: &mut Peer, seen: &mut (Vec<anabranch_engine::id::ChangeHash>, Json)) -> Option<Vec<Origin>> {
+    let steps = match peer.document.follow(&seen.0).unwrap() {
+        Followed::Compare(snapshot) => {
+            let view = snapshot.view();
+            view.diff(&seen.0).unwrap().iter().for_each(|patch| patch.apply(&mut seen.1).unwrap());
+            seen.0 = view.heads();
+            return None;
+        }
+        Followed::Steps(steps) => steps,
+    };
+    for step in &steps {
+        step.patches.iter().for_each(|patch| patch.apply(&mut seen.1).unwrap());
+        seen.0.clone_from(&step.heads);
+    }
+    Some(steps.iter().map(|step| step.origin).collect())
+}
+
+#[test]
+fn follower_gets_the_patches_of_each_edit_and_merge() {
+    let (mut alice, mut bob) = (Peer::new(1), Peer::new(2));
+    let mut seen = (Vec::new(), json!({}));
+    alice
+        .edit(|edit| edit.set("", json!({"text": "one two", "list": [{"a": 1}, {"b": 2}], "gone": [1, 2, 3]})))
+        .unwrap();
+    alice.edit(|edit| edit.set_counter("/count", 1)).unwrap();
+    bob.receive(alice.take_runs());
+    // What was there before anybody followed is compared.
+    assert_eq!(follow(&mut alice, &mut seen), None);
+    assert_eq!(follow(&mut alice, &mut seen), Some(vec![]));
+    alice.edit(|edit| edit.splice_text("/text", 3, 1, " and ")).unwrap();
+    alice
+        .edit(|edit| {
+            edit.insert("/list/0", json!({"new": ["x", "y"]}))?;
+            edit.set("/list/2/b", json!({"deep": "text"}))?;
+            edit.splice_text("/list/2/b/deep", 4, 0, "ure")?;
+            edit.remove("/gone/1")?;
+            edit.increment("/count", 4)
+        })
+        .unwrap();
+    assert_eq!(follow(&mut alice, &mut seen), Some(vec![Origin::Local, Origin::Local]));
+    assert_eq!(seen.1, alice.document.view().json());
+    bob.edit(|edit| {
+        edit.splice_text("/text", 7, 0, "!")?;
+        edit.set("/list/1/b", "conflict")?;
+        edit.remove("/gone")?;
+        edit.increment("/count", 10)
+    })
+    .unwrap();
+    alice.receive(bob.take_runs());
+    assert_eq!(follow(&mut alice, &mut seen), Some(vec![Origin::Remote]));
+    assert_eq!(seen.1, alice.document.view().json());
+    // A version from which no patches are known is compared with the present one.
+    let mut late = (Vec::new(), json!({}));
+    assert_eq!(follow(&mut alice, &mut late), None);
+    assert_eq!(late, seen);
+}
+
+#[test]
+fn snapshot_stays_as_it_was_taken() {
+    let mut alice = Peer::new(1);
+    alice.edit(|edit| edit.set("/n", 1)).unwrap();
+    let snapshot = alice.document.snapshot(None).unwrap();
+    let earlier = alice.document.heads();
+    alice.edit(|edit| edit.set("/n", 2)).unwrap();
+    assert_eq!((snapshot.view().get("/n"), alice.document.view().get("/n")), (Some(json!(1)), Some(json!(2))));
+    let before = alice.document.snapshot(Some(&earlier)).unwrap();
+    assert_eq!((before.view().get("/n"), before.view().heads()), (Some(json!(1)), earlier));
+}
+
+#[test]
+fn edit_of_a_document_that_is_read_takes_a_copy_made_before() {
+    let mut alice = Peer::new(1);
+    alice.edit(|edit| edit.set("/text", "x".repeat(10_000))).unwrap();
+    assert!(alice.document.shared().is_none());
+    let snapshot = alice.document.snapshot(None).unwrap();
+    let copy = alice.document.shared().expect("it is shared and large").copy();
+    alice.document.own(copy);
+    assert!(alice.document.shared().is_none());
+    // A copy of what the document is no more is not taken.
+    let again = alice.document.snapshot(None).unwrap();
+    let late = alice.document.shared().unwrap().copy();
+    alice.edit(|edit| edit.set("/n", 1)).unwrap();
+    alice.document.own(late);
+    assert_eq!(alice.document.view().get("/n"), Some(json!(1)));
+    assert_eq!((snapshot.view().get("/n"), again.view().get("/n")), (None, None));
+}
+
+#[test]
+fn kinds_are_told_apart_without_reading_what_is_there() {
+    let mut alice = Peer::new(1);
+    alice
+        .edit(|edit| {
+            assert!(!edit.exists("/list"));
+            edit.set("", json!({"list": [1], "text": "t", "null": null, "yes": true}))?;
+            edit.set_counter("/count", 3)?;
+            edit.set_plain_string("/plain", "p")?;
+            assert_eq!((edit.exists("/list/0"), edit.kind("/list")), (true, Some("a list")));
+            Ok(())
+        })
+        .unwrap();
+    let view = alice.document.view();
+    let kinds: Vec<_> = ["", "/list", "/list/0", "/text", "/null", "/yes", "/count", "/plain", "/list/1", "/no"]
+        .map(|path| view.kind(path))
+        .into();
+    let some = ["a map", "a list", "a number", "a text", "null", "a boolean", "a counter", "a plain string"];
+    assert_eq!(kinds, some.map(Some).into_iter().chain([None, None]).collect::<Vec<_>>());
+    assert!(view.exists("/null") && !view.exists("/text/0"));
 }

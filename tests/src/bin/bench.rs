@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anabranch_tests::bench::{Report, Size, arrive, durable_writes, edit_latency, reconnect, trace};
+use anabranch_tests::bench::{Report, Size, arrive, durable_writes, edit_latency, follow, reconnect, stall, trace};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -56,6 +56,16 @@ enum Workload {
     /// p50_ms, p99_ms: from the call to the observer. bytes_per_edit: both directions, answers included. Floor: automerge's
     /// commit, encode, decode, apply, and a bare libp2p stream one way, through the same kind of link.
     EditLatency,
+    /// Following a document, by its size: a text of 1,000 to a million characters, and a map of 10,000 keys.
+    ///
+    /// edit_us: one edit made here and its patches taken. merge_us: one that arrives. writer_us: one edit of a writer while
+    /// somebody follows on another thread. Floor: the same without anybody who follows.
+    Follow,
+    /// Edits of another document and questions about the replica, while something heavy is done with a document of 10 MB.
+    ///
+    /// edit_p99_ms, status_p99_ms: while it is read as JSON, exported, its history or conflicts listed, an earlier version read,
+    /// its text of a million characters replaced. Floor: while nothing happens.
+    Stall,
     /// Two restarted replicas with equal documents, from the dial until their roots are known to be equal.
     ///
     /// ms: from the dial until synced, median of five. bytes: both directions, connection and the two seconds after
@@ -87,6 +97,8 @@ fn run(arguments: &Arguments) -> Result<Report> {
             Workload::Arrive { file } => arrive::run(file, size),
             Workload::DurableWrites => durable_writes::run(size).await,
             Workload::EditLatency => edit_latency::run(size).await,
+            Workload::Follow => follow::run(size),
+            Workload::Stall => stall::run(size),
             Workload::Reconnect => reconnect::run(size).await,
         }
     })

@@ -8,6 +8,7 @@ use anabranch_engine::id::{ActorId, DeviceId};
 
 use super::gate::{DOCUMENT, SPACE, run_of, settle};
 use super::input::Input;
+use crate::sim::checkers::patches::Following;
 
 /// Operations made of one input at most.
 const OPERATIONS_MAX: usize = 64;
@@ -69,6 +70,7 @@ pub fn edit(data: &[u8]) {
     let mut input = Input::new(data);
     let (mut document, mut other) = (Document::empty(SPACE, DOCUMENT), Document::empty(SPACE, DOCUMENT));
     let mut operations = Vec::new();
+    let (mut reader, mut reader_of_other) = (Following::default(), Following::default());
     for _ in 0..OPERATIONS_MAX {
         if input.is_empty() {
             break;
@@ -79,15 +81,26 @@ pub fn edit(data: &[u8]) {
         if last {
             perform(&mut document, &core::mem::take(&mut operations));
         }
+        look(&mut reader, &mut document);
         if last && tells {
             tell(&mut document, &mut other);
+            look(&mut reader_of_other, &mut other);
         }
     }
     perform(&mut document, &operations);
     if let Some(operation) = operations.last() {
         import(&mut document, operation);
     }
+    look(&mut reader, &mut document);
     tell(&mut document, &mut other);
+    look(&mut reader_of_other, &mut other);
+}
+
+/// Whoever only follows a document has what is read.
+fn look(reader: &mut Following, document: &mut Document) {
+    let news = document.follow(reader.heads()).expect("it was seen here");
+    reader.take(&news).unwrap_or_else(|wrong| panic!("{wrong}: {news:?}"));
+    assert_eq!(*reader.content(), document.view().json(), "followed by {news:?}");
 }
 
 fn author() -> Author {

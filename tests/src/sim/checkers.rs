@@ -195,7 +195,10 @@ impl World {
         let (mut shown, mut followed) = (Ok(()), Ok(()));
         if is_followed(&place) {
             shown = self.watch.causality.shows(replica, place, &view.history());
-            followed = self.watch.followers.follow(replica, process.number, place, &view).map(|_| ());
+            let number = process.number;
+            if let Some(process) = &mut self.replicas[replica].process {
+                followed = self.watch.followers.follow(replica, number, place, &mut process.engine).map(|_| ());
+            }
         }
         let results = [
             (atomic::CHECKER, whole),
@@ -253,11 +256,13 @@ impl World {
         places.retain(|place| !self.is_forked(place));
         for place in places {
             let (space, document) = place;
+            let Some(process) = &mut self.replicas[replica].process else { return };
+            let Ok(read) = process.engine.view(&space, &document, None).map(|view| view.json()) else { continue };
+            let content = self.watch.followers.follow(replica, process.number, place, &mut process.engine);
+            let followed = content.and_then(|content| patches::equal(replica, place, content, &read));
             let Ok(view) = process.engine.view(&space, &document, None) else { continue };
             let changes = view.history();
             let shown = self.watch.causality.shows(replica, place, &changes);
-            let content = self.watch.followers.follow(replica, process.number, place, &view);
-            let followed = content.and_then(|content| patches::equal(replica, place, content, &view.json()));
             let forked = changes.iter().try_for_each(|change| self.registry.seen(change));
             // What came a moment ago may not be on disk yet.
             let stored = stored.as_ref().filter(|_| process.store.is_idle());

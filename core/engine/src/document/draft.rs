@@ -197,7 +197,7 @@ impl Draft {
     pub fn edit<T, E: From<EditError>>(&mut self, f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>) -> Result<T, E> {
         self.may_grow(self.changes + 1)?;
         let Author { device, fresh_actor: actor, wall_s } = self.author;
-        let (value, committed) = self.history.edit(actor, device, wall_s, &mut self.cache, f)?;
+        let (value, committed) = self.history.edit(actor, device, wall_s, &mut self.cache, false, f)?;
         let Some(committed) = committed else { return Ok(value) };
         self.changes += 1;
         match committed.change {

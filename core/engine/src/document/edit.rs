@@ -289,6 +289,16 @@ impl<'a> Edit<'a> {
         read::get(&self.tx, None, &path.into_path().ok()?)
     }
 
+    /// Whether there is anything at `path`. Costs the path, whatever is there.
+    pub fn exists(&self, path: impl IntoPath) -> bool {
+        self.kind(path).is_some()
+    }
+
+    /// What is at `path`, in the words of [`crate::document::View::kind`].
+    pub fn kind(&self, path: impl IntoPath) -> Option<&'static str> {
+        read::kind(&self.tx, None, &path.into_path().ok()?)
+    }
+
     /// The text or plain string at `path`.
     pub fn text(&self, path: impl IntoPath) -> Option<String> {
         read::text(&self.tx, None, &path.into_path().ok()?)

@@ -66,6 +66,11 @@ impl Cost {
     }
 }
 
+/// Bytes of memory that a value without members takes, about.
+pub(crate) fn bytes(value: &Json) -> usize {
+    size_of::<Json>() + value.as_str().map_or(0, str::len)
+}
+
 /// The scalar that a JSON value becomes; `None` for what becomes an object.
 pub(crate) fn scalar_in(value: &Json) -> Option<am::ScalarValue> {
     match value {

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use automerge as am;
 
 use crate::document::history::{Change, History};
+use crate::document::patch::Patch;
 use crate::gate::envelope::{Candidate, Plan, Verdict, plan};
 use crate::gate::validator::OpIndex;
 use crate::gate::{Guard, Panicked, Refusal, Slot, canonical, inspector};
@@ -50,6 +51,8 @@ pub(crate) struct Merger<'a> {
     pub index: Option<OpIndex>,
     /// A batch was taken apart, so runs may have waited for one of a later part.
     parted: bool,
+    /// What the merge did to the content, where that was asked for.
+    pub patches: Option<Vec<Patch>>,
     pub outcome: Outcome,
 }
 
@@ -67,7 +70,8 @@ pub(crate) struct Outcome {
 }
 
 enum Tried {
-    Applied(History),
+    /// And the patches of this part, where they are wanted.
+    Applied(History, Option<Vec<Patch>>),
     /// These candidates are not canonical, or have impossible operations.
     Refused(Vec<(usize, Refusal)>),
     /// automerge refused, or panicked.
@@ -83,7 +87,22 @@ impl<'a> Merger<'a> {
         guard: &'a dyn Guard,
         index: Option<OpIndex>,
     ) -> Self {
-        Self { space, document, trust, suspects, guard, index, parted: false, outcome: Outcome::default() }
+        Self {
+            space,
+            document,
+            trust,
+            suspects,
+            guard,
+            index,
+            parted: false,
+            patches: None,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// The same, which keeps what it does to the content.
+    pub(crate) fn followed(self, follow: bool) -> Self {
+        Self { patches: follow.then(Vec::new), ..self }
     }
 
     /// Merges what fits. The history given is not touched; the index goes on with the one returned.
@@ -121,7 +140,10 @@ impl<'a> Merger<'a> {
             let tried = self.attempt(&history, &candidates, &plan);
             let Plan { verdicts, order, .. } = plan;
             match tried {
-                Tried::Applied(merged) => {
+                Tried::Applied(merged, patches) => {
+                    if let (Some(all), Some(patches)) = (&mut self.patches, patches) {
+                        all.extend(patches);
+                    }
                     self.outcome.applied.extend(order.iter().map(|(candidate, link)| {
                         let link = &candidates[*candidate].links[*link];
                         (link.hash, link.deps.clone())
@@ -185,16 +207,16 @@ impl<'a> Merger<'a> {
             .take(SLOT_TIPS_MAX)
             .collect();
         let slot = Slot { space: self.space, document: self.document, tips };
-        let (trust, guard, index) = (self.trust, self.guard, &mut self.index);
+        let (trust, guard, index, follow) = (self.trust, self.guard, &mut self.index, self.patches.is_some());
         let mut tried = None;
-        let run = guard.run(&slot, &mut || tried = Some(attempt(trust, index, history, candidates, plan)));
+        let run = guard.run(&slot, &mut || tried = Some(attempt(trust, index, history, candidates, plan, follow)));
         let tried = match (run, tried) {
             (Ok(()), Some(tried)) => tried,
             (Ok(()), None) => Tried::Broken(String::from("the guard did not run it")),
             (Err(Panicked(reason)), _) => Tried::Broken(reason),
         };
         match (&tried, self.trust) {
-            (Tried::Applied(_), _) => self.index.iter_mut().for_each(OpIndex::keep),
+            (Tried::Applied(..), _) => self.index.iter_mut().for_each(OpIndex::keep),
             (_, Trust::Peer) => self.index.iter_mut().for_each(OpIndex::roll_back),
             // What is added unchecked is not taken back.
             (_, Trust::Store) => self.index = None,
@@ -231,6 +253,7 @@ fn attempt(
     history: &History,
     candidates: &[Candidate],
     plan: &Plan,
+    follow: bool,
 ) -> Tried {
     let mut changes = Vec::with_capacity(plan.order.len());
     let mut refused = BTreeMap::new();
@@ -267,7 +290,11 @@ fn attempt(
     if !refused.is_empty() {
         return Tried::Refused(holders(candidates, &refused));
     }
-    history.with(changes).map_or_else(Tried::Broken, Tried::Applied)
+    let mut patches = follow.then(Vec::new);
+    match history.clone().and(changes, patches.as_mut()) {
+        Ok(merged) => Tried::Applied(merged, patches),
+        Err(reason) => Tried::Broken(reason),
+    }
 }
 
 /// Stage 8. Says which changes are refused.
@@ -332,7 +359,7 @@ pub(crate) fn apply(
 ) -> Result<History, String> {
     let mut given = Some((history, changes));
     let mut merged = None;
-    match guard.run(slot, &mut || merged = given.take().map(|(history, changes)| history.and(changes))) {
+    match guard.run(slot, &mut || merged = given.take().map(|(history, changes)| history.and(changes, None))) {
         Ok(()) => merged.unwrap_or_else(|| Err(String::from("the guard did not run it"))),
         Err(Panicked(reason)) => Err(reason),
     }

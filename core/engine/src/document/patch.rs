@@ -88,6 +88,22 @@ impl Patch {
         }
     }
 
+    /// Bytes of memory that it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let values = match &self.action {
+            PatchAction::Put { value, .. } => json::bytes(value),
+            PatchAction::Insert { values } => values.iter().map(json::bytes).sum(),
+            PatchAction::InsertText { text, .. } => text.len(),
+            PatchAction::Remove { .. }
+            | PatchAction::Increment { .. }
+            | PatchAction::RemoveText { .. }
+            | PatchAction::Conflict => 0,
+        };
+        size_of::<Self>()
+            + self.path.parts().iter().map(|part| size_of::<String>() + part.len()).sum::<usize>()
+            + values
+    }
+
     /// Brings `json`, a document as of the version that the patches start from, one patch further.
     ///
     /// # Errors

@@ -19,6 +19,11 @@ pub(crate) fn get<R: ReadDoc>(doc: &R, at: At<'_>, path: &Path) -> Option<Json> 
     Some(json::found_out(doc, at, &value, &id, path.parts().len()))
 }
 
+/// What kind of value is at `path`.
+pub(crate) fn kind<R: ReadDoc>(doc: &R, at: At<'_>, path: &Path) -> Option<&'static str> {
+    find(doc, at, path).map(|(value, _)| value_name(&value))
+}
+
 /// The text or plain string at `path`.
 pub(crate) fn text<R: ReadDoc>(doc: &R, at: At<'_>, path: &Path) -> Option<String> {
     match find(doc, at, path)? {

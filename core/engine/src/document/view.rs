@@ -25,6 +25,15 @@ pub struct View<'a> {
     mutated: Mutated,
 }
 
+/// A document as it is or was, owned: cheap to take and to clone, and read on any thread while the document goes on. While
+/// there is one, the next edit of the document copies it, so let go of it soon.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    history: History,
+    at: Option<Vec<am::ChangeHash>>,
+    mutated: Mutated,
+}
+
 /// One of several values that were set at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conflict {
@@ -59,6 +68,23 @@ pub struct ChangeInfo {
     pub ops: u64,
     /// What its author wrote about it.
     pub message: Option<String>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(history: &History, heads: Option<&[ChangeHash]>) -> Result<Self, UnknownHeads> {
+        let at = heads.map(|heads| known(history, heads)).transpose()?;
+        Ok(Self { history: history.clone(), at, mutated: Mutated::default() })
+    }
+
+    /// The same, as an engine with a deliberate fault shows it.
+    pub(crate) fn mutated(self, mutated: Mutated) -> Self {
+        Self { mutated, ..self }
+    }
+
+    /// To read it.
+    pub fn view(&self) -> View<'_> {
+        View { history: &self.history, at: self.at.clone(), mutated: self.mutated }
+    }
 }
 
 impl<'a> View<'a> {
@@ -96,6 +122,17 @@ impl<'a> View<'a> {
     /// The text or plain string at `path`.
     pub fn text(&self, path: impl IntoPath) -> Option<String> {
         read::text(self.doc(), self.when(), &path.into_path().ok()?)
+    }
+
+    /// Whether there is anything at `path`. Costs the path, whatever is there.
+    pub fn exists(&self, path: impl IntoPath) -> bool {
+        self.kind(path).is_some()
+    }
+
+    /// What is at `path`: `a map`, `a list`, `a text`, `a plain string`, `a number`, `a counter`, `a timestamp`, `bytes`,
+    /// `a boolean`, `null`. Costs the path, whatever is there.
+    pub fn kind(&self, path: impl IntoPath) -> Option<&'static str> {
+        read::kind(self.doc(), self.when(), &path.into_path().ok()?)
     }
 
     /// Characters of the text, elements of the list or keys of the map at `path`.

@@ -1,16 +1,16 @@
-//! What an application does with a document that is open, on its own thread: it edits, and reads.
+//! What an application does with a document that is open, on its own thread: it edits.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use tracing::error;
 
-use crate::document::{Ahead, Author, Document, Draft, Edit, EditError, Publish, View};
+use crate::document::{Ahead, Author, Document, Draft, Edit, EditError, Publish};
 use crate::engine::documents::DocumentKey;
 use crate::engine::output::Event;
 use crate::engine::resident::Resident;
 use crate::engine::{DocumentError, Engine, random};
-use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
+use crate::id::{ActorId, DocumentId, SpaceId};
 use crate::limits::UNSIGNED_BYTES_MAX;
 use crate::mutants::Mutant;
 use crate::storage::CommitId;
@@ -160,28 +160,5 @@ impl Engine {
     /// A fresh random document id.
     pub fn new_document_id(&mut self) -> DocumentId {
         DocumentId(self.random())
-    }
-
-    /// Reads an open document as it is, or as it was at `heads`.
-    ///
-    /// # Errors
-    /// The space is not here, the document is not open, or one of `heads` is not in it.
-    pub fn view(
-        &self,
-        space: &SpaceId,
-        document: &DocumentId,
-        heads: Option<&[ChangeHash]>,
-    ) -> Result<View<'_>, DocumentError> {
-        if !self.spaces.contains_key(space) {
-            return Err(DocumentError::UnknownSpace(*space));
-        }
-        let resident = self.residents.get(&(*space, *document));
-        let open = resident.and_then(Resident::live).ok_or(DocumentError::NotOpen(*document))?;
-        let view = match heads {
-            None if self.mutated.by(Mutant::ReadsStale) => open.view_at(&open.signed_heads()),
-            None => Ok(open.view()),
-            Some(heads) => open.view_at(heads),
-        };
-        view.map(|view| view.mutated(self.mutated)).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))
     }
 }

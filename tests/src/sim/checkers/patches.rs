@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use anabranch_engine::document::View;
+use anabranch_engine::Engine;
+use anabranch_engine::document::{Followed, Patch};
 use anabranch_engine::id::{ChangeHash, SpaceId};
 use serde_json::{Value, json};
 
@@ -15,13 +16,55 @@ pub const CHECKER: &str = "I1 patches";
 /// Documents as those have them who follow them, by replica and process.
 #[derive(Debug, Clone, Default)]
 pub struct Followers {
-    followed: BTreeMap<(usize, u64, Place), Followed>,
+    followed: BTreeMap<(usize, u64, Place), Following>,
 }
 
+/// A document as somebody has it who only follows it.
 #[derive(Debug, Clone)]
-struct Followed {
+pub struct Following {
     heads: Vec<ChangeHash>,
     content: Value,
+}
+
+impl Default for Following {
+    fn default() -> Self {
+        Self { heads: Vec::new(), content: json!({}) }
+    }
+}
+
+impl Following {
+    /// The version that was seen last.
+    pub fn heads(&self) -> &[ChangeHash] {
+        &self.heads
+    }
+
+    /// The content, as it follows from all patches so far.
+    pub fn content(&self) -> &Value {
+        &self.content
+    }
+
+    /// Takes what is new since [`Self::heads`].
+    ///
+    /// # Errors
+    /// A patch does not fit, or does not come.
+    pub fn take(&mut self, news: &Followed) -> Result<(), String> {
+        match news {
+            Followed::Steps(steps) => steps.iter().try_for_each(|step| self.go_on(&step.patches, &step.heads)),
+            Followed::Compare(snapshot) => {
+                let view = snapshot.view();
+                let patches = view.diff(&self.heads).map_err(|unknown| unknown.to_string())?;
+                self.go_on(&patches, &view.heads())
+            }
+        }
+    }
+
+    fn go_on(&mut self, patches: &[Patch], heads: &[ChangeHash]) -> Result<(), String> {
+        for patch in patches {
+            patch.apply(&mut self.content).map_err(|misfit| misfit.to_string())?;
+        }
+        self.heads = heads.to_vec();
+        Ok(())
+    }
 }
 
 impl Followers {
@@ -35,23 +78,22 @@ impl Followers {
         self.followed.retain(|(by, _, place), _| *by != replica || place.0 != space);
     }
 
-    /// Follows a document to this version, and returns its content as it follows from all patches so far.
+    /// Follows a document to the present, and returns its content as it follows from all patches so far.
     ///
     /// # Errors
     /// A patch does not fit, or does not come.
-    pub fn follow(&mut self, replica: usize, process: u64, place: Place, view: &View<'_>) -> Result<&Value, String> {
-        let nothing = || Followed { heads: Vec::new(), content: json!({}) };
-        let followed = self.followed.entry((replica, process, place)).or_insert_with(nothing);
-        let heads = view.heads();
-        if followed.heads != heads {
-            let wrong = |what: String| format!("#{replica} follows {:.8}: {what}", place.1);
-            let patches = view.diff(&followed.heads).map_err(|unknown| wrong(unknown.to_string()))?;
-            for patch in &patches {
-                patch.apply(&mut followed.content).map_err(|misfit| wrong(misfit.to_string()))?;
-            }
-            followed.heads = heads;
-        }
-        Ok(&followed.content)
+    pub fn follow(
+        &mut self,
+        replica: usize,
+        process: u64,
+        place: Place,
+        engine: &mut Engine,
+    ) -> Result<&Value, String> {
+        let following = self.followed.entry((replica, process, place)).or_default();
+        let wrong = |what: String| format!("#{replica} follows {:.8}: {what}", place.1);
+        let news = engine.follow(&place.0, &place.1, following.heads()).map_err(|error| wrong(error.to_string()))?;
+        following.take(&news).map_err(wrong)?;
+        Ok(following.content())
     }
 }
 
