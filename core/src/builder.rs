@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anabranch_engine::gate::{Guard, Slot};
 use anabranch_engine::keys::SecretKey;
 use anabranch_engine::storage::{Failure, Image};
-use anabranch_engine::{Config, Engine, Input};
+use anabranch_engine::{Config, Engine};
 use anabranch_net::{NetConfig, NetError, NetLimits, Network};
 #[cfg(not(target_arch = "wasm32"))]
 use anabranch_store::Opened;
@@ -31,7 +31,7 @@ use crate::{driver::worker, identity, store_thread};
 #[cfg(not(target_arch = "wasm32"))]
 const STORE_FILE: &str = "store.redb";
 /// How long `open` waits to be told where we can be reached. Binding is done before that; this is a matter of microseconds.
-const LISTENING_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+const LISTENING_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How to open a [`Peer`]. In memory, not listening and dialing nobody, unless told otherwise.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +73,8 @@ impl Builder {
         }
     }
 
-    /// Listens on a multiaddr such as `/ip4/0.0.0.0/tcp/4001`. May be repeated; without it nobody can dial us.
+    /// Listens on a multiaddr such as `/ip4/0.0.0.0/tcp/4001`. May be repeated; without it nobody can dial us. An address that
+    /// this machine does not have (yet) is listened on as soon as it does.
     #[must_use]
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen.push(address.into());
@@ -214,8 +215,6 @@ struct Begun {
     replica: Arc<Replica>,
     network: Network,
     orders: Receiver<Order>,
-    /// How many addresses we shall be told about.
-    listening: usize,
 }
 
 /// Brings up engine, network and helper threads. Called where the network is to run.
@@ -276,22 +275,18 @@ fn begin(ground: Ground, builder: &Builder, finished: (Sender<()>, Receiver<()>)
     };
     replica.begin();
     info!(%device, epoch = replica.storage().1, "replica opened");
-    Ok(Begun { replica, network, orders: receiver, listening: listen.len() })
+    Ok(Begun { replica, network, orders: receiver })
 }
 
 impl Begun {
     /// Waits until it is known where we can be reached, so that tickets can be made at once.
     async fn listening(&mut self) {
         let mut patience = Box::pin(spawn::sleep(LISTENING_WAIT)).fuse();
-        let mut missing = self.listening;
-        while missing > 0 {
+        while !self.network.is_settled() {
             let input = select! {
                 input = self.network.next().boxed_local().fuse() => input,
                 _ = patience => return,
             };
-            if let Input::Listening { .. } = input {
-                missing -= 1;
-            }
             self.replica.handle(input);
         }
     }

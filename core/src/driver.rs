@@ -2,6 +2,8 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use anabranch_engine::Input;
+use anabranch_engine::limits::SLEEP_MIN;
+use anabranch_engine::time::Duration;
 use anabranch_net::Network;
 use async_channel::Receiver;
 use futures::{FutureExt as _, pin_mut, select};
@@ -16,27 +18,42 @@ pub(crate) mod worker;
 /// Turns taken before everything else on this thread (the connections, in a browser the page) gets its turn.
 const TURNS_IN_A_ROW_MAX: usize = 32;
 
+/// How often the clocks are compared. Timers stand still while the machine sleeps; this is how long it takes at most until it
+/// is noticed that it did.
+const LOOK_AT_CLOCKS_EVERY: Duration = Duration::from_secs(5);
+
 /// Drives the network and the clock until the replica is closed and its last orders are executed.
 pub(crate) async fn drive(replica: &Replica, network: &mut Network, orders: &Receiver<Order>) {
-    let mut alarm = Alarm::new();
+    let (mut alarm, mut look) = (Alarm::new(), Alarm::new());
+    let mut seen = replica.clock().now();
     for turn in 1_usize.. {
         if turn.is_multiple_of(TURNS_IN_A_ROW_MAX) {
             spawn::yield_now().await;
         }
         alarm.set(replica.sleep_until(), replica.clock());
+        look.set(Some(seen.mono + LOOK_AT_CLOCKS_EVERY), replica.clock());
         let news = {
             let order = orders.recv().fuse();
             let input = network.next().fuse();
             let ring = alarm.ring().fuse();
-            pin_mut!(order, input, ring);
+            let looked = look.ring().fuse();
+            pin_mut!(order, input, ring, looked);
             select! {
                 order = order => News::Order(order.ok()),
                 input = input => News::Input(input),
                 () = ring => News::Input(Input::Timeout),
+                () = looked => News::Clocks,
             }
         };
         match news {
             News::Input(input) => replica.handle(input),
+            News::Clocks => {
+                let now = replica.clock().now();
+                if now.slept_since(&seen) >= SLEEP_MIN {
+                    replica.handle(Input::Timeout);
+                }
+                seen = now;
+            }
             News::Order(Some(order)) => execute(order, network),
             News::Order(None) => return,
         }
@@ -50,6 +67,8 @@ pub(crate) async fn drive(replica: &Replica, network: &mut Network, orders: &Rec
 
 enum News {
     Input(Input),
+    /// It is time to compare the clocks.
+    Clocks,
     Order(Option<Order>),
 }
 

@@ -33,9 +33,7 @@ pub enum OpenError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// An address cannot be listened on: most often the port is in use.
-    #[error(
-        "cannot listen on {address}: {reason}; give an address of this machine and a port that is not in use (0 is any free one)"
-    )]
+    #[error("cannot listen on {address}: {reason}; give a port that is not in use (0 is any free one)")]
     Listen {
         /// The address asked for.
         address: String,

@@ -74,10 +74,21 @@ impl Peer {
         self.replica().ask(|engine| engine.unanswered()).unwrap_or_default()
     }
 
-    /// Where we can be reached: multiaddrs that end in `/p2p/<our peer id>`, ready to be dialed or put into a ticket.
+    /// Where we can be reached, those first that are of use to others: multiaddrs that end in `/p2p/<our peer id>`, ready to be
+    /// dialed or put into a ticket.
     pub fn listening(&self) -> Vec<String> {
-        let addresses = self.replica().ask(|engine| engine.listening().to_vec()).unwrap_or_default();
+        let known = self.replica().ask(|engine| (engine.reachable_at(), engine.listening().to_vec()));
+        let (mut addresses, all) = known.unwrap_or_default();
+        addresses.retain(|address| all.contains(address));
+        let others: Vec<String> = all.into_iter().filter(|address| !addresses.contains(address)).collect();
+        addresses.extend(others);
         addresses.iter().map(|address| anabranch_net::with_peer_id(address, &self.device())).collect()
+    }
+
+    /// Where others can reach us, best first: what is announced, or else those of the addresses that we listen on that are of
+    /// use to other machines. A ticket carries the first [`crate::limits::TICKET_ADDRESSES_MAX`] of them.
+    pub fn reachable_at(&self) -> Vec<String> {
+        self.replica().ask(|engine| engine.reachable_at()).unwrap_or_default()
     }
 
     /// What was counted since the start; zeros when the replica is shut down.
@@ -122,6 +133,23 @@ impl Peer {
     pub async fn dial(&self, address: &str) -> Result<(), CommandError> {
         anabranch_net::parse_address(address).map_err(|error| CommandError::Invalid(error.to_string()))?;
         self.command(Command::Dial { address: address.to_owned() }).await.map(drop)
+    }
+
+    /// Forgets where a peer is, on disk too. It stays a member and connected; what it or other members say later of where it is
+    /// is remembered again.
+    ///
+    /// # Errors
+    /// The replica has stopped.
+    pub async fn forget_peer(&self, peer: DeviceId) -> Result<(), CommandError> {
+        self.command(Command::ForgetPeer { peer }).await.map(drop)
+    }
+
+    /// Forgets an address that was to be dialed.
+    ///
+    /// # Errors
+    /// The replica has stopped.
+    pub async fn forget_address(&self, address: &str) -> Result<(), CommandError> {
+        self.command(Command::ForgetAddress { address: address.to_owned() }).await.map(drop)
     }
 
     /// The feed's rows after seq `after`, oldest first, at most `limit` of them (and at most

@@ -229,6 +229,8 @@ impl Replica {
             | Command::WaitSynced { .. }
             | Command::ReadFeed { .. }
             | Command::Dial { .. }
+            | Command::ForgetPeer { .. }
+            | Command::ForgetAddress { .. }
             | Command::Forget(_)
             | Command::Shutdown => None,
         };
@@ -625,6 +627,7 @@ impl State {
             | Event::PeerConnected { .. }
             | Event::PeerDisconnected { .. }
             | Event::Listening { .. }
+            | Event::ListeningEnded { .. }
             | Event::MembersChanged { .. }
             | Event::SpaceJoined { .. }
             | Event::JoinRefused { .. }

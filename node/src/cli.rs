@@ -12,6 +12,7 @@ mod demo;
 mod document;
 mod edit;
 mod init;
+mod peer;
 mod run;
 mod space;
 mod status;
@@ -53,6 +54,9 @@ enum Command {
     Status,
     /// List the peers, and why there is no session with those that have none
     Peers,
+    /// One peer: dial it, forget where it is
+    #[command(subcommand)]
+    Peer(peer::Peer),
     /// Spaces: sets of documents shared by their members
     #[command(subcommand)]
     Space(space::Space),
@@ -79,6 +83,7 @@ impl Cli {
             Command::Id => status::id(&directory()?, show),
             Command::Status => status::status(&directory()?, show),
             Command::Peers => status::peers(&directory()?, show),
+            Command::Peer(command) => command.execute(&directory()?, show),
             Command::Space(command) => command.execute(&directory()?, show),
             Command::Doc(command) => command.execute(&directory()?, show),
             Command::Watch(command) => command.execute(&directory()?, show),

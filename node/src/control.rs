@@ -21,6 +21,7 @@ mod documents;
 mod edits;
 mod import;
 mod names;
+mod peers;
 mod spaces;
 mod status;
 mod watch;
@@ -135,6 +136,11 @@ impl Connection {
             Command::Id => answers.last(&Ok(control.identity())).await,
             Command::Status => answers.last(&Ok(control.status())).await,
             Command::Peers => answers.list(Ok(control.peer_lines())).await,
+            Command::PeerDial { address, timeout_ms } => {
+                let result = unless_gone(reader, control.dial(&address, timeout_ms)).await?;
+                answers.last(&result).await
+            }
+            Command::PeerForget { peer } => answers.last(&control.forget(&peer).await).await,
             Command::SpaceCreate { name } => answers.last(&control.create_space(&name).await).await,
             Command::SpaceList => answers.list(Ok(control.space_lines())).await,
             Command::SpaceInvite { space, role, uses, addresses } => {

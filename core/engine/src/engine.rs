@@ -15,7 +15,7 @@ use crate::feed::FeedRow;
 use crate::gate::{Guard, Slot};
 use crate::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::Signer;
-use crate::limits::{TICKET_ADDRESSES_MAX, UNSIGNED_BYTES_MAX};
+use crate::limits::{SLEEP_MIN, TICKET_ADDRESSES_MAX, UNSIGNED_BYTES_MAX};
 use crate::mutants::{Mutant, Mutated};
 use crate::space::membership::Member;
 use crate::space::ticket::Ticket;
@@ -41,11 +41,13 @@ pub mod editing;
 pub mod held;
 mod hints;
 pub mod input;
+mod joining;
 mod leftovers;
 mod load;
 mod members;
 mod mending;
 pub mod output;
+mod reach;
 mod reading;
 mod refusals;
 mod resident;
@@ -61,6 +63,7 @@ use documents::DocumentKey;
 use hints::PendingHint;
 use input::{CommandId, Input, SessionId};
 use output::{CommandError, Event, Output};
+use reach::OwnAddresses;
 use resident::Resident;
 
 /// What an engine is made with.
@@ -102,9 +105,8 @@ pub struct Engine {
     /// Where the feed is when the commit in flight is on disk.
     feed_seq_in_flight: u64,
     feed_seq_told: u64,
-    listening: Vec<String>,
-    /// What members are told instead.
-    announced: Option<Vec<String>>,
+    /// Where we can be reached.
+    own: OwnAddresses,
     /// Runs that broke the merge before, by tip.
     poisoned: BTreeSet<ChangeHash>,
     /// Runs that processes in a row died with while they merged them alone, and how many did.
@@ -149,6 +151,8 @@ pub struct Engine {
     /// Sessions whose peer takes in nothing of all that it makes us say.
     to_close: BTreeSet<SessionId>,
     dial_check: bool,
+    /// The wall clock went on while the monotonic one stood still.
+    has_slept: bool,
 }
 
 /// What a scan is for.
@@ -237,8 +241,7 @@ impl Engine {
             feed_seq: loaded.feed_seq,
             feed_seq_in_flight: loaded.feed_seq,
             feed_seq_told: loaded.feed_seq,
-            listening: Vec::new(),
-            announced: None,
+            own: OwnAddresses::default(),
             poisoned,
             deaths,
             suspects: BTreeMap::new(),
@@ -267,6 +270,7 @@ impl Engine {
             to_pump: BTreeSet::new(),
             to_close: BTreeSet::new(),
             dial_check: true,
+            has_slept: false,
         };
         engine.storage = match loaded.storage {
             Some(storage) => storage,
@@ -288,7 +292,8 @@ impl Engine {
         engine.dial_for_lost_members();
         for space in engine.spaces.keys().copied().collect::<Vec<_>>() {
             engine.subscribe(&space);
-            let invite = engine.spaces.get(&space).and_then(|space| space.access.invite.clone());
+            let access = engine.spaces.get(&space).map(|space| space.access.clone());
+            let invite = access.and_then(|access| access.invite.or(access.again));
             let ticket = invite.map(|invite| invite.addresses).unwrap_or_default();
             engine.dial_given(ticket.iter().take(TICKET_ADDRESSES_MAX));
         }
@@ -321,10 +326,12 @@ impl Engine {
                 self.dial_check = true;
             }
             Input::Listening { address } => {
-                if !self.listening.contains(&address) {
-                    self.listening.push(address.clone());
-                }
+                self.own.add(&address, self.now.mono);
                 self.event(Event::Listening { address });
+            }
+            Input::ListeningEnded { address } => {
+                self.own.remove(&address, self.now.mono);
+                self.event(Event::ListeningEnded { address });
             }
             Input::Hint { hint, from, topic, bytes } => self.heard_hint(hint, from, &topic, &bytes),
             Input::Stored(storage::Reply::Committed { id, result }) => self.committed(id, result),
@@ -338,12 +345,14 @@ impl Engine {
 
     fn begin_turn(&mut self, now: Now) {
         debug_assert!(now.mono >= self.now.mono, "time never goes back");
+        self.has_slept |= now.slept_since(&self.now) >= SLEEP_MIN;
         self.now = Now { mono: self.now.mono.max(now.mono), wall_s: now.wall_s };
         self.turn += 1;
         self.turn_open = true;
     }
 
     fn timeout(&mut self) {
+        self.own_addresses_due();
         self.sessions_due();
         self.hints_due();
         self.orphans_due();
@@ -365,6 +374,10 @@ impl Engine {
 
     /// Draws the consequences of what came in, each kind once for the whole turn.
     fn end_turn(&mut self) {
+        if core::mem::take(&mut self.has_slept) {
+            info!("this machine has slept: looking for the peers");
+            self.look_around();
+        }
         self.settle_documents();
         self.mend_due();
         self.commit();
@@ -465,8 +478,13 @@ impl Engine {
         if self.stopped.is_some() {
             return None;
         }
-        let deadlines =
-            [self.dial_deadline(), self.sessions_deadline(), self.hints_deadline(), self.orphans_deadline()];
+        let deadlines = [
+            self.dial_deadline(),
+            self.sessions_deadline(),
+            self.hints_deadline(),
+            self.orphans_deadline(),
+            self.own.deadline().map(|at| (at, "own addresses")),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -494,12 +512,18 @@ impl Engine {
     /// From now on members are told these addresses instead of those that we listen on, and tickets carry them: for a replica
     /// behind a router or a proxy. None of them: members are told nothing, and dial what their tickets say.
     pub fn announce(&mut self, addresses: Vec<String>) {
-        self.announced = Some(addresses);
+        self.own.announce(addresses);
     }
 
-    /// Where we can be reached.
+    /// Where we can be reached, the newest last, at most `LISTENING_MAX` addresses.
     pub fn listening(&self) -> &[String] {
-        &self.listening
+        self.own.listening()
+    }
+
+    /// Where others can reach us, best first: what is announced, or else those of the addresses that we listen on that are of
+    /// use to other machines. Tickets and peers get as many of the first ones as there is room for.
+    pub fn reachable_at(&self) -> Vec<String> {
+        self.own.for_others()
     }
 
     /// Our device.

@@ -97,6 +97,18 @@ pub const SESSIONS_PER_SPACE: usize = 8;
 pub const ADDRESSES_PER_DEVICE_MAX: usize = 8;
 /// Length of one address in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 256;
+/// Addresses of this machine at which it can be reached. A host of many containers has one for each of their networks.
+pub const LISTENING_MAX: usize = 64;
+/// Own addresses have to stay as they are for this long before peers are told of a change.
+pub const ADDRESSES_QUIET: Duration = Duration::from_secs(2);
+/// A peer that says of itself where it is more often than this is not listened to, per second in the long run.
+pub const OWN_ADDRESSES_PER_SECOND: u64 = 1;
+/// And at once.
+pub const OWN_ADDRESSES_BURST: u64 = 16;
+/// The wall clock is this much ahead of the monotonic one: the machine slept. Peers take us for dead after `DEAD_PEER_AFTER`.
+pub const SLEEP_MIN: Duration = Duration::from_secs(30);
+/// After sleep, or on another network, a peer has this long to show that its session is alive.
+pub const CHECK_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Devices whose addresses are remembered, and dial targets given by the application.
 pub const DEVICES_REMEMBERED_MAX: usize = 4096;
 

@@ -69,6 +69,9 @@ pub struct Access {
     /// While joining: the invite.
     #[n(2)]
     pub invite: Option<Invitation>,
+    /// Of a member that was invited again to a greater role: the invite, until it is seen in the log.
+    #[n(3)]
+    pub again: Option<Invitation>,
 }
 
 /// What is kept of a ticket until we are admitted.
@@ -80,6 +83,10 @@ pub struct Invitation {
     /// Where members may be found.
     #[n(1)]
     pub addresses: Vec<String>,
+    /// Number of the role that the ticket says it gives; 0 where there was no ticket.
+    #[n(2)]
+    #[cbor(default)]
+    pub role: u8,
 }
 
 /// What is known of one document.
@@ -113,13 +120,35 @@ impl Access {
 
     /// The record of a space that we founded.
     pub fn founded(connection_key: [u8; 32]) -> Self {
-        Self { version: Self::VERSION, connection_key: connection_key.into(), invite: None }
+        Self { version: Self::VERSION, connection_key: connection_key.into(), invite: None, again: None }
     }
 
     /// The record of a space that we want to join.
     pub fn joining(ticket: &Ticket) -> Self {
-        let invite = Invitation { seed: ticket.invite_seed.into(), addresses: ticket.addresses.clone() };
-        Self { version: Self::VERSION, connection_key: ticket.connection_key.into(), invite: Some(invite) }
+        let connection_key = ticket.connection_key.into();
+        Self { version: Self::VERSION, connection_key, invite: Some(Invitation::of(ticket)), again: None }
+    }
+}
+
+impl Invitation {
+    /// What is kept of a ticket.
+    pub fn of(ticket: &Ticket) -> Self {
+        Self { seed: ticket.invite_seed.into(), addresses: ticket.addresses.clone(), role: ticket.role.number() }
+    }
+
+    /// For one whom the members know, and who only lacks their log.
+    pub fn lost() -> Self {
+        Self { seed: [0; 32].into(), addresses: Vec::new(), role: 0 }
+    }
+
+    /// The secret key of the invite.
+    pub fn key(&self) -> SecretKey {
+        SecretKey::from_seed(&self.seed)
+    }
+
+    /// It may give more than this role.
+    pub fn exceeds(&self, role: Role) -> bool {
+        self.role > role.number()
     }
 }
 
@@ -181,7 +210,7 @@ impl Space {
 
     /// The invite's key, while we are not yet admitted.
     pub fn joining(&self) -> Option<SecretKey> {
-        self.access.invite.as_ref().map(|invite| SecretKey::from_seed(&invite.seed))
+        self.access.invite.as_ref().map(Invitation::key)
     }
 
     /// Somebody without the space answered at an address. Says whether that is so now at every address of the ticket.

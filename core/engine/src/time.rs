@@ -16,8 +16,18 @@ pub struct Duration(pub u64);
 pub struct Now {
     /// Decides every deadline.
     pub mono: Timestamp,
-    /// Seconds since 1970, written into changes for people to read. Decides nothing.
+    /// Seconds since 1970, written into changes for people to read. Decides nothing but that this machine has slept, where it
+    /// goes on and `mono` stands still.
     pub wall_s: i64,
+}
+
+impl Now {
+    /// How much farther the wall clock has gone since `earlier` than the monotonic one, which stands still while a machine
+    /// sleeps. Zero if it has not: a wall clock may be set to anything.
+    pub fn slept_since(&self, earlier: &Self) -> Duration {
+        let seconds = self.wall_s.saturating_sub(earlier.wall_s).max(0).unsigned_abs();
+        Duration(seconds.saturating_mul(1_000_000).saturating_sub((self.mono - earlier.mono).0))
+    }
 }
 
 impl Duration {

@@ -1,5 +1,7 @@
 //! Addresses and peer ids as text: read once, at the edge, with an error that shows what a good one looks like.
 
+use std::net::{IpAddr, SocketAddr};
+
 use anabranch_engine::id::DeviceId;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
@@ -101,6 +103,25 @@ pub fn device_of(peer_id: &str) -> Option<DeviceId> {
 pub fn with_peer_id(address: &str, device: &DeviceId) -> String {
     let suffix = format!("/p2p/{}", translate::peer_id(device));
     if address.ends_with(&suffix) { address.to_owned() } else { format!("{}{suffix}", address.trim_end_matches('/')) }
+}
+
+/// The address and port that a multiaddr begins with.
+pub(crate) fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next()? {
+        Protocol::Ip4(ip) => ip.into(),
+        Protocol::Ip6(ip) => ip.into(),
+        _ => return None,
+    };
+    match parts.next()? {
+        Protocol::Tcp(port) => Some(SocketAddr::new(ip, port)),
+        _ => None,
+    }
+}
+
+/// The multiaddr of an address and a port.
+pub(crate) fn multiaddr_of(at: SocketAddr) -> Multiaddr {
+    Multiaddr::empty().with(at.ip().into()).with(Protocol::Tcp(at.port()))
 }
 
 fn cut(text: &str) -> String {

@@ -12,6 +12,7 @@ mod behaviour;
 mod gate;
 mod gated;
 mod limits;
+mod listening;
 mod network;
 mod pipe;
 mod session;

@@ -1,6 +1,10 @@
 //! The network as the driver sees it: commands in, news out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anabranch_engine::id::DeviceId;
@@ -12,15 +16,16 @@ use futures_timer::Delay;
 use libp2p::core::upgrade::Version;
 use libp2p::gossipsub::{self, IdentTopic, MessageAcceptance, MessageId};
 use libp2p::identity::Keypair;
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ListenError, Swarm, SwarmEvent};
-use libp2p::{PeerId, ping};
+use libp2p::{Multiaddr, PeerId, TransportError, ping};
 
-use crate::address::{AddressError, parse_address};
+use crate::address::{AddressError, parse_address, socket_address};
 use crate::behaviour::{Behaviour, BehaviourEvent, MembersEvent, topic_scores};
 use crate::limits::{HINTS_PENDING_MAX, NetLimits, STREAMS_NEGOTIATING_MAX};
-use crate::{translate, transport};
+use crate::listening::Listening;
+use crate::translate;
+use crate::transport::{self, Interfaces};
 
 /// How long [`Network::shutdown`] waits for connections to close, beyond what closing one session may take.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
@@ -145,6 +150,11 @@ pub struct Network {
     /// Topics whose scoring is set.
     topics: BTreeSet<String>,
     close_time_max: Duration,
+    listening: Listening,
+    /// Addresses to listen on that this machine does not have yet.
+    absent: Vec<Multiaddr>,
+    /// The machine's own addresses, as long as there is something to listen on.
+    interfaces: Option<Interfaces>,
 }
 
 impl std::fmt::Debug for Network {
@@ -154,10 +164,11 @@ impl std::fmt::Debug for Network {
 }
 
 impl Network {
-    /// Starts listening. All addresses are bound when this returns; what they are in full is told by `Input::Listening`.
+    /// Starts listening. All addresses are bound when this returns, except those that this machine does not have (yet): these
+    /// are tried again whenever its addresses change. What they are in full is told by `Input::Listening`.
     ///
     /// # Errors
-    /// An address is malformed or cannot be bound, or there is no runtime. Nothing is listened on then.
+    /// An address is malformed or its port is in use, or there is no runtime. Nothing is listened on then.
     pub fn new(config: NetConfig<'_>) -> Result<Self, NetError> {
         let NetConfig { identity, listen, limits } = config;
         let keypair = Keypair::ed25519_from_bytes(*identity).map_err(|error| NetError::Setup(error.to_string()))?;
@@ -166,30 +177,69 @@ impl Network {
         let swarm_config = transport::executor()
             .with_substream_upgrade_protocol_override(Version::V1Lazy)
             .with_max_negotiating_inbound_streams(STREAMS_NEGOTIATING_MAX);
-        let mut swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm_config);
+        let swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm_config);
 
         let addresses = listen.iter().map(|text| parse_address(text)).collect::<Result<Vec<_>, _>>()?;
         let failure = |address: &str, reason: String| NetError::Listen { address: address.to_owned(), reason };
         // All are tried before the first is taken, because taking one can hide that another is free.
+        let (mut there, mut absent) = (Vec::new(), Vec::new());
         for (text, address) in listen.iter().zip(&addresses) {
-            let is_name = !matches!(address.multiaddr().iter().next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
-            if is_name || address.device().is_some() {
+            let multiaddr = address.multiaddr();
+            if socket_address(multiaddr).is_none() || address.device().is_some() {
                 return Err(failure(text, "an ip4 or ip6 address and a port are needed, without a peer id".to_owned()));
             }
-            transport::check_free(address.multiaddr()).map_err(|error| failure(text, translate::io_failure(&error)))?;
+            match transport::check_free(multiaddr) {
+                Ok(()) => there.push((text, multiaddr)),
+                Err(error) if is_absent(&error) => {
+                    tracing::warn!(address = text, "this machine does not have the address at present: waiting for it");
+                    absent.push(multiaddr.clone());
+                }
+                Err(error) => return Err(failure(text, translate::io_failure(&error))),
+            }
         }
-        for (text, address) in listen.iter().zip(&addresses) {
-            swarm
-                .listen_on(address.multiaddr().clone())
-                .map_err(|error| failure(text, translate::listen_failure(&error)))?;
-        }
-        Ok(Self {
+        let mut network = Self {
             swarm,
             hints: BTreeMap::new(),
             hints_seen: 0,
             topics: BTreeSet::new(),
             close_time_max: limits.close_time_max,
-        })
+            listening: Listening::default(),
+            absent,
+            interfaces: (!listen.is_empty()).then(Interfaces::of_this_machine),
+        };
+        for (text, address) in there {
+            network.listen(address).map_err(|error| failure(text, translate::listen_failure(&error)))?;
+        }
+        if let Some(interfaces) = &mut network.interfaces {
+            network.listening.found(interfaces.list());
+        }
+        Ok(network)
+    }
+
+    fn listen(&mut self, address: &Multiaddr) -> Result<(), TransportError<io::Error>> {
+        self.listening.begun(self.swarm.listen_on(address.clone())?);
+        Ok(())
+    }
+
+    /// The machine has these addresses now: those that were missing may be among them.
+    fn look_again(&mut self, present: Vec<IpAddr>) {
+        for address in std::mem::take(&mut self.absent) {
+            let free = transport::check_free(&address).map_err(TransportError::Other);
+            match free.and_then(|()| self.listen(&address)) {
+                Ok(()) => tracing::info!(%address, "this machine has the address now"),
+                Err(error) => {
+                    let reason = translate::listen_failure(&error);
+                    tracing::debug!(%address, reason, "still not listening there");
+                    self.absent.push(address);
+                }
+            }
+        }
+        self.listening.found(present);
+    }
+
+    /// Whether it is known where all that was asked for can be reached, and was told by [`Self::next`].
+    pub fn is_settled(&self) -> bool {
+        self.listening.is_settled()
     }
 
     /// Takes one command. Returns at once; what comes of it is told by [`Self::next`].
@@ -210,10 +260,23 @@ impl Network {
 
     /// Waits for the next news. May be dropped and called again at any time: nothing is lost.
     pub async fn next(&mut self) -> Input {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         loop {
-            let event = self.swarm.select_next_some().await;
-            if let Some(input) = self.translate(event) {
-                return input;
+            if let Some(input) = self.listening.poll() {
+                return Poll::Ready(input);
+            }
+            if let Poll::Ready(Some(event)) = self.swarm.poll_next_unpin(cx) {
+                match self.translate(event) {
+                    Some(input) => return Poll::Ready(input),
+                    None => continue,
+                }
+            }
+            match self.interfaces.as_mut().map(|interfaces| interfaces.poll(cx)) {
+                Some(Poll::Ready(present)) => self.look_again(present),
+                Some(Poll::Pending) | None => return Poll::Pending,
             }
         }
     }
@@ -301,9 +364,19 @@ impl Network {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Sessions(input)) => Some(input),
             SwarmEvent::Behaviour(BehaviourEvent::Members(event)) => self.translate_member(event),
-            SwarmEvent::NewListenAddr { address, .. } => Some(Input::Listening { address: address.to_string() }),
-            SwarmEvent::ListenerClosed { reason: Err(error), .. } | SwarmEvent::ListenerError { error, .. } => {
-                tracing::warn!(%error, "listening failed");
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                self.listening.bound(listener_id, &address);
+                None
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                if let Err(error) = reason {
+                    tracing::warn!(%error, "listening has ended");
+                }
+                self.listening.closed(listener_id);
+                None
+            }
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!(%error, "a connection could not be taken");
                 None
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
@@ -352,4 +425,9 @@ impl Network {
         self.hints.insert(hint, (id, source));
         Some(Input::Hint { hint, from, topic: message.topic.into_string(), bytes: message.data })
     }
+}
+
+/// The machine does not have the address that was to be listened on, but it may get it.
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
 }

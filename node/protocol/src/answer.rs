@@ -117,7 +117,28 @@ pub struct Invitation {
     pub role: String,
     pub uses: u32,
     pub addresses: Vec<String>,
+    /// Where this node can be reached too, and for which the ticket has no room.
+    pub left_out: Vec<String>,
     pub ticket: String,
+}
+
+/// A space that was joined, or joined again.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Joined {
+    #[serde(flatten)]
+    pub space: SpaceLine,
+    /// The role before, of one who was a member already.
+    pub was: Option<String>,
+    /// The role that the ticket gives.
+    pub ticket_role: String,
+}
+
+/// Addresses that are not remembered any more.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// Whose they were, if that is known.
+    pub device: Option<String>,
+    pub addresses: Vec<String>,
 }
 
 /// One document in a list.

@@ -18,13 +18,17 @@ pub enum Command {
     Status,
     /// Items are [`PeerLine`](crate::PeerLine)s.
     Peers,
+    /// Answered with [`PeerLine`](crate::PeerLine) once there is a session with who answers there.
+    PeerDial { address: String, timeout_ms: u64 },
+    /// A device, or an address that was given. Answered with [`Forgotten`](crate::Forgotten).
+    PeerForget { peer: String },
     /// Answered with [`SpaceLine`](crate::SpaceLine).
     SpaceCreate { name: String },
     /// Items are [`SpaceLine`](crate::SpaceLine)s.
     SpaceList,
     /// Answered with [`Invitation`](crate::Invitation).
     SpaceInvite { space: Option<String>, role: String, uses: u32, addresses: Vec<String> },
-    /// Answered with [`SpaceLine`](crate::SpaceLine).
+    /// Answered with [`Joined`](crate::Joined).
     SpaceJoin { ticket: String, timeout_ms: u64 },
     /// Answered with [`SpaceLine`](crate::SpaceLine), as it was.
     SpaceLeave { space: String },

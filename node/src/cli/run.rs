@@ -1,5 +1,6 @@
 //! `anabranch run`: the node itself, from start to a clean end.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anabranch::{Event, Lagged, Peer};
@@ -16,7 +17,8 @@ use crate::show::Show;
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Listen here, such as /ip4/0.0.0.0/tcp/4510; may be repeated. Without it this node can dial others and nobody can dial it
+    /// Listen here, such as /ip4/0.0.0.0/tcp/4510; may be repeated. Without it this node can dial others and nobody can dial it.
+    /// An address that this machine does not have yet is listened on as soon as it does
     #[arg(long, env = "ANABRANCH_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
     listen: Vec<String>,
     /// Tell members this address instead of those it listens on: what a router or proxy forwards to this node; may be
@@ -50,6 +52,8 @@ struct Ready {
     directory: String,
     socket: String,
     listening: Vec<String>,
+    /// Addresses to listen on that this machine does not have at present.
+    waiting_for: Vec<String>,
     /// The replica was made by this start.
     created: bool,
     /// What was done about the store, if it was damaged.
@@ -80,7 +84,7 @@ impl Run {
         if self.no_salvage {
             builder = builder.refuse_damaged_store();
         }
-        for address in self.listen {
+        for address in &self.listen {
             builder = builder.listen(address);
         }
         for address in self.announce {
@@ -107,6 +111,7 @@ impl Run {
             peer_id: peer.peer_id(),
             directory: directory.path().display().to_string(),
             socket: directory.socket().display().to_string(),
+            waiting_for: waiting_for(&self.listen, &peer.listening()),
             listening: peer.listening(),
             created,
             salvaged: peer.salvaged().map(ToString::to_string),
@@ -138,12 +143,43 @@ fn human(ready: &Ready) -> String {
         text.push_str(&format!("warning: {salvaged}\n"));
     }
     text.push_str(&format!("running in {} as device {}\n", ready.directory, ready.device));
+    for address in &ready.waiting_for {
+        text.push_str(&format!("waiting for {address}, which this machine does not have at present\n"));
+    }
     match &ready.listening[..] {
+        [] if !ready.waiting_for.is_empty() => {}
         [] => text.push_str("not listening (add `--listen /ip4/0.0.0.0/tcp/4510` so that others can dial this node)\n"),
         addresses => addresses.iter().for_each(|address| text.push_str(&format!("listening on {address}\n"))),
     }
     text.push_str("ready: Ctrl-C or SIGTERM closes it cleanly");
     text
+}
+
+/// Those addresses to listen on at which nothing listens.
+fn waiting_for(asked: &[String], listening: &[String]) -> Vec<String> {
+    let listening: Vec<SocketAddr> = listening.iter().filter_map(|address| socket(address)).collect();
+    let is_there = |asked: &String| {
+        socket(asked).is_none_or(|asked| {
+            let fits = |there: &SocketAddr| {
+                let ip_fits = if asked.ip().is_unspecified() {
+                    asked.is_ipv4() == there.is_ipv4()
+                } else {
+                    asked.ip() == there.ip()
+                };
+                ip_fits && (asked.port() == 0 || asked.port() == there.port())
+            };
+            listening.iter().any(fits)
+        })
+    };
+    asked.iter().filter(|asked| !is_there(asked)).cloned().collect()
+}
+
+/// Address and port of a multiaddr such as `/ip4/192.0.2.7/tcp/4510`.
+fn socket(address: &str) -> Option<SocketAddr> {
+    match address.trim().split('/').collect::<Vec<_>>()[..] {
+        ["", _, ip, "tcp", port, ..] => Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?)),
+        _ => None,
+    }
 }
 
 /// Tells the log what happens, until the replica ends. That it has stopped (a full disk, say) does not end it: it goes on
@@ -172,6 +208,9 @@ fn log(event: Event) {
         Event::PeerConnected { peer } => info!(%peer, "peer connected"),
         Event::PeerDisconnected { peer, reason } => info!(%peer, reason, "peer disconnected"),
         Event::Listening { address } => info!(address, "listening"),
+        Event::ListeningEnded { address } => {
+            info!(address, "not listening any more: this machine has lost the address")
+        }
         Event::MembersChanged { space } => info!(%space, "members changed"),
         Event::SpaceJoined { space } => info!(%space, "joined a space"),
         Event::JoinRefused { space, peer, reason } => warn!(%space, %peer, reason, "not let into a space"),
@@ -196,5 +235,26 @@ fn log(event: Event) {
         Event::Stopped { reason } => {
             error!(reason, "the replica has stopped: no edits are taken; what was saved is safe; start the node again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_are_missing_are_those_at_which_nothing_listens() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let listening = texts(&["/ip4/127.0.0.1/tcp/4510/p2p/x", "/ip4/10.0.0.7/tcp/4510/p2p/x"]);
+        let asked = texts(&[
+            "/ip4/0.0.0.0/tcp/4510",
+            "/ip6/::/tcp/4510",
+            "/ip4/127.0.0.1/tcp/0",
+            "/ip4/10.0.0.7/tcp/4510",
+            "/ip4/10.0.0.7/tcp/4511",
+            "/ip4/192.168.77.5/tcp/4510",
+        ]);
+        let missing = ["/ip6/::/tcp/4510", "/ip4/10.0.0.7/tcp/4511", "/ip4/192.168.77.5/tcp/4510"];
+        assert_eq!(waiting_for(&asked, &listening), missing);
     }
 }

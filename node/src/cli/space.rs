@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, count, short};
-use anabranch_protocol::{Command, Invitation, MemberLine, SpaceLine};
+use anabranch_protocol::{Command, Invitation, Joined, MemberLine, SpaceLine};
 
 /// A ticket has a few hundred characters; more than this is something else.
 const TICKET_BYTES_MAX: u64 = 16 * 1024;
@@ -33,7 +33,7 @@ pub(crate) enum Space {
         /// How many devices may join with it
         #[arg(long, env = "ANABRANCH_USES", default_value_t = 1)]
         uses: u32,
-        /// Where members can be reached, as multiaddrs [default: where this node listens]
+        /// Where members can be reached, as multiaddrs, at most 4 [default: the best of those this node listens on]
         #[arg(long = "address", env = "ANABRANCH_ADDRESS", value_name = "MULTIADDR", value_delimiter = ',')]
         addresses: Vec<String>,
     },
@@ -88,6 +88,18 @@ impl Space {
                          `--dial` of its own, or make the ticket again with --address or after `anabranch run --listen ..`"
                     );
                 }
+                if !invitation.left_out.is_empty() {
+                    eprintln!(
+                        "anabranch: the ticket has room for {}, {} left out: {}; name those that the joiner needs with --address",
+                        count(invitation.addresses.len(), "address"),
+                        if invitation.left_out.len() == 1 {
+                            "1 was".to_owned()
+                        } else {
+                            format!("{} were", invitation.left_out.len())
+                        },
+                        invitation.left_out.join(", "),
+                    );
+                }
                 eprintln!(
                     "anabranch: this ticket is a secret: whoever has it can join as {} ({}); `anabranch space join TICKET` takes it",
                     invitation.role,
@@ -98,10 +110,8 @@ impl Space {
             Self::Join { ticket, timeout } => {
                 let ticket = if ticket == "-" { read_ticket()? } else { ticket };
                 let command = Command::SpaceJoin { ticket: ticket.trim().to_owned(), timeout_ms: timeout };
-                let line = Client::connect(directory)?.ask::<SpaceLine>(&command)?;
-                show.one(&line, |line| {
-                    format!("{}  joined as {}", title(line), line.role.as_deref().unwrap_or("(unknown)"))
-                })
+                let joined = Client::connect(directory)?.ask::<Joined>(&command)?;
+                show.one(&joined, became)
             }
             Self::Leave { space } => {
                 let line = Client::connect(directory)?.ask::<SpaceLine>(&Command::SpaceLeave { space })?;
@@ -130,6 +140,17 @@ fn read_ticket() -> Result<String, Failure> {
         .read_to_string(&mut text)
         .map_err(|error| Failure::usage(format!("cannot read the ticket from standard input: {error}")))?;
     Ok(text)
+}
+
+/// What came of joining, with the role that the device has now.
+fn became(joined: &Joined) -> String {
+    let now = joined.space.role.as_deref().unwrap_or("(unknown)");
+    let what = match joined.was.as_deref() {
+        None => format!("joined as {now}"),
+        Some(was) if was != now => format!("now {now}, before {was}"),
+        Some(_) => format!("a member already, as {now}: a ticket for {} adds nothing", joined.ticket_role),
+    };
+    format!("{}  {what}", title(&joined.space))
 }
 
 /// A space's short id and name.

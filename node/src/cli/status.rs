@@ -72,7 +72,8 @@ fn human(status: &Status) -> String {
     lines.join("\n")
 }
 
-fn peer_row(line: &PeerLine) -> String {
+/// A peer in one row.
+pub(super) fn peer_row(line: &PeerLine) -> String {
     let state = match (line.connected, line.in_sync) {
         (true, true) => "in sync",
         (true, false) => "connected",

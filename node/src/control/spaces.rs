@@ -7,7 +7,7 @@ use anabranch::{CommandError, Role, Ticket};
 use crate::control::Control;
 use crate::control::status::space_line;
 use crate::failure::Failure;
-use anabranch_protocol::{Invitation, MemberLine, SpaceLine};
+use anabranch_protocol::{Invitation, Joined, MemberLine, SpaceLine};
 
 impl Control {
     pub(super) async fn create_space(&self, name: &str) -> Result<SpaceLine, Failure> {
@@ -24,8 +24,10 @@ impl Control {
     ) -> Result<Invitation, Failure> {
         let role: Role = role.parse().map_err(|error| Failure::usage(format!("`{role}` is no role: {error}")))?;
         let space = self.space(space)?;
+        let reachable = if addresses.is_empty() { self.peer.reachable_at() } else { Vec::new() };
         let ticket = space.invite(role, uses, addresses).await?;
         Ok(Invitation {
+            left_out: reachable.into_iter().filter(|address| !ticket.addresses.contains(address)).collect(),
             space: space.id().to_string(),
             role: role.to_string(),
             uses,
@@ -34,10 +36,23 @@ impl Control {
         })
     }
 
-    pub(super) async fn join(&self, ticket: &str, timeout_ms: u64) -> Result<SpaceLine, Failure> {
+    pub(super) async fn join(&self, ticket: &str, timeout_ms: u64) -> Result<Joined, Failure> {
         let ticket: Ticket = ticket.parse().map_err(Failure::usage)?;
+        let role = || self.peer.space(ticket.space).and_then(|space| space.role());
+        let was = role();
         match tokio::time::timeout(Duration::from_millis(timeout_ms), self.peer.join(&ticket)).await {
-            Ok(joined) => self.line(&joined?),
+            Ok(joined) => Ok(Joined {
+                space: self.line(&joined?)?,
+                was: was.map(|role| role.to_string()),
+                ticket_role: ticket.role.to_string(),
+            }),
+            Err(_) if role().is_some() => Err(Failure::timed_out(format!(
+                "no member that knows this invitation was met within {} s{}; the node goes on trying, and until then this device \
+                 is {} in the space",
+                timeout_ms as f64 / 1_000.0,
+                self.why_no_member(&ticket),
+                role().map_or("not a member", Role::with_article),
+            ))),
             Err(_) => Err(Failure::timed_out(format!(
                 "no member has admitted this device within {} s{}; the node goes on trying (see `anabranch space ls`; \
                  `anabranch space leave {:.8}` gives it up)",

@@ -255,6 +255,7 @@ impl World {
             Event::DocumentChanged { remote: false, .. }
             | Event::FeedGrew { .. }
             | Event::Listening { .. }
+            | Event::ListeningEnded { .. }
             | Event::MembersChanged { .. }
             | Event::SpaceJoined { .. }
             | Event::InSync { .. } => {}

@@ -327,6 +327,7 @@ impl Teller {
             Call::SessionClosed { session, reason } => format!("session {session} is gone: {reason}"),
             Call::DialFailed { address, reason } => format!("dialing {address} failed: {reason}"),
             Call::Listening { address } => format!("listens on {address}"),
+            Call::ListeningEnded { address } => format!("does not listen on {address} any more"),
             Call::Committed { failure: Some(_), .. } | Call::Scanned { failure: Some(_), .. } => {
                 "the store fails".to_owned()
             }
@@ -367,6 +368,8 @@ fn asked(command: &Asked) -> String {
         Asked::WaitSynced { space, .. } => format!("is to say when space {space:.8} is in sync"),
         Asked::ReadFeed { after, limit } => format!("is to read {limit} rows of the feed after {after}"),
         Asked::Dial { address } => format!("is to dial {address}"),
+        Asked::ForgetPeer { peer } => format!("is to forget where {peer:.8} is"),
+        Asked::ForgetAddress { address } => format!("is to forget the address {address}"),
         Asked::Forget { id } => format!("nobody waits for command {id} any more"),
         Asked::Shutdown => "is to shut down".to_owned(),
     }

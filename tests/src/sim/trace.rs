@@ -64,6 +64,7 @@ impl Trace {
             }
             Input::DialFailed { address, reason } => self.put(&[b"dial failed", address.as_bytes(), reason.as_bytes()]),
             Input::Listening { address } => self.put(&[b"listening", address.as_bytes()]),
+            Input::ListeningEnded { address } => self.put(&[b"listening ended", address.as_bytes()]),
             Input::Hint { hint, from, topic, bytes } => {
                 self.put(&[b"hint", &hint.0.to_be_bytes(), &from.0, topic.as_bytes(), bytes]);
             }

@@ -440,6 +440,7 @@ impl World {
             | Told::FeedGrew { .. }
             | Told::PeerConnected { .. }
             | Told::Listening { .. }
+            | Told::ListeningEnded { .. }
             | Told::InSync { .. }
             | Told::StrangerRefused { .. } => {}
         }

@@ -6,24 +6,37 @@ use alloc::vec::Vec;
 use tracing::debug;
 
 use crate::engine::Engine;
-use crate::engine::input::SessionId;
+use crate::engine::input::{CommandId, SessionId};
+use crate::engine::output::Reply;
 use crate::id::DeviceId;
-use crate::limits::{ADDRESSES_PER_DEVICE_MAX, DEVICES_REMEMBERED_MAX};
+use crate::limits::{
+    ADDRESSES_PER_DEVICE_MAX, CHECK_ANSWER_MAX, DEVICES_REMEMBERED_MAX, OWN_ADDRESSES_BURST, OWN_ADDRESSES_PER_SECOND,
+};
+use crate::storage::Table;
 use crate::sync::dialer::Source;
+use crate::sync::rate::Allowance;
 use crate::wire::{Message, PeerAddresses, SpaceIndex};
+
+const OWN_ADDRESSES: Allowance = Allowance { per_second: OWN_ADDRESSES_PER_SECOND, burst: OWN_ADDRESSES_BURST };
+
+/// Devices in one message about addresses.
+const PEERS_PER_MESSAGE_MAX: usize = 64;
 
 impl Engine {
     /// Remembers where the peer of a session is, once it is known as a member of a space of ours.
     pub(super) fn learn_addresses(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get(&id) {
             let (peer, addresses) = (session.peer, session.addresses.clone());
+            if session.has_said_addresses && self.is_member_somewhere(&peer) {
+                self.dialer.keep_only(&peer, &addresses);
+            }
             self.learn_addresses_of(peer, &addresses, Source::Itself);
         }
     }
 
     /// Remembers where a member is, also over restarts, and tells the other members of its spaces.
     fn learn_addresses_of(&mut self, peer: DeviceId, addresses: &[String], source: Source) {
-        if !self.spaces.values().any(|space| space.membership.role(&peer).is_some()) {
+        if !self.is_member_somewhere(&peer) {
             return;
         }
         let before = self.dialer.addresses(&peer).len();
@@ -47,7 +60,7 @@ impl Engine {
         }
         let is_more = known.len() > before;
         self.commits.put(
-            crate::storage::Table::Peers,
+            Table::Peers,
             peer.0.to_vec(),
             minicbor::to_vec(&known).expect("writing to memory does not fail"),
         );
@@ -63,6 +76,10 @@ impl Engine {
         for id in others {
             self.introduce_only(id, Some(peer));
         }
+    }
+
+    fn is_member_somewhere(&self, device: &DeviceId) -> bool {
+        self.spaces.values().any(|space| space.membership.role(device).is_some())
     }
 
     /// Tells a member where the other members of the shared spaces are.
@@ -85,7 +102,7 @@ impl Engine {
                 .filter(|device| *device != peer && only.is_none_or(|only| only == *device))
                 .map(|device| PeerAddresses { device, addresses: self.dialer.addresses(&device) })
                 .filter(|entry| !entry.addresses.is_empty())
-                .take(64)
+                .take(PEERS_PER_MESSAGE_MAX)
                 .collect();
             if !peers.is_empty() {
                 messages.push(Message::Peers { space: index as SpaceIndex, peers });
@@ -94,14 +111,19 @@ impl Engine {
         messages.iter().for_each(|message| self.say(id, message));
     }
 
-    pub(super) fn heard_peers(&mut self, id: SessionId, index: SpaceIndex, peers: Vec<PeerAddresses>) {
+    pub(super) fn heard_peers(&mut self, id: SessionId, index: SpaceIndex, mut peers: Vec<PeerAddresses>) {
         let Some((space_id, peer)) = self.shared_space(id, index) else { return };
+        peers.truncate(PEERS_PER_MESSAGE_MAX);
+        if let Some(own) = peers.iter_mut().find(|said| said.device == peer) {
+            let addresses = core::mem::take(&mut own.addresses);
+            self.heard_own_addresses(id, addresses);
+        }
         let Some(space) = self.spaces.get(&space_id) else { return };
         if space.membership.role(&peer).is_none() {
             return;
         }
         let members = space.others();
-        for PeerAddresses { device, addresses } in peers.into_iter().take(64) {
+        for PeerAddresses { device, addresses } in peers {
             if members.contains(&device) && !self.is_connected(&device) {
                 self.learn_addresses_of(device, &addresses, Source::Others);
             }
@@ -110,6 +132,62 @@ impl Engine {
 
     /// Addresses for others, at most `max` of them.
     pub(super) fn own_addresses(&self, max: usize) -> Vec<String> {
-        self.announced.as_ref().unwrap_or(&self.listening).iter().take(max).cloned().collect()
+        let mut addresses = self.own.for_others();
+        addresses.truncate(max);
+        addresses
+    }
+
+    /// Tells every peer where we are now, if that has changed. What changed for others is a change of network for us.
+    pub(super) fn own_addresses_due(&mut self) {
+        let Some(mut addresses) = self.own.news(self.now.mono) else { return };
+        addresses.truncate(ADDRESSES_PER_DEVICE_MAX);
+        debug!(addresses = addresses.len(), "own addresses have changed");
+        let peers = alloc::vec![PeerAddresses { device: self.device, addresses }];
+        let message = Message::Peers { space: 0, peers };
+        for id in self.open_sessions() {
+            self.say(id, &message);
+        }
+        self.look_around();
+    }
+
+    /// Much may have happened in the network that we did not see: who is away is dialed at once, and every session has to show
+    /// that it is alive.
+    pub(super) fn look_around(&mut self) {
+        let now = self.now.mono;
+        self.dialer.wake(now);
+        self.dial_check = true;
+        for id in self.open_sessions() {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.check_by.get_or_insert(now + CHECK_ANSWER_MAX);
+            let ask = session.next_ask(now);
+            self.tell_roots(id, None, ask, 0);
+        }
+    }
+
+    /// The peer says where it is now: in place of what it said before.
+    fn heard_own_addresses(&mut self, id: SessionId, addresses: Vec<String>) {
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if !session.own_addresses.has_left(now, OWN_ADDRESSES) {
+            return debug!(peer = %session.peer, "it says too often where it is");
+        }
+        session.own_addresses.spend(1, now, OWN_ADDRESSES);
+        session.said_addresses(addresses);
+        self.learn_addresses(id);
+    }
+
+    /// The application wants it forgotten where a peer is.
+    pub(super) fn forget_peer(&mut self, command: CommandId, peer: DeviceId) {
+        self.dialer.forget_device(&peer);
+        self.remembered.remove(&peer);
+        self.commits.remove(Table::Peers, peer.0.to_vec());
+        for session in self.sessions.values_mut().filter(|session| session.peer == peer) {
+            session.addresses.clear();
+        }
+        self.commits.follow(command, Reply::Done);
+    }
+
+    pub(super) fn open_sessions(&self) -> Vec<SessionId> {
+        self.sessions.iter().filter(|(_, session)| session.is_open()).map(|(id, _)| *id).collect()
     }
 }

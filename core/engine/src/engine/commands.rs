@@ -57,6 +57,11 @@ impl Engine {
             Command::WaitSynced { space, peer } => self.wait_synced(id, space, peer),
             Command::ReadFeed { after, limit } => self.read_feed(id, after, limit),
             Command::Dial { address } => self.dial(id, &address),
+            Command::ForgetPeer { peer } => self.forget_peer(id, peer),
+            Command::ForgetAddress { address } => {
+                self.dialer.forget(&address);
+                self.reply(id, Ok(Reply::Done));
+            }
             Command::Forget(_) => {}
             Command::Shutdown => self.shutdown(id),
         }

@@ -8,10 +8,10 @@ use crate::engine::resident::Resident;
 use crate::limits::{
     ADDRESSES_PER_DEVICE_MAX, ASSEMBLY_BYTES_MAX, BULK_CREDIT_BYTES, BULK_MESSAGE_BYTES_MAX, COMMANDS_PENDING_MAX,
     COMMIT_BYTES_MAX, DEVICES_REMEMBERED_MAX, DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX,
-    DOCUMENTS_UNRECORDED_MAX, ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, ORPHAN_BYTES_MAX,
-    ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX, OUTGOING_BYTES_MAX, POISONED_MAX, REFUSED_REMEMBERED_MAX,
-    RUN_BYTES_MAX, RUNS_PER_MESSAGE_MAX, SERVED_REMEMBERED_MAX, SESSIONS_MAX, SPACES_MAX, TRANSFER_QUEUE_MAX,
-    UNSIGNED_BYTES_MAX,
+    DOCUMENTS_UNRECORDED_MAX, ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, LISTENING_MAX,
+    ORPHAN_BYTES_MAX, ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX, OUTGOING_BYTES_MAX, POISONED_MAX,
+    REFUSED_REMEMBERED_MAX, RUN_BYTES_MAX, RUNS_PER_MESSAGE_MAX, SERVED_REMEMBERED_MAX, SESSIONS_MAX, SPACES_MAX,
+    TRANSFER_QUEUE_MAX, UNSIGNED_BYTES_MAX,
 };
 use crate::sync::lanes::{Lanes, message_bytes_max};
 use crate::sync::session::{HEARD_ACLS_MAX, Shared};
@@ -52,6 +52,7 @@ impl Engine {
             lasting("idle documents in memory", idle, DOCUMENTS_RESIDENT_MAX),
             lasting("documents that nothing is stored of", self.unrecorded.len(), DOCUMENTS_UNRECORDED_MAX),
             lasting("addresses", self.dialer.len(), DEVICES_REMEMBERED_MAX * ADDRESSES_PER_DEVICE_MAX),
+            lasting("own addresses", self.own.listening().len(), LISTENING_MAX),
             lasting("devices with addresses", self.remembered.len(), DEVICES_REMEMBERED_MAX),
             lasting("runs that broke the merge", self.poisoned.len() + self.deaths.len(), POISONED_MAX),
             lasting(

@@ -73,6 +73,11 @@ pub enum Input {
         /// A multiaddr without the peer id.
         address: String,
     },
+    /// We cannot be reached at this address any more: this machine has lost it.
+    ListeningEnded {
+        /// As it was told before.
+        address: String,
+    },
     /// A gossip hint arrived. Answered by exactly one [`crate::Output::Judge`].
     Hint {
         /// To judge it by.
@@ -121,7 +126,8 @@ pub enum Command {
         addresses: Vec<String>,
     },
     /// Take part in a space. Answered with `SpaceReady` once a member has admitted us and it is on disk, or refused. Until
-    /// then the wish is kept, over restarts too.
+    /// then the wish is kept, over restarts too. A member that is invited again gets the greater of both roles, as soon as the
+    /// invite is in its log; until then it goes on in the role that it has.
     Join {
         /// The invitation.
         ticket: Ticket,
@@ -158,6 +164,17 @@ pub enum Command {
     /// Dial an address now and whenever no session came of it. Answered with `Done`.
     Dial {
         /// A multiaddr.
+        address: String,
+    },
+    /// Forget where a peer is, on disk too: whatever was dialed, said or heard. It stays a member, its session goes on, and
+    /// what it or others say later is remembered again. Answered with `Done`.
+    ForgetPeer {
+        /// The peer.
+        peer: DeviceId,
+    },
+    /// Forget an address that was given, so that it is not dialed again. Answered with `Done`.
+    ForgetAddress {
+        /// As it was given.
         address: String,
     },
     /// Give up waiting for a command (its application is gone). Not answered, nor is the other one any more.

@@ -96,7 +96,7 @@ pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
         let mut access = access;
         if access.invite.is_none() && membership.role(&device).is_none() {
             // What is lost of the log is asked of the members, as by one who joins; no invite is needed, they know us.
-            access.invite = Some(Invitation { seed: [0; 32].into(), addresses: Vec::new() });
+            access.invite = Some(Invitation::lost());
         }
         loaded.spaces.insert(space, Space::new(device, access, membership));
     }

@@ -1,16 +1,16 @@
-//! Membership in motion: founding, inviting, joining, leaving, and the exchange of log entries that comes before everything.
+//! Membership in motion: founding, inviting, leaving, and the exchange of log entries that comes before everything.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use minicbor::bytes::{ByteArray, ByteVec};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::engine::input::{CommandId, SessionId};
 use crate::engine::output::{CommandError, Event, Output, Reply};
 use crate::engine::{Engine, Scan};
-use crate::id::{DeviceId, EntryHash, SpaceId};
+use crate::id::{EntryHash, SpaceId};
 use crate::keys::SecretKey;
 use crate::limits::{RANGES_PER_MESSAGE_MAX, SCAN_BYTES, SPACES_MAX, TICKET_ADDRESSES_MAX};
 use crate::mutants::Mutant;
@@ -20,7 +20,6 @@ use crate::space::roles::Role;
 use crate::space::ticket::Ticket;
 use crate::space::{Access, Space, entry_key};
 use crate::storage::{META_FEED_SEQ, Scanned, Table, feed_key, prefix_end, space_hash_key};
-use crate::sync::dialer::Source;
 use crate::sync::reconcile::Differences;
 use crate::wire::{Message, SpaceIndex};
 
@@ -49,7 +48,7 @@ impl Engine {
         self.event(Event::MembersChanged { space: id });
     }
 
-    fn room_for_a_space(&self) -> Result<(), CommandError> {
+    pub(super) fn room_for_a_space(&self) -> Result<(), CommandError> {
         let spaces = self.spaces.len();
         if spaces < SPACES_MAX {
             return Ok(());
@@ -58,7 +57,7 @@ impl Engine {
     }
 
     /// The set of our spaces grew: sessions that were opened before do not know it, and a stranger then may be none now.
-    fn greet_again(&mut self) {
+    pub(super) fn greet_again(&mut self) {
         self.dial_check = true;
         let ids: Vec<_> = self.sessions.keys().copied().collect();
         for id in ids {
@@ -66,7 +65,7 @@ impl Engine {
         }
     }
 
-    fn keep_access(&mut self, space: &SpaceId, access: &Access) {
+    pub(super) fn keep_access(&mut self, space: &SpaceId, access: &Access) {
         let value = minicbor::to_vec(access).expect("writing to memory does not fail");
         self.commits.put(Table::Spaces, space.0.to_vec(), value);
     }
@@ -102,118 +101,6 @@ impl Engine {
         self.commits.follow(command, Reply::Ticket(ticket));
     }
 
-    pub(super) fn join(&mut self, command: CommandId, ticket: Ticket) {
-        if let Some(space) = self.spaces.get(&ticket.space) {
-            if space.joining().is_none() {
-                // That we are a member may be on its way to the disk; where the others are may be lost from there.
-                self.dial_given(ticket.addresses.iter().take(TICKET_ADDRESSES_MAX));
-                self.dial_check = true;
-                return self.commits.follow(command, Reply::SpaceReady(ticket.space));
-            }
-        } else if let Err(error) = self.room_for_a_space() {
-            return self.reply(command, Err(error));
-        }
-        if let Some(joining) = self.purging.get_mut(&ticket.space) {
-            // It was left a moment ago: what is still being removed would take the new rows with it.
-            joining.push((command, ticket));
-            return;
-        }
-        info!(space = %ticket.space, "joining");
-        let access = Access::joining(&ticket);
-        self.keep_access(&ticket.space, &access);
-        match self.spaces.get_mut(&ticket.space) {
-            Some(space) => space.access = access,
-            None => {
-                self.spaces.insert(ticket.space, Space::new(self.device, access, Membership::unknown(ticket.space)));
-            }
-        }
-        self.joins.entry(ticket.space).or_default().push(command);
-        // With an earlier ticket the log may be here already, invite and all: nothing more would come.
-        self.try_join(ticket.space);
-        self.dial_given(ticket.addresses.iter().take(TICKET_ADDRESSES_MAX));
-        self.greet_again();
-    }
-
-    /// Dials these addresses, whoever may answer there.
-    pub(super) fn dial_given<'a>(&mut self, addresses: impl Iterator<Item = &'a String>) {
-        for address in addresses {
-            if let Err(error) = self.dialer.learn(address, None, Source::Given, self.now.mono) {
-                warn!(%error, "an address is not dialed");
-            }
-        }
-    }
-
-    /// Whoever answers at an address of a ticket does not have the space that it names. When that is so at all of them, the
-    /// wish to join is dropped.
-    pub(super) fn ticket_is_for_another_space(&mut self, address: &str, peer: DeviceId) {
-        let spaces: Vec<_> = self
-            .spaces
-            .iter_mut()
-            .filter_map(|(id, space)| space.answered_by_a_stranger(address).then_some(*id))
-            .collect();
-        for space in spaces {
-            let reason = String::from("the peer at this address does not have the space that the ticket names");
-            self.not_admitted(space, peer, reason);
-        }
-    }
-
-    /// Signs our own entry as soon as the log shows the invite.
-    fn try_join(&mut self, space_id: SpaceId) {
-        let nonce = self.random();
-        let Some(space) = self.spaces.get(&space_id) else { return };
-        let Some(invite) = space.joining() else { return };
-        if space.membership.role(&self.device).is_some() {
-            return;
-        }
-        match space.membership.join(&*self.identity, &invite, nonce) {
-            Ok(entry) => self.add_entry(space_id, &entry, None),
-            Err(error) => debug!(space = %space_id, %error, "cannot join yet"),
-        }
-    }
-
-    /// A peer has the same membership log: if it is a member and we are in the log, we are admitted.
-    pub(super) fn members_agreed(&mut self, space_id: SpaceId, peer: DeviceId) {
-        let Some(space) = self.spaces.get_mut(&space_id) else { return };
-        if space.joining().is_none()
-            || space.membership.role(&self.device).is_none()
-            || space.membership.role(&peer).is_none()
-        {
-            return;
-        }
-        info!(space = %space_id, "joined");
-        space.access.invite = None;
-        let access = space.access.clone();
-        self.keep_access(&space_id, &access);
-        for command in self.joins.remove(&space_id).unwrap_or_default() {
-            self.commits.follow(command, Reply::SpaceReady(space_id));
-        }
-        self.subscribe(&space_id);
-        self.event(Event::SpaceJoined { space: space_id });
-        self.members_changed(space_id);
-    }
-
-    pub(super) fn heard_join_refused(&mut self, id: SessionId, index: SpaceIndex, reason: &str) {
-        let Some((space_id, peer)) = self.shared_space(id, index) else { return };
-        // Heeded from a member only: others who hold the ticket decide nothing.
-        let heed = self
-            .spaces
-            .get(&space_id)
-            .is_some_and(|space| space.joining().is_some() && space.membership.role(&peer).is_some());
-        if !heed {
-            return;
-        }
-        self.not_admitted(space_id, peer, reason.chars().take(200).collect());
-    }
-
-    fn not_admitted(&mut self, space_id: SpaceId, peer: DeviceId, reason: String) {
-        info!(space = %space_id, %peer, reason, "not admitted");
-        for command in self.joins.remove(&space_id).unwrap_or_default() {
-            self.reply(command, Err(CommandError::Refused { peer, reason: reason.clone() }));
-        }
-        self.event(Event::JoinRefused { space: space_id, peer, reason });
-        self.forget_space(space_id);
-    }
-
     pub(super) fn leave_space(&mut self, command: CommandId, space_id: SpaceId) {
         let joining = self.purging.get_mut(&space_id).map(core::mem::take).unwrap_or_default();
         if !self.spaces.contains_key(&space_id) && joining.is_empty() {
@@ -227,7 +114,7 @@ impl Engine {
     }
 
     /// Removes a space here. Its access goes first; if the process dies before the rest is gone, the next start goes on.
-    fn forget_space(&mut self, space_id: SpaceId) {
+    pub(super) fn forget_space(&mut self, space_id: SpaceId) {
         let Some(space) = self.spaces.remove(&space_id) else { return };
         self.out(Output::Unsubscribe { topic: topic(&space.connection_key()) });
         let mut waiting = self.joins.remove(&space_id).unwrap_or_default();
@@ -301,7 +188,7 @@ impl Engine {
     }
 
     /// Puts a new entry into the log and the next commit, and passes it on.
-    fn add_entry(&mut self, space_id: SpaceId, entry: &Entry, from: Option<SessionId>) {
+    pub(super) fn add_entry(&mut self, space_id: SpaceId, entry: &Entry, from: Option<SessionId>) {
         let Some(space) = self.spaces.get_mut(&space_id) else { return };
         match space.membership.insert(&entry.bytes) {
             Ok(Inserted::New) => self.entry_added(space_id, entry.hash, &entry.bytes, from),
@@ -326,7 +213,7 @@ impl Engine {
     }
 
     /// Roles may have changed: say so, and tell every peer where we stand now.
-    fn members_changed(&mut self, space_id: SpaceId) {
+    pub(super) fn members_changed(&mut self, space_id: SpaceId) {
         self.event(Event::MembersChanged { space: space_id });
         self.changed_members.insert(space_id);
         self.dial_check = true;
@@ -456,7 +343,8 @@ impl Engine {
     }
 }
 
-fn membership_error(error: &MembershipError) -> CommandError {
+/// Why the log does not let us, as the answer to a command.
+pub(super) fn membership_error(error: &MembershipError) -> CommandError {
     match error {
         MembershipError::NotAllowed { .. } | MembershipError::UnknownAuthority(_) => {
             CommandError::NotAllowed(error.to_string())

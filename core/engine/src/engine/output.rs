@@ -178,6 +178,11 @@ pub enum Event {
         /// A multiaddr with the peer id left out.
         address: String,
     },
+    /// We cannot be reached here any more.
+    ListeningEnded {
+        /// As it was told before.
+        address: String,
+    },
     /// The members of a space changed, or our role.
     MembersChanged {
         /// The space.

@@ -14,9 +14,9 @@ use crate::engine::input::SessionId;
 use crate::engine::output::{Event, Output};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
-    ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, ANSWER_BYTES_BURST, ANSWER_BYTES_PER_SECOND, ASSEMBLY_BYTES_MAX,
-    BULK_CREDIT_BYTES, COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX,
-    KEEP_ALIVE_INTERVAL, RECONCILIATIONS_BURST, RECONCILIATIONS_PER_SECOND, SESSIONS_MAX, STALL_AFTER,
+    ADDRESSES_PER_DEVICE_MAX, ANSWER_BYTES_BURST, ANSWER_BYTES_PER_SECOND, ASSEMBLY_BYTES_MAX, BULK_CREDIT_BYTES,
+    COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL,
+    RECONCILIATIONS_BURST, RECONCILIATIONS_PER_SECOND, SESSIONS_MAX, STALL_AFTER,
 };
 use crate::mutants::Mutant;
 use crate::space::auth::topic;
@@ -143,6 +143,7 @@ impl Engine {
         self.counters.frames_in += 1;
         self.counters.bytes_in += bytes.len() as u64;
         session.heard_at = self.now.mono;
+        session.check_by = None;
         if core::mem::take(&mut session.has_rival) {
             warn!(peer = %session.peer, "two processes act as this device at once");
             self.out.push_back(Output::Event(Event::IdentityCloned { device: session.peer }));
@@ -215,8 +216,7 @@ impl Engine {
                     return self.misbehaved(id, "a second greeting");
                 }
                 session.instance = Some(Instance { storage, epoch, number: instance });
-                let short = addresses.into_iter().filter(|address| address.len() <= ADDRESS_BYTES_MAX);
-                session.addresses.extend(short.take(ADDRESSES_PER_DEVICE_MAX));
+                session.said_addresses(addresses);
                 self.learn_addresses(id);
                 self.settle_instances(id);
             }
@@ -298,6 +298,9 @@ impl Engine {
             self.learn_addresses(id);
         }
         let addresses = self.own_addresses(ADDRESSES_PER_DEVICE_MAX);
+        if self.open_sessions().len() == 1 {
+            self.own.all_know();
+        }
         let (storage, epoch, instance) = (self.storage, self.epoch, self.instance);
         self.say(id, &Message::Greeting { storage, epoch, addresses, instance });
         self.tell_roots(id, None, 0, 0);
@@ -480,6 +483,10 @@ impl Engine {
                 self.close_session(id, "no sign of life, limit 30 s");
                 continue;
             }
+            if session.check_by.is_some_and(|at| now >= at) {
+                self.close_session(id, "no sign of life after this machine slept or changed its network, limit 5 s");
+                continue;
+            }
             if session.asked.is_some_and(|(_, since)| now - since >= STALL_AFTER) {
                 self.counters.stalls += 1;
                 self.close_session(id, "no progress, limit 15 s");
@@ -517,6 +524,7 @@ impl Engine {
                 [
                     session.handshake_deadline().map(|at| (at, "authentication")),
                     Some((session.heard_at + DEAD_PEER_AFTER, "sign of life")),
+                    session.check_by.map(|at| (at, "sign of life after sleep")),
                     session.asked.map(|(_, since)| (since + STALL_AFTER, "progress")),
                     session.is_open().then_some((session.sent_at + KEEP_ALIVE_INTERVAL, "keep-alive")),
                 ]

@@ -169,6 +169,12 @@ pub enum Call {
         #[n(2)]
         changes: ByteVec,
     },
+    /// [`Input::ListeningEnded`].
+    #[n(18)]
+    ListeningEnded {
+        #[n(0)]
+        address: String,
+    },
 }
 
 /// A [`Command`].
@@ -235,6 +241,16 @@ pub enum Asked {
     },
     #[n(9)]
     Shutdown,
+    #[n(10)]
+    ForgetPeer {
+        #[n(0)]
+        peer: DeviceId,
+    },
+    #[n(11)]
+    ForgetAddress {
+        #[n(0)]
+        address: String,
+    },
 }
 
 /// A key and its value.
@@ -297,6 +313,7 @@ impl From<&Input> for Call {
                 Self::DialFailed { address: address.clone(), reason: reason.clone() }
             }
             Input::Listening { address } => Self::Listening { address: address.clone() },
+            Input::ListeningEnded { address } => Self::ListeningEnded { address: address.clone() },
             Input::Hint { hint, from, topic, bytes } => {
                 Self::Hint { hint: hint.0, from: *from, topic: topic.clone(), bytes: bytes.clone().into() }
             }
@@ -343,6 +360,7 @@ impl Call {
             Self::SessionClosed { session, reason } => Input::SessionClosed { session: SessionId(session), reason },
             Self::DialFailed { address, reason } => Input::DialFailed { address, reason },
             Self::Listening { address } => Input::Listening { address },
+            Self::ListeningEnded { address } => Input::ListeningEnded { address },
             Self::Hint { hint, from, topic, bytes } => {
                 Input::Hint { hint: HintId(hint), from, topic, bytes: bytes.into() }
             }
@@ -384,6 +402,8 @@ impl From<&Command> for Asked {
             Command::WaitSynced { space, peer } => Self::WaitSynced { space: *space, peer: *peer },
             Command::ReadFeed { after, limit } => Self::ReadFeed { after: *after, limit: *limit as u64 },
             Command::Dial { address } => Self::Dial { address: address.clone() },
+            Command::ForgetPeer { peer } => Self::ForgetPeer { peer: *peer },
+            Command::ForgetAddress { address } => Self::ForgetAddress { address: address.clone() },
             Command::Forget(id) => Self::Forget { id: id.0 },
             Command::Shutdown => Self::Shutdown,
         }
@@ -406,6 +426,8 @@ impl Asked {
             Self::WaitSynced { space, peer } => Command::WaitSynced { space, peer },
             Self::ReadFeed { after, limit } => Command::ReadFeed { after, limit: number(limit)? },
             Self::Dial { address } => Command::Dial { address },
+            Self::ForgetPeer { peer } => Command::ForgetPeer { peer },
+            Self::ForgetAddress { address } => Command::ForgetAddress { address },
             Self::Forget { id } => Command::Forget(CommandId(id)),
             Self::Shutdown => Command::Shutdown,
         })
@@ -443,6 +465,8 @@ mod tests {
             Command::WaitSynced { space, peer: Some(device) },
             Command::ReadFeed { after: 7, limit: 8 },
             Command::Dial { address: "b".into() },
+            Command::ForgetPeer { peer: device },
+            Command::ForgetAddress { address: "b".into() },
             Command::Forget(CommandId(9)),
             Command::Shutdown,
         ];
@@ -454,6 +478,7 @@ mod tests {
             Input::SessionClosed { session, reason: "d".into() },
             Input::DialFailed { address: "e".into(), reason: "f".into() },
             Input::Listening { address: "g".into() },
+            Input::ListeningEnded { address: "g".into() },
             Input::Hint { hint: HintId(11), from: device, topic: "h".into(), bytes: vec![3] },
             Input::Stored(Reply::Committed { id: CommitId(12), result: Ok(()) }),
             Input::Stored(Reply::Committed { id: CommitId(12), result: Err(Failure::Full("i".into())) }),

@@ -20,7 +20,7 @@ pub mod reference;
 mod tests;
 
 use entry::{Body, GenesisFields, InviteFields, JoinFields, Kind, Parsed, Raw, encoded, kind, too_large};
-use log::{Log, Place};
+use log::{Invite, Log, Place};
 
 /// The membership log of one space.
 #[derive(Debug, Clone)]
@@ -212,16 +212,22 @@ impl Membership {
             return Ok(Inserted::MissingPrev);
         };
         let invite = self.log.joins_by(&self.space, &parsed, &prev)?;
-        let used = self.log.uses(invite.place, &joiner);
-        let max = invite.max_uses.min(INVITE_USES_MAX);
-        if used >= max as usize {
-            return Err(MembershipError::InviteUsedUp { used: u32::try_from(used).unwrap_or(u32::MAX), max });
-        }
+        self.uses_left(invite, &joiner)?;
         let members = self.log.members().len();
         if self.role(&joiner).is_none() && members >= MEMBERS_MAX {
             return Err(too_large("the space", members + 1, "members", MEMBERS_MAX));
         }
         self.keep(hash, bytes, parsed, prev)
+    }
+
+    /// Whether an invite may let this device in. One that it let in before counts once.
+    fn uses_left(&self, invite: Invite, joiner: &DeviceId) -> Result<(), MembershipError> {
+        let used = self.log.uses(invite.place, joiner);
+        let max = invite.max_uses.min(INVITE_USES_MAX);
+        if used < max as usize {
+            return Ok(());
+        }
+        Err(MembershipError::InviteUsedUp { used: u32::try_from(used).unwrap_or(u32::MAX), max })
     }
 
     /// Signs an invite. `invite_pk` is the public half of the ticket's key.
@@ -255,12 +261,35 @@ impl Membership {
 
     /// Signs our own joining, proven with the invite's secret key.
     pub fn join(&self, key: &dyn Signer, invite: &SecretKey, nonce: [u8; 16]) -> Result<Entry, MembershipError> {
-        let invite_pk = invite.device();
-        let invites = self.log.invites().filter(|invite| invite.key == invite_pk);
-        let found = invites.max_by_key(|invite| invite.role).ok_or(MembershipError::NoSuchInvite)?;
+        let found = self.invite_of(invite)?;
         let proof = invite.sign(Domain::Invite, &entry::proof_bytes(&self.space, &key.device()));
         let fields = encoded(JoinFields { invite: self.log.record(found.place).hash, proof });
         self.entry_after(found.place, key, kind::JOIN, &fields, nonce)
+    }
+
+    /// As [`Self::join`], for a member: `None` if the invite gives it no more than it has. Members take what one of them signs,
+    /// so that it is for us to see that the invite has uses left.
+    pub fn join_again(
+        &self,
+        key: &dyn Signer,
+        invite: &SecretKey,
+        nonce: [u8; 16],
+    ) -> Result<Option<Entry>, MembershipError> {
+        let found = self.invite_of(invite)?;
+        let device = key.device();
+        if self.role(&device) >= Some(found.role) {
+            return Ok(None);
+        }
+        self.understood()?;
+        self.uses_left(found, &device)?;
+        self.room_for(&device)?;
+        self.join(key, invite, nonce).map(Some)
+    }
+
+    fn invite_of(&self, key: &SecretKey) -> Result<Invite, MembershipError> {
+        let key = key.device();
+        let invites = self.log.invites().filter(|invite| invite.key == key);
+        invites.max_by_key(|invite| invite.role).ok_or(MembershipError::NoSuchInvite)
     }
 
     /// Hashes of every entry, sorted.

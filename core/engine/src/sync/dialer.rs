@@ -24,8 +24,10 @@ pub struct Dialer {
 /// Where an address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// From the application or a ticket: dialed whoever answers, and never forgotten.
+    /// From the application: dialed whoever answers, and not forgotten before it says so.
     Given,
+    /// From a ticket: dialed whoever answers, until a member was met there and has said where it is.
+    Ticket,
     /// From the device itself, in this process or an earlier one.
     Itself,
     /// From others. They may lie: it takes the place of nothing that was not seen to fail.
@@ -38,8 +40,14 @@ struct Target {
     peer: Option<DeviceId>,
     /// That was seen here, and not too long ago.
     answered: bool,
-    /// Given by the application or a ticket: dialed whoever answers, and never forgotten.
+    /// The device itself says that it is here.
+    said: bool,
+    /// A dial has failed since the device was met here.
+    missed: bool,
+    /// Given by the application: dialed whoever answers, and not forgotten before it says so.
     permanent: bool,
+    /// Of a ticket, and no member that was met there has said where it is.
+    invited: bool,
     /// Several devices say that it is theirs. Who answers there decides.
     disputed: bool,
     dialing_since: Option<Timestamp>,
@@ -69,7 +77,7 @@ impl Dialer {
         source: Source,
         now: Timestamp,
     ) -> Result<bool, AddressError> {
-        let permanent = source == Source::Given;
+        let (permanent, invited) = (source == Source::Given, source == Source::Ticket);
         if address.len() > ADDRESS_BYTES_MAX {
             return Err(AddressError::TooLong(address.len()));
         }
@@ -79,10 +87,14 @@ impl Dialer {
                 target.disputed |= source == Source::Itself && !target.answered;
                 return Ok(false);
             }
-            let news = (permanent && !target.permanent) || (peer.is_some() && target.peer != peer);
+            let news = (permanent && !target.permanent)
+                || (invited && !target.welcomes_anybody())
+                || (peer.is_some() && target.peer != peer);
             target.permanent |= permanent;
+            target.invited |= invited;
             target.peer = peer.or(target.peer);
-            if news || permanent {
+            target.said |= source == Source::Itself;
+            if news || permanent || invited {
                 target.next_at = target.next_at.min(now);
             }
             return Ok(news);
@@ -94,7 +106,7 @@ impl Dialer {
             let known: Vec<_> = self
                 .targets
                 .iter()
-                .filter(|(_, target)| target.peer == Some(peer) && !target.permanent)
+                .filter(|(_, target)| target.peer == Some(peer) && !target.permanent && !target.invited)
                 .map(|(address, target)| (!target.answered, target.failures, address.clone()))
                 .collect();
             if known.len() >= ADDRESSES_PER_DEVICE_MAX
@@ -106,21 +118,22 @@ impl Dialer {
                 self.targets.remove(&worst);
             }
         }
-        let target = Target { peer, permanent, next_at: now, ..Target::default() };
+        let said = source == Source::Itself;
+        let target = Target { peer, permanent, invited, said, next_at: now, ..Target::default() };
         self.targets.insert(String::from(address), target);
         Ok(true)
     }
 
-    /// What is known of a device's addresses, those that answered first.
+    /// What is known of a device's addresses, first those that it says are its own, and of these those that answered.
     pub fn addresses(&self, peer: &DeviceId) -> Vec<String> {
         let mut known: Vec<_> = self
             .targets
             .iter()
             .filter(|(_, target)| target.peer.as_ref() == Some(peer))
-            .map(|(address, target)| (target.failures, address.clone()))
+            .map(|(address, target)| (!target.said, target.failures, address.clone()))
             .collect();
         known.sort();
-        known.into_iter().map(|(_, address)| address).take(ADDRESSES_PER_DEVICE_MAX).collect()
+        known.into_iter().map(|(_, _, address)| address).take(ADDRESSES_PER_DEVICE_MAX).collect()
     }
 
     /// Every device of which an address is known.
@@ -140,7 +153,7 @@ impl Dialer {
     pub fn unanswered(&self) -> Vec<(String, Option<String>)> {
         self.targets
             .iter()
-            .filter(|(_, target)| target.peer.is_none() && target.permanent)
+            .filter(|(_, target)| target.peer.is_none() && (target.permanent || target.invited))
             .map(|(address, target)| (address.clone(), target.last_failure.clone()))
             .collect()
     }
@@ -149,7 +162,7 @@ impl Dialer {
     pub fn connected(&mut self, address: &str, peer: DeviceId, dialed: bool) {
         if dialed && let Some(target) = self.targets.get_mut(address) {
             target.peer = Some(peer);
-            (target.answered, target.disputed) = (true, false);
+            (target.answered, target.disputed, target.missed) = (true, false, false);
         }
         for target in self.targets.values_mut().filter(|target| target.peer == Some(peer)) {
             target.dialing_since = None;
@@ -182,6 +195,7 @@ impl Dialer {
         if let Some(target) = self.targets.get_mut(address) {
             target.last_failure = Some(String::from(reason));
             self.longest_waits += u64::from(target.wait(now, jitter));
+            target.missed = true;
             target.answered &= target.failures < FAILURES_UNTIL_DOUBTED;
         }
     }
@@ -196,9 +210,37 @@ impl Dialer {
         self.longest_waits
     }
 
-    /// The address is our own: forget it.
+    /// A device that is known says that it is at these addresses. Others that were only said to be its own, or at which it was
+    /// missed since it was met there, are forgotten, and those of a ticket are like any other now.
+    pub fn keep_only(&mut self, peer: &DeviceId, said: &[String]) {
+        self.targets.retain(|address, target| {
+            if target.peer.as_ref() != Some(peer) {
+                return true;
+            }
+            target.invited = false;
+            target.said = said.contains(address);
+            target.permanent || (target.answered && !target.missed) || target.said
+        });
+    }
+
+    /// Forgets an address: it is our own, or the application wants it.
     pub fn forget(&mut self, address: &str) {
         self.targets.remove(address);
+    }
+
+    /// Forgets where a device is.
+    pub fn forget_device(&mut self, peer: &DeviceId) {
+        self.targets.retain(|_, target| target.peer.as_ref() != Some(peer));
+    }
+
+    /// We are on another network, or were asleep: what failed before says nothing, and what was dialed may hang. Everything is
+    /// due, as at the beginning of an outage.
+    pub fn wake(&mut self, now: Timestamp) {
+        for target in self.targets.values_mut() {
+            target.failing_since = None;
+            target.dialing_since = None;
+            target.next_at = target.next_at.min(now);
+        }
     }
 
     /// Addresses to dial now. `wanted` says whether a session with this peer is wanted and there is none; addresses at which
@@ -243,13 +285,15 @@ impl Target {
     fn is_wanted(&self, wanted: &impl Fn(&DeviceId) -> bool, connected: &impl Fn(&DeviceId) -> bool) -> bool {
         match &self.peer {
             // Who says that it is theirs need not be there: as long as nobody was met there, whoever is might be missed.
-            Some(peer) if self.answered || !self.disputed => !connected(peer) && (self.permanent || wanted(peer)),
+            Some(peer) if self.answered || !self.disputed => {
+                !connected(peer) && (self.permanent || self.invited || wanted(peer))
+            }
             _ => self.welcomes_anybody(),
         }
     }
 
     fn welcomes_anybody(&self) -> bool {
-        self.permanent || self.disputed
+        self.permanent || self.invited || self.disputed
     }
 
     /// Exponential backoff with full jitter on its upper half. Says whether it is the longest one.
@@ -347,6 +391,53 @@ mod tests {
         dialer.failed("nowhere 3", "refused", now, 0);
         assert_eq!(dialer.learn("elsewhere", Some(A), Source::Others, now), Ok(true));
         assert!(!dialer.addresses(&A).contains(&String::from("nowhere 3")));
+    }
+
+    #[test]
+    fn what_a_device_says_takes_the_place_of_where_it_was_missed() {
+        let mut dialer = Dialer::default();
+        let now = Timestamp(0);
+        let said = |texts: &[&str]| texts.iter().map(|text| String::from(*text)).collect::<Vec<_>>();
+        dialer.learn("ticket", None, Source::Ticket, now).expect("short");
+        dialer.learn("given", Some(A), Source::Given, now).expect("short");
+        for address in ["forwarded", "old network", "hearsay"] {
+            dialer.learn(address, Some(A), Source::Itself, now).expect("short");
+        }
+        for address in ["ticket", "forwarded", "old network"] {
+            dialer.connected(address, A, true);
+        }
+        dialer.failed("old network", "timed out", now, 0);
+        dialer.failed("ticket", "timed out", now, 0);
+        dialer.failed("given", "timed out", now, 0);
+        dialer.authenticated(&A);
+        dialer.keep_only(&A, &said(&["new network"]));
+        let mut known = dialer.addresses(&A);
+        known.sort();
+        assert_eq!(known, ["forwarded", "given"]);
+        dialer.forget_device(&A);
+        assert_eq!(dialer.addresses(&A), [""; 0]);
+    }
+
+    #[test]
+    fn after_sleep_everything_is_due_as_at_the_beginning_of_an_outage() {
+        let mut dialer = Dialer::default();
+        let mut now = Timestamp(0);
+        dialer.learn("a", Some(A), Source::Itself, now).expect("short");
+        for _ in 0..400 {
+            now = dialer.deadline(|_| true, |_| false).expect("one target");
+            due(&mut dialer, now);
+            dialer.failed("a", "refused", now, u32::MAX);
+        }
+        assert_eq!(due(&mut dialer, now), 0);
+        dialer.wake(now);
+        assert_eq!(due(&mut dialer, now), 1);
+        dialer.failed("a", "unreachable", now, u32::MAX);
+        let next = dialer.deadline(|_| true, |_| false).expect("one target");
+        assert!(next - now <= BACKOFF_MAX_EARLY, "{} s", (next - now).0 / 1_000_000);
+        // A dial that hangs from before is not waited for.
+        assert_eq!(due(&mut dialer, next), 1);
+        dialer.wake(next);
+        assert_eq!(due(&mut dialer, next), 1);
     }
 
     #[test]

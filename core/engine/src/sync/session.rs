@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 
 use crate::id::{ActorId, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::limits::{
-    FORKS_REMEMBERED_MAX, PRE_AUTH_TIME_MAX, REFUSED_REMEMBERED_MAX, ROOT_QUIET, ROOT_QUIET_MAX, SERVED_REMEMBERED_MAX,
+    ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, FORKS_REMEMBERED_MAX, PRE_AUTH_TIME_MAX, REFUSED_REMEMBERED_MAX,
+    ROOT_QUIET, ROOT_QUIET_MAX, SERVED_REMEMBERED_MAX,
 };
 use crate::space::Acl;
 use crate::space::auth::{Handshake, Side, Tag};
@@ -38,6 +39,12 @@ pub struct Session {
     pub address: String,
     /// Where the peer can be dialed: what we dialed and what it says.
     pub addresses: Vec<String>,
+    /// It has said where it is.
+    pub has_said_addresses: bool,
+    /// How often it has said that lately.
+    pub own_addresses: Rate,
+    /// Something has to come from the peer before this: it may be gone without our having seen it.
+    pub check_by: Option<Timestamp>,
     /// When it opened.
     pub opened_at: Timestamp,
     /// How far the handshake is.
@@ -156,6 +163,9 @@ impl Session {
             opener,
             address,
             addresses: Vec::new(),
+            has_said_addresses: false,
+            own_addresses: Rate::default(),
+            check_by: None,
             opened_at: now,
             phase: Phase::Hello,
             lanes: Lanes::default(),
@@ -184,6 +194,16 @@ impl Session {
     /// The handshake is over.
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open)
+    }
+
+    /// The peer says where it is. One that says nothing may be anywhere.
+    pub fn said_addresses(&mut self, addresses: Vec<String>) {
+        let dialed = self.addresses.iter().position(|address| self.opener && *address == self.address);
+        let dialed = dialed.map(|at| self.addresses.swap_remove(at));
+        let short = addresses.into_iter().filter(|address| address.len() <= ADDRESS_BYTES_MAX);
+        let said: Vec<String> = short.take(ADDRESSES_PER_DEVICE_MAX).collect();
+        self.has_said_addresses = !said.is_empty();
+        self.addresses = dialed.into_iter().chain(said).collect();
     }
 
     /// Our hello. The opener says it at once, the acceptor as an answer.

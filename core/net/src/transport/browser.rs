@@ -1,5 +1,7 @@
 //! A browser's connections: none yet. The crate builds and runs there; dialing says what is missing.
 
+use std::net::IpAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
@@ -34,4 +36,21 @@ pub(crate) fn executor() -> swarm::Config {
 /// Whether an address can be listened on.
 pub(crate) fn check_free(_: &Multiaddr) -> std::io::Result<()> {
     Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
+}
+
+/// The addresses of this machine: a page is not told any.
+pub(crate) struct Interfaces;
+
+impl Interfaces {
+    pub(crate) fn of_this_machine() -> Self {
+        Self
+    }
+
+    pub(crate) fn list(&mut self) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
+    pub(crate) fn poll(&mut self, _: &mut Context<'_>) -> Poll<Vec<IpAddr>> {
+        Poll::Pending
+    }
 }

@@ -1,6 +1,7 @@
 //! Native connections: tcp, found by name or number, with noise and yamux.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
@@ -12,7 +13,9 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport as _, dns, noise, swarm, tcp, yamux};
 use socket2::{Domain, Socket, Type};
 
+use super::everywhere::Everywhere;
 use super::stall::Watched;
+use crate::address::socket_address;
 use crate::limits::{STALL_TIME_MAX, STREAMS_PER_CONNECTION_MAX};
 
 /// What can be dialed and listened on, for people to read.
@@ -33,15 +36,14 @@ pub(crate) fn new(keypair: &Keypair, setup_time_max: Duration) -> Result<Boxed<(
     if tokio::runtime::Handle::try_current().is_err() {
         return Err("it must be made inside a tokio runtime".to_owned());
     }
-    let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
-    let tcp = match dns::tokio::Transport::system(tcp) {
+    let tcp = || Everywhere::new(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)));
+    let tcp = match dns::tokio::Transport::system(tcp()) {
         Ok(transport) => transport,
         Err(error) => {
             // A machine without a resolver still dials by number.
             tracing::warn!(%error, "host names cannot be resolved");
-            let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
             let none = dns::ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-            dns::tokio::Transport::custom(tcp, none, dns::ResolverOpts::default())
+            dns::tokio::Transport::custom(tcp(), none, dns::ResolverOpts::default())
         }
     };
     let mut yamux = yamux::Config::default();
@@ -68,21 +70,26 @@ pub(crate) fn executor() -> swarm::Config {
 
 /// Whether an address can be listened on. libp2p shares a port with other processes of the same user (`SO_REUSEPORT`), and
 /// connections would end up with either; so we first try to have it for ourselves.
-pub(crate) fn check_free(address: &Multiaddr) -> std::io::Result<()> {
-    let mut parts = address.iter();
-    let ip: IpAddr = match parts.next() {
-        Some(Protocol::Ip4(ip)) => ip.into(),
-        Some(Protocol::Ip6(ip)) => ip.into(),
-        _ => return Ok(()),
+pub(crate) fn check_free(address: &Multiaddr) -> io::Result<()> {
+    match socket_address(address) {
+        Some(at) => socket_for(at)?.bind(&at.into()),
+        None => Ok(()),
+    }
+}
+
+/// A socket for an address, not bound yet.
+pub(super) fn socket_for(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
+    let socket = match socket {
+        // Linux without IPv6 has no such sockets: an address that is not there, like others.
+        Err(_) if address.is_ipv6() => return Err(io::ErrorKind::AddrNotAvailable.into()),
+        made => made?,
     };
-    let Some(Protocol::Tcp(port @ 1..)) = parts.next() else { return Ok(()) };
-    let address = SocketAddr::new(ip, port);
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     // As libp2p does: connections of an earlier process that have not timed out yet do not count.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    socket.bind(&address.into())
+    Ok(socket)
 }

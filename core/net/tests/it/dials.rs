@@ -150,12 +150,40 @@ async fn a_port_in_use_is_an_error() {
 
 #[tokio::test]
 async fn what_cannot_be_listened_on_is_an_error() {
-    let error = listen_on("/ip4/192.0.2.1/tcp/0").unwrap_err().to_string();
-    assert_eq!(error, "cannot listen on /ip4/192.0.2.1/tcp/0: address not available on this machine");
+    let error = listen_on("/ip4/192.0.2.1/udp/1").unwrap_err().to_string();
+    assert!(error.contains("cannot be used here"), "{error}");
     let error = listen_on("/ip4/192.0.2.1/tcp/4100/p2p/12D3KooWGRUfQVZqPr4oJ3Dp5i6v9uP4Bv8N7VHGAzq9VUwUoQ7b");
     assert!(error.is_err());
     assert!(listen_on("/dns4/localhost/tcp/0").unwrap_err().to_string().contains("an ip4 or ip6 address"));
     assert!(matches!(listen_on("4100"), Err(NetError::Address(_))));
+}
+
+#[tokio::test]
+async fn an_address_that_this_machine_does_not_have_is_waited_for_and_the_others_are_listened_on() {
+    let listen = vec!["/ip4/192.0.2.1/tcp/4100".to_owned(), LOOPBACK.to_owned()];
+    let config = NetConfig { identity: &[5; 32], listen, limits: NetLimits::default() };
+    let mut network = Network::new(config).unwrap();
+    let anabranch_engine::Input::Listening { address } = network.next().await else { panic!("not listening") };
+    assert!(address.starts_with("/ip4/127.0.0.1/tcp/"), "{address}");
+    assert!(network.is_settled());
+}
+
+#[tokio::test]
+async fn whoever_dials_one_address_of_a_node_that_listens_on_all_gets_a_session() {
+    let limits = NetLimits::default();
+    let config = NetConfig { identity: &[6; 32], listen: vec!["/ip4/0.0.0.0/tcp/0".to_owned()], limits };
+    let mut network = Network::new(config).unwrap();
+    let mut told = Vec::new();
+    while !network.is_settled() {
+        let anabranch_engine::Input::Listening { address } = network.next().await else { panic!("not listening") };
+        told.push(address);
+    }
+    let loopback = told.iter().find(|address| address.starts_with("/ip4/127.0.0.1/")).unwrap();
+    let mut node = Node::new(1).await;
+    node.dial(loopback, None);
+    let (opened, heard) = tokio::join!(node.opened(), network.next());
+    assert_eq!(opened.peer, SecretKey::from_seed(&[6; 32]).device());
+    assert!(matches!(heard, anabranch_engine::Input::SessionOpened { opener: false, .. }), "{heard:?}");
 }
 
 #[test]

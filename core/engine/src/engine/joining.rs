@@ -1,0 +1,184 @@
+//! Joining: from a ticket to a role, for those who are not in yet and for members that are invited again.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use tracing::{debug, info, warn};
+
+use crate::engine::Engine;
+use crate::engine::input::{CommandId, SessionId};
+use crate::engine::members::membership_error;
+use crate::engine::output::{CommandError, Event, Reply};
+use crate::id::{DeviceId, SpaceId};
+use crate::limits::TICKET_ADDRESSES_MAX;
+use crate::space::membership::{Membership, MembershipError};
+use crate::space::ticket::Ticket;
+use crate::space::{Access, Invitation, Space};
+use crate::sync::dialer::Source;
+use crate::wire::SpaceIndex;
+
+impl Engine {
+    pub(super) fn join(&mut self, command: CommandId, ticket: Ticket) {
+        if let Some(space) = self.spaces.get(&ticket.space) {
+            if space.joining().is_none() {
+                return self.join_again(command, &ticket);
+            }
+        } else if let Err(error) = self.room_for_a_space() {
+            return self.reply(command, Err(error));
+        }
+        if let Some(joining) = self.purging.get_mut(&ticket.space) {
+            // It was left a moment ago: what is still being removed would take the new rows with it.
+            joining.push((command, ticket));
+            return;
+        }
+        info!(space = %ticket.space, "joining");
+        let access = Access::joining(&ticket);
+        self.keep_access(&ticket.space, &access);
+        match self.spaces.get_mut(&ticket.space) {
+            Some(space) => space.access = access,
+            None => {
+                self.spaces.insert(ticket.space, Space::new(self.device, access, Membership::unknown(ticket.space)));
+            }
+        }
+        self.joins.entry(ticket.space).or_default().push(command);
+        // With an earlier ticket the log may be here already, invite and all: nothing more would come.
+        self.try_join(ticket.space);
+        self.dial_given(ticket.addresses.iter().take(TICKET_ADDRESSES_MAX));
+        self.greet_again();
+    }
+
+    /// A member has another ticket. One that says no more than we have changes nothing. One that does is taken up as soon as
+    /// the log shows its invite: at once, or when a member is met that knows it.
+    fn join_again(&mut self, command: CommandId, ticket: &Ticket) {
+        // Where the others are may be lost from the disk.
+        self.dial_given(ticket.addresses.iter().take(TICKET_ADDRESSES_MAX));
+        self.dial_check = true;
+        let invitation = Invitation::of(ticket);
+        let Some(space) = self.spaces.get_mut(&ticket.space) else { return };
+        if space.membership.role(&self.device).is_some_and(|role| !invitation.exceeds(role)) {
+            // That we are a member may be on its way to the disk.
+            return self.commits.follow(command, Reply::SpaceReady(ticket.space));
+        }
+        info!(space = %ticket.space, role = %ticket.role, "invited again");
+        space.access.again = Some(invitation);
+        let access = space.access.clone();
+        self.keep_access(&ticket.space, &access);
+        self.joins.entry(ticket.space).or_default().push(command);
+        self.try_join(ticket.space);
+    }
+
+    /// Dials these addresses, whoever may answer there.
+    pub(super) fn dial_given<'a>(&mut self, addresses: impl Iterator<Item = &'a String>) {
+        for address in addresses {
+            if let Err(error) = self.dialer.learn(address, None, Source::Ticket, self.now.mono) {
+                warn!(%error, "an address is not dialed");
+            }
+        }
+    }
+
+    /// Whoever answers at an address of a ticket does not have the space that it names. When that is so at all of them, the
+    /// wish to join is dropped.
+    pub(super) fn ticket_is_for_another_space(&mut self, address: &str, peer: DeviceId) {
+        let spaces: Vec<_> = self
+            .spaces
+            .iter_mut()
+            .filter_map(|(id, space)| space.answered_by_a_stranger(address).then_some(*id))
+            .collect();
+        for space in spaces {
+            let reason = String::from("the peer at this address does not have the space that the ticket names");
+            self.not_admitted(space, peer, reason);
+        }
+    }
+
+    /// Signs our own entry as soon as the log shows the invite.
+    pub(super) fn try_join(&mut self, space_id: SpaceId) {
+        let nonce = self.random();
+        let Some(space) = self.spaces.get(&space_id) else { return };
+        let (identity, membership) = (&*self.identity, &space.membership);
+        let role = membership.role(&self.device);
+        match (&space.access.invite, &space.access.again) {
+            (Some(invite), _) => {
+                // Who was a member before has its role still, and may be invited to a greater one.
+                let entry = match role {
+                    Some(_) => membership.join_again(identity, &invite.key(), nonce),
+                    None => membership.join(identity, &invite.key(), nonce).map(Some),
+                };
+                match entry {
+                    Ok(entry) => entry.iter().for_each(|entry| self.add_entry(space_id, entry, None)),
+                    Err(error) => debug!(space = %space_id, %error, "cannot join yet"),
+                }
+            }
+            (None, Some(again)) => match membership.join_again(identity, &again.key(), nonce) {
+                Ok(entry) => {
+                    entry.iter().for_each(|entry| self.add_entry(space_id, entry, None));
+                    self.invited_again(space_id, None);
+                }
+                Err(MembershipError::NoSuchInvite) if role.is_some_and(|role| !again.exceeds(role)) => {
+                    self.invited_again(space_id, None);
+                }
+                Err(MembershipError::NoSuchInvite) => debug!(space = %space_id, "the invite is not in the log yet"),
+                Err(error) => self.invited_again(space_id, Some(&error)),
+            },
+            (None, None) => {}
+        }
+    }
+
+    /// What a second invitation gives is settled.
+    fn invited_again(&mut self, space_id: SpaceId, error: Option<&MembershipError>) {
+        let Some(space) = self.spaces.get_mut(&space_id) else { return };
+        space.access.again = None;
+        let access = space.access.clone();
+        self.keep_access(&space_id, &access);
+        for command in self.joins.remove(&space_id).unwrap_or_default() {
+            match error {
+                Some(error) => self.reply(command, Err(membership_error(error))),
+                None => self.commits.follow(command, Reply::SpaceReady(space_id)),
+            }
+        }
+    }
+
+    /// A peer has the same membership log: if it is a member and we are in the log, we are admitted.
+    pub(super) fn members_agreed(&mut self, space_id: SpaceId, peer: DeviceId) {
+        let Some(space) = self.spaces.get_mut(&space_id) else { return };
+        let Some(role) = space.membership.role(&self.device) else { return };
+        if space.joining().is_none() || space.membership.role(&peer).is_none() {
+            return;
+        }
+        info!(space = %space_id, "joined");
+        // Who was a member before is one again, whoever knows of the new invite.
+        space.access.again = space.access.invite.take().filter(|invite| invite.exceeds(role));
+        let access = space.access.clone();
+        self.keep_access(&space_id, &access);
+        if access.again.is_none() {
+            for command in self.joins.remove(&space_id).unwrap_or_default() {
+                self.commits.follow(command, Reply::SpaceReady(space_id));
+            }
+        }
+        self.subscribe(&space_id);
+        self.event(Event::SpaceJoined { space: space_id });
+        self.members_changed(space_id);
+        self.try_join(space_id);
+    }
+
+    pub(super) fn heard_join_refused(&mut self, id: SessionId, index: SpaceIndex, reason: &str) {
+        let Some((space_id, peer)) = self.shared_space(id, index) else { return };
+        // Heeded from a member only: others who hold the ticket decide nothing.
+        let heed = self
+            .spaces
+            .get(&space_id)
+            .is_some_and(|space| space.joining().is_some() && space.membership.role(&peer).is_some());
+        if !heed {
+            return;
+        }
+        self.not_admitted(space_id, peer, reason.chars().take(200).collect());
+    }
+
+    fn not_admitted(&mut self, space_id: SpaceId, peer: DeviceId, reason: String) {
+        info!(space = %space_id, %peer, reason, "not admitted");
+        for command in self.joins.remove(&space_id).unwrap_or_default() {
+            self.reply(command, Err(CommandError::Refused { peer, reason: reason.clone() }));
+        }
+        self.event(Event::JoinRefused { space: space_id, peer, reason });
+        self.forget_space(space_id);
+    }
+}

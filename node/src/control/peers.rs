@@ -1,0 +1,51 @@
+//! Peers: dialing one now, forgetting where one is.
+
+use std::time::Duration;
+
+use crate::control::Control;
+use crate::failure::Failure;
+use anabranch_protocol::{Forgotten, PeerLine};
+
+/// How often it is looked whether a dial has led to a session.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+impl Control {
+    /// Dials, and waits until there is a session with who answers.
+    pub(super) async fn dial(&self, address: &str, timeout_ms: u64) -> Result<PeerLine, Failure> {
+        self.peer.dial(address).await?;
+        let connected = async {
+            loop {
+                if let Some(line) = self.peer_at(address).filter(|line| line.connected) {
+                    return line;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_millis(timeout_ms), connected).await.map_err(|_| {
+            let failure = self.peer_at(address).and_then(|line| line.last_failure);
+            let why = failure.map(|failure| format!(": {failure}")).unwrap_or_default();
+            Failure::timed_out(format!(
+                "no session with {address} within {} s{why}; the node goes on trying (`anabranch peer forget {address}` gives it up)",
+                timeout_ms as f64 / 1_000.0,
+            ))
+        })
+    }
+
+    /// Forgets where a peer is, or an address that was given.
+    pub(super) async fn forget(&self, peer: &str) -> Result<Forgotten, Failure> {
+        if peer.starts_with('/') {
+            let line = self.peer_at(peer).ok_or_else(|| Failure::not_found(format!("no peer is known at {peer}")))?;
+            self.peer.forget_address(peer).await?;
+            return Ok(Forgotten { device: line.device, addresses: vec![peer.to_owned()] });
+        }
+        let device = self.device(peer)?;
+        let known = self.peer.peers().into_iter().find(|known| known.peer == device);
+        let known = known.ok_or_else(|| Failure::not_found(format!("nothing is known of the peer {device}")))?;
+        self.peer.forget_peer(device).await?;
+        Ok(Forgotten { device: Some(device.to_string()), addresses: known.addresses })
+    }
+
+    fn peer_at(&self, address: &str) -> Option<PeerLine> {
+        self.peer_lines().into_iter().find(|line| line.addresses.iter().any(|at| at == address))
+    }
+}
