@@ -11,6 +11,8 @@ use anabranch_tests::processes::patience::{Stopwatch, wait_for, wait_until};
 use anabranch_tests::processes::trace::{self, Concurrent, Sequential};
 use serde_json::{Value, json};
 
+#[path = "processes/addresses.rs"]
+mod addresses;
 #[path = "processes/commands.rs"]
 mod commands;
 #[path = "processes/errors.rs"]

@@ -5,6 +5,7 @@ use anabranch_engine::id::SpaceId;
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::{Command, CommandError, DocumentError, Reply};
 use anabranch_tests::sim::Options;
+use anabranch_tests::sim::clock::ClockFault;
 use anabranch_tests::sim::story::{Story, Who};
 use serde_json::json;
 
@@ -189,6 +190,143 @@ fn hints_and_live_lanes_may_lose_everything() {
     assert_eq!(story.json(alice, note), json!({ "a": 1, "b": 2, "c": 3 }));
     assert!(story.world.stats.live_lost > 0, "there was a live lane to lose");
     story.is_silent();
+}
+
+/// The bug: a reader stayed one whatever it was invited to, and was told that it had joined. The cause: joining ended where there
+/// was any role. The fix: a member signs another joining, if the invite in its log gives it more.
+#[test]
+fn a_reader_with_a_writers_ticket_writes_at_once_also_when_the_inviter_is_away() {
+    let mut story = Story::new();
+    let alice = story.someone("Alice");
+    let rita = story.someone("Rita");
+    let space = story.space(alice, "notes");
+    story.invite(alice, space, rita, Role::Reader);
+    let note = story.document(alice, space);
+    story.edit(alice, note, |edit| Ok(edit.set("/a", 1)?));
+    let ticket = story.ticket(alice, space, Role::Writer);
+    story.agree();
+
+    story.cut(&[alice], &[rita]);
+    story.join(rita, ticket).unwrap();
+    assert_eq!(story.role(rita, space), Some(Role::Writer));
+    story.open(rita, note);
+    story.edit(rita, note, |edit| Ok(edit.set("/b", 2)?));
+    story.kill(rita, 1);
+    story.wait(5);
+    assert_eq!(story.role(rita, space), Some(Role::Writer), "it is on disk");
+
+    story.mend();
+    story.agree();
+    assert_eq!(story.read(alice, note, |view| view.get("/b")), Some(json!(2)));
+    story.is_silent();
+}
+
+#[test]
+fn an_invitation_that_the_log_does_not_show_waits_for_a_member_that_knows_it() {
+    let mut story = Story::new();
+    let alice = story.someone("Alice");
+    let rita = story.someone("Rita");
+    let space = story.space(alice, "notes");
+    story.invite(alice, space, rita, Role::Reader);
+    story.agree();
+    story.cut(&[alice], &[rita]);
+    let ticket = story.ticket(alice, space, Role::Admin);
+    let asked = story.begin(rita, Command::Join { ticket });
+    story.wait(20);
+    assert_eq!(story.role(rita, space), Some(Role::Reader), "it stays what it is");
+    story.mend();
+    assert!(matches!(story.answer(rita, asked), Ok(Reply::SpaceReady(_))));
+    story.world.ledger.joined(rita.0, space, Role::Admin);
+    assert_eq!(story.role(rita, space), Some(Role::Admin));
+    let carol = story.someone("Carol");
+    story.invite(rita, space, carol, Role::Writer);
+    story.agree();
+    story.is_silent();
+}
+
+#[test]
+fn another_ticket_takes_no_role_away_and_one_that_is_used_twice_counts_once() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let carol = story.someone("Carol");
+    let mallory = story.someone("Mallory");
+    let (lesser, greater) = (story.ticket(alice, space, Role::Reader), story.ticket(alice, space, Role::Admin));
+    for ticket in [&lesser, &greater, &greater, &lesser] {
+        assert!(matches!(story.ask(bob, Command::Join { ticket: ticket.clone() }), Ok(Reply::SpaceReady(_))));
+    }
+    story.world.ledger.joined(bob.0, space, Role::Admin);
+    assert_eq!(story.role(bob, space), Some(Role::Admin));
+    story.agree();
+    // What gave nothing was not used; what was used is.
+    story.join(carol, lesser).unwrap();
+    story.world.expects_refusals = true;
+    let refused = story.join(mallory, greater.clone()).unwrap_err();
+    assert!(refused.to_string().contains("this ticket has already been used (1 of 1 times)"), "{refused}");
+    let refused = story.ask(carol, Command::Join { ticket: greater }).unwrap_err();
+    assert!(refused.to_string().contains("this ticket has already been used (1 of 1 times)"), "{refused}");
+    assert_eq!(story.role(carol, space), Some(Role::Reader), "it stays a member");
+}
+
+#[test]
+fn who_leaves_and_joins_with_a_better_ticket_has_the_better_role() {
+    let mut story = Story::new();
+    let alice = story.someone("Alice");
+    let rita = story.someone("Rita");
+    let space = story.space(alice, "notes");
+    story.invite(alice, space, rita, Role::Reader);
+    let note = story.document(alice, space);
+    story.edit(alice, note, |edit| Ok(edit.set("/a", 1)?));
+    story.agree();
+    story.leave(rita, space);
+    story.invite(alice, space, rita, Role::Writer);
+    assert_eq!(story.role(rita, space), Some(Role::Writer));
+    story.agree();
+    story.open(rita, note);
+    story.edit(rita, note, |edit| Ok(edit.set("/b", 2)?));
+    story.agree();
+}
+
+/// Members were told every address that a machine ever had, and dialed those that no longer existed.
+#[test]
+fn a_machine_in_another_network_is_found_there_within_seconds() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let note = story.document(alice, space);
+    story.edit(alice, note, |edit| Ok(edit.set("/a", 1)?));
+    story.agree();
+    for n in 2..6 {
+        story.move_elsewhere(alice);
+        // Nothing says that the connection is dead but that nobody answers on it.
+        story.wait(12);
+        assert_eq!(story.known_addresses(bob, alice)[0], story.world.address_of(alice.0));
+        story.edit(alice, note, |edit| Ok(edit.set("/a", n)?));
+        let ms = story.agree();
+        assert!(ms < 2_000, "it took {ms} ms");
+    }
+    let now = story.world.address_of(alice.0);
+    assert_eq!(story.world.engine(alice.0).unwrap().listening(), [now]);
+    let known = story.known_addresses(bob, alice);
+    assert!(known.len() <= 2, "where it was missed is forgotten: {known:?}");
+}
+
+#[test]
+fn members_are_dialed_at_once_after_sleep() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let note = story.document(alice, space);
+    story.edit(alice, note, |edit| Ok(edit.set("/a", 1)?));
+    story.agree();
+    story.cut(&[alice], &[bob]);
+    // Long enough that they wait a minute between two dials.
+    story.wait(1_500);
+    story.mend();
+    let asleep_s = 3_600;
+    story.world.disturb_clock(bob.0, ClockFault::WallJump(asleep_s));
+    // Any turn will do; the driver gives one within five seconds.
+    story.open(bob, note);
+    story.edit(alice, note, |edit| Ok(edit.set("/a", 2)?));
+    let ms = story.agree();
+    assert!(ms < 12_000, "it took {ms} ms");
 }
 
 #[test]

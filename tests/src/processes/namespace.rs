@@ -43,6 +43,16 @@ impl Network {
         format!("10.77.0.{host}")
     }
 
+    /// Gives a host an address more.
+    pub fn add_address(&self, host: usize, address: &str, device: &str) {
+        ip(&["-n", &self.host(host), "addr", "add", address, "dev", device]).expect("an address can be added");
+    }
+
+    /// Takes an address from a host.
+    pub fn remove_address(&self, host: usize, address: &str, device: &str) {
+        ip(&["-n", &self.host(host), "addr", "del", address, "dev", device]).expect("an address can be removed");
+    }
+
     /// Takes a host off the network: packets vanish without a word, in both directions.
     pub fn cut(&self, host: usize) {
         ip(&["-n", &self.hub(), "link", "set", &port(host), "nomaster"]).expect("a bridge port can be taken off");

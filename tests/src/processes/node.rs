@@ -98,6 +98,11 @@ impl Node {
         self.child.id()
     }
 
+    /// What it said when it was ready.
+    pub fn ready(&self) -> &Value {
+        &self.ready
+    }
+
     /// Its device id.
     pub fn device(&self) -> String {
         self.ready["device"].as_str().expect("a ready node says its device").to_owned()

@@ -269,7 +269,7 @@ impl World {
             return false;
         }
         let openings = self.openings(replica);
-        let addresses = (0..self.replicas.len()).map(super::network::address_of).collect();
+        let addresses = (0..self.replicas.len()).map(|replica| self.address_of(replica)).collect();
         let devices = self.replicas.iter().map(|replica| replica.device).collect();
         let Some(process) = &self.replicas[replica].process else { return false };
         let number = process.number;
@@ -311,7 +311,7 @@ impl World {
                 }
             }
             Move::Close(session) => self.close(replica, session, "as an attacker likes".to_owned()),
-            Move::Knock(victim) => self.knock(replica, process, super::network::address_of(victim), None),
+            Move::Knock(victim) => self.knock(replica, process, self.address_of(victim), None),
             Move::Hint { topic, bytes } => self.hand_on(replica, None, &topic, &bytes),
             Move::Deafen { victim, length } => {
                 let pairs = vec![(victim, replica)];

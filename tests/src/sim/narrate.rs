@@ -140,6 +140,8 @@ pub fn act(act: &Act) -> Option<String> {
         }
         Act::Strike { replica, attack } => format!("{}, who is hostile, strikes: {attack:?}", name(*replica)),
         Act::Leave(replica) => format!("{} leaves one of its spaces, to come back", name(*replica)),
+        Act::InviteAgain(replica) => format!("{} is invited once more to one of its spaces", name(*replica)),
+        Act::Move(replica) => format!("{}'s machine comes into another network", name(*replica)),
         Act::Backup(replica) => format!("a backup of {}'s disk is made", name(*replica)),
         Act::Restore { replica, .. } => format!("{} goes on from its last backup, if there is one", name(*replica)),
         Act::Clone { replica, ends } => {

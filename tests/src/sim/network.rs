@@ -4,7 +4,7 @@
 use anabranch_engine::id::DeviceId;
 use anabranch_engine::limits::FRAME_BYTES_MAX;
 use anabranch_engine::wire::{Lane, frame_lane};
-use anabranch_engine::{Input, SessionId};
+use anabranch_engine::{Command, Input, SessionId};
 
 use super::options::Tamper;
 use super::world::{Happening, World};
@@ -53,17 +53,53 @@ pub enum EndState {
     Closed,
 }
 
-/// The address that a replica listens on.
-pub fn address_of(replica: usize) -> String {
-    format!("sim/{replica}")
-}
-
 /// The name of one end of a connection.
 fn session(connection: u64, end: usize) -> SessionId {
     SessionId(connection * 2 + end as u64)
 }
 
 impl World {
+    /// The address that a replica listens on, in the network where it is.
+    pub fn address_of(&self, replica: usize) -> String {
+        match self.replicas[replica].moves {
+            0 => format!("sim/{replica}"),
+            moves => format!("sim/{replica}/{moves}"),
+        }
+    }
+
+    /// A machine comes into another network: it has another address, and its connections lead nowhere.
+    pub fn move_elsewhere(&mut self, replica: usize) {
+        if !self.is_honest(replica) || self.is_stopped(replica) {
+            return;
+        }
+        let before = self.address_of(replica);
+        self.replicas[replica].moves += 1;
+        self.stats.moves += 1;
+        let after = self.address_of(replica);
+        self.trace.note(self.now, Some(replica), &format!("is at {after} now"));
+        for connection in self.connections.values_mut() {
+            connection.silent |= connection.ends.iter().any(|end| end.replica == replica);
+        }
+        self.forget_tickets_to(&before);
+        if self.replicas[replica].listens && self.running(replica).is_some() {
+            self.feed(replica, Input::ListeningEnded { address: before });
+            self.feed(replica, Input::Listening { address: after });
+        }
+        self.pursue_goals();
+    }
+
+    /// People tell each other where those are who have moved.
+    pub(super) fn tell_moves(&mut self) {
+        let has_moved = |replica: &usize| self.replicas[*replica].moves > 0 && self.replicas[*replica].listens;
+        let moved: Vec<usize> = self.alive().into_iter().filter(has_moved).collect();
+        for replica in moved {
+            let address = self.address_of(replica);
+            for other in self.alive().into_iter().filter(|other| *other != replica) {
+                self.command(other, Command::Dial { address: address.clone() });
+            }
+        }
+    }
+
     pub(super) fn latency(&mut self) -> u64 {
         let network = &self.network;
         let mut latency =
@@ -85,7 +121,7 @@ impl World {
         if self.process(replica, process).is_none() {
             return;
         }
-        let target = (0..self.replicas.len()).find(|other| address_of(*other) == address);
+        let target = (0..self.replicas.len()).find(|other| self.address_of(*other) == address);
         let failed = |reason: &str| Happening::DialFailed {
             replica,
             process,
@@ -123,7 +159,7 @@ impl World {
         self.schedule(back, Happening::Opened { connection });
         let peer = self.replicas[replica].device;
         // What the listener sees is an outgoing port of the dialer, not where it can be dialed.
-        let address = format!("{}/from/{connection}", address_of(replica));
+        let address = format!("{}/from/{connection}", self.address_of(replica));
         self.feed(target, Input::SessionOpened { session: session(connection, 1), peer, opener: false, address });
     }
 

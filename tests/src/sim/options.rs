@@ -185,6 +185,10 @@ pub struct FaultOptions {
     pub second_processes: usize,
     /// A member leaves a space and comes back.
     pub leaves: usize,
+    /// A member is invited again, to the same role or another.
+    pub invitations: usize,
+    /// A machine comes into another network: it has another address, and its connections hang.
+    pub moves: usize,
     /// A replica goes on from a backup.
     pub rollbacks: usize,
     /// A running machine is copied, and both go on.
@@ -363,14 +367,16 @@ impl FaultOptions {
         self.stray_writes = few(8, 1);
         self.lying_disks = few(8, 1);
         self.lost_names = few(5, 2);
+        self.invitations = few(25, 3);
+        self.moves = few(20, 3);
     }
 
     /// Planned faults in all.
     pub fn count(&self) -> usize {
         let network = self.splits + self.bridges + self.rings + self.one_way + self.flaps;
-        let connections = self.resets + self.half_opens + self.cut_frames + self.slow_peers + self.unread;
+        let connections = self.resets + self.half_opens + self.cut_frames + self.slow_peers + self.unread + self.moves;
         let processes = self.crashes + self.stops + self.clocks + self.second_processes;
-        let processes = processes + self.leaves + self.rollbacks + self.clones;
+        let processes = processes + self.leaves + self.invitations + self.rollbacks + self.clones;
         let disks = self.full_disks + self.broken_disks + self.slow_disks + self.rots + self.short_files;
         let disks = disks + self.stray_writes + self.lying_disks + self.lost_names;
         network + connections + processes + disks

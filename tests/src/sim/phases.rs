@@ -111,6 +111,7 @@ fn heal(world: &mut World) {
             world.start(replica);
         }
     }
+    world.tell_moves();
     world.want_everyone();
     if world.options.tamper == Tamper::Restless {
         world.schedule(SECONDS, Happening::Restless);

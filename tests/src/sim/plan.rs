@@ -48,6 +48,10 @@ pub enum Act {
     Join(usize),
     /// A member leaves one of its spaces and comes back later.
     Leave(usize),
+    /// A member of a space is invited once more, to any role.
+    InviteAgain(usize),
+    /// A machine comes into another network.
+    Move(usize),
     /// A backup of a replica's disk is made.
     Backup(usize),
     /// A replica goes on from the last backup of its disk.
@@ -179,6 +183,8 @@ impl Act {
             | Self::WaitSynced(replica)
             | Self::Join(replica)
             | Self::Leave(replica)
+            | Self::InviteAgain(replica)
+            | Self::Move(replica)
             | Self::Backup(replica)
             | Self::Restore { replica, .. }
             | Self::Clone { replica, .. }

@@ -18,7 +18,6 @@ use super::gossip::Gossip;
 use super::guard::SimGuard;
 use super::ledger::Place;
 use super::narrate;
-use super::network::address_of;
 use super::options::{Tamper, Topology};
 use super::plan::Crash;
 use super::workload::{UnderWay, Waiting};
@@ -34,6 +33,8 @@ pub struct Replica {
     pub process: Option<Process>,
     /// It can be dialed.
     pub listens: bool,
+    /// How often its machine came into another network.
+    pub moves: u64,
     /// Its disk was made to fail, so the store may.
     pub disk_failed: bool,
     /// Calls to it that had failed when the process started.
@@ -149,6 +150,7 @@ impl World {
             disk,
             process: None,
             listens,
+            moves: 0,
             disk_failed: false,
             faults_before: 0,
             doomed: None,
@@ -180,6 +182,7 @@ impl World {
             disk,
             process: None,
             listens: original.listens,
+            moves: 0,
             disk_failed: false,
             faults_before: 0,
             doomed: None,
@@ -289,11 +292,11 @@ impl World {
         self.drain(replica);
         super::checkers::acknowledged::after_start(self, replica);
         if listens {
-            self.feed(replica, Input::Listening { address: address_of(replica) });
+            self.feed(replica, Input::Listening { address: self.address_of(replica) });
         }
         if starts == 1 || self.options.redial {
             for other in self.dialed_by(replica) {
-                self.command(replica, Command::Dial { address: address_of(other) });
+                self.command(replica, Command::Dial { address: self.address_of(other) });
             }
         }
         self.reopen_acknowledged(replica);

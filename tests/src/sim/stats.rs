@@ -101,6 +101,10 @@ stats! {
     excused => "acknowledged edits lost with their only store",
     /// Members that left a space.
     leaves => "leaves",
+    /// Members invited once more.
+    invited_again => "members invited again",
+    /// Machines that came into another network.
+    moves => "moves to another network",
     /// Wall clocks set.
     wall_jumps => "wall clock jumps",
     /// Wall clocks that said 1970.

@@ -11,7 +11,6 @@ use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Reply};
 use super::checkers::{acknowledged, convergence, silence};
 use super::dice::Dice;
 use super::ledger::Place;
-use super::network::address_of;
 use super::plan::Crash;
 use super::trace::Trace;
 use super::workload::{Did, LOOK_EVERY, Waiting, new_place};
@@ -98,7 +97,7 @@ impl Story {
 
     /// Makes a ticket for one that names where some members are.
     pub fn ticket_with(&mut self, inviter: Who, space: SpaceId, role: Role, at: &[Who]) -> Ticket {
-        let addresses = at.iter().map(|who| address_of(who.0)).collect();
+        let addresses = at.iter().map(|who| self.world.address_of(who.0)).collect();
         match self.ask(inviter, Command::Invite { space, role, max_uses: 1, addresses }) {
             Ok(Reply::Ticket(ticket)) => ticket,
             other => panic!("inviting: {other:?}"),
@@ -256,6 +255,25 @@ impl Story {
         self.names.push(name);
         self.check();
         Who(copy)
+    }
+
+    /// Someone's machine comes into another network.
+    pub fn move_elsewhere(&mut self, who: Who) {
+        self.world.move_elsewhere(who.0);
+        self.check();
+    }
+
+    /// The addresses at which someone believes another one to be.
+    pub fn known_addresses(&mut self, who: Who, other: Who) -> Vec<String> {
+        let device = self.world.replicas[other.0].device;
+        let engine = self.world.engine(who.0).expect("it runs");
+        engine.peers().into_iter().find(|peer| peer.peer == device).map(|peer| peer.addresses).unwrap_or_default()
+    }
+
+    /// Someone's role in a space, by its own word.
+    pub fn role(&mut self, who: Who, space: SpaceId) -> Option<Role> {
+        let spaces = self.world.engine(who.0).expect("it runs").spaces();
+        spaces.into_iter().find(|status| status.space == space)?.role
     }
 
     /// Someone leaves a space.

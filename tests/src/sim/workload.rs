@@ -109,6 +109,8 @@ impl World {
             }
             Act::Join(joiner) => self.join_now(*joiner),
             Act::Leave(replica) => self.leave_somewhere(*replica, &mut dice),
+            Act::InviteAgain(replica) => self.invite_again(*replica, &mut dice),
+            Act::Move(replica) => self.move_elsewhere(*replica),
             Act::Crash { replica, how: Crash::MidRequest, down } => self.replicas[*replica].doomed = Some(*down),
             Act::Crash { replica, how: Crash::WhileApplying, down } => {
                 self.replicas[*replica].doomed_applying = *down;
@@ -225,7 +227,7 @@ impl World {
         f: impl FnOnce(&mut Edit<'_>) -> Result<Did, DocumentError>,
     ) -> Result<(), DocumentError> {
         let (space, document) = place;
-        let may_write = self.ledger.spaces_of(replica).get(&space).is_some_and(|role| role.can_write());
+        let may_write = self.may_write(replica, space);
         let at = self.now;
         let Some(process) = self.replicas[replica].process.as_mut() else {
             return Err(DocumentError::Stopped("it does not run".to_owned()));

@@ -205,6 +205,8 @@ impl Plan {
             let ends = dice.percent(50).then(|| dice.between(SECONDS, end));
             Act::Clone { replica: dice.index(replicas), ends }
         });
+        self.scatter(dice, end, options.faults.invitations, |dice| Act::InviteAgain(dice.index(replicas)));
+        self.scatter(dice, end, options.faults.moves, |dice| Act::Move(dice.index(replicas)));
     }
 }
 

@@ -33,7 +33,7 @@ impl World {
         let Some(place) = self.some_open(replica, dice) else { return };
         let (space, document) = place;
         let at = self.now;
-        let may_write = self.may_write(replica, &place);
+        let may_write = self.may_write(replica, place.0);
         let Some(process) = self.replicas[replica].process.as_mut() else { return };
         let begun = process.engine.draft(process.clock.read(at), &space, &document);
         let draft = match begun {
@@ -90,7 +90,7 @@ impl World {
         under_way: UnderWay,
     ) {
         let UnderWay { place, made, .. } = under_way;
-        if !self.may_write(replica, &place) {
+        if !self.may_write(replica, place.0) {
             let text = format!("#{replica} is a reader and published a draft of {:.8}", place.1);
             return self.fail(Kind::Safety, authorised::CHECKER, text);
         }
@@ -120,15 +120,12 @@ impl World {
         self.trace.note(self.now, Some(replica), &format!("published a draft of {:.8}", place.1));
     }
 
-    fn may_write(&self, replica: usize, place: &Place) -> bool {
-        self.ledger.spaces_of(replica).get(&place.0).is_some_and(|role| role.can_write())
-    }
-
     /// A draft came to nothing. That has to have a reason.
     fn draft_refused(&mut self, replica: usize, place: &Place, error: &DocumentError) {
+        let may_write = self.may_write(replica, place.0);
         let there = &self.replicas[replica];
         let is_expected = match error {
-            DocumentError::NotAWriter(_) | DocumentError::UnknownSpace(_) => !self.may_write(replica, place),
+            DocumentError::NotAWriter(_) | DocumentError::UnknownSpace(_) => !may_write,
             DocumentError::Busy(_) => true,
             DocumentError::Stopped(_) => there.may_fail(),
             // It was closed, left, or built again of what was readable.

@@ -6,11 +6,10 @@ use anabranch_engine::space::ticket::Ticket;
 use anabranch_engine::{Command, CommandError};
 
 use super::Waiting;
-use crate::sim::SECONDS;
 use crate::sim::dice::Dice;
 use crate::sim::narrate;
-use crate::sim::network::address_of;
 use crate::sim::world::{Happening, World};
+use crate::sim::{Kind, SECONDS};
 
 /// A space that is wanted, and who is to be in it.
 #[derive(Debug)]
@@ -31,7 +30,10 @@ enum Founding {
 #[derive(Debug)]
 struct Goal {
     joiner: usize,
+    /// What its next ticket is to give.
     role: Role,
+    /// It was invited again: which role it has got by now is between it and the log.
+    invited_again: bool,
     state: Joining,
     /// The last ticket, and who made it. It may be used up: to come back it is as good as a new one.
     ticket: Option<(Ticket, usize)>,
@@ -65,13 +67,18 @@ impl Goal {
         self.state = if self.ticket.is_some() { Joining::HasTicket } else { Joining::NeedsTicket };
     }
 
+    /// It needs another ticket.
+    fn lose_ticket(&mut self) {
+        self.ticket = None;
+        if matches!(self.state, Joining::HasTicket | Joining::Asking { .. }) {
+            self.state = Joining::NeedsTicket;
+        }
+    }
+
     /// Nobody may know any more of what this one invited to.
     fn forget_ticket_by(&mut self, inviter: usize) {
         if self.ticket.as_ref().is_some_and(|(_, by)| *by == inviter) {
-            self.ticket = None;
-            if matches!(self.state, Joining::HasTicket | Joining::Asking { .. }) {
-                self.state = Joining::NeedsTicket;
-            }
+            self.lose_ticket();
         }
     }
 }
@@ -101,7 +108,7 @@ impl World {
                     continue;
                 }
                 if index == 0 || kept_clean || self.dice.workload.percent(60) {
-                    goals.push(Goal { joiner, role, state, ticket: None });
+                    goals.push(Goal { joiner, role, invited_again: false, state, ticket: None });
                 }
             }
             self.spaces.push(Space { founder, state: Founding::NotYet, goals });
@@ -181,14 +188,15 @@ impl World {
             Joining::NeedsTicket | Joining::Inviting { .. } => {
                 // Who waits for an invitation has it from anyone who may give one.
                 let admins = self.ledger.members_of(&space).into_iter();
-                let admins = admins.filter(|(who, role)| *role == Role::Admin && self.replicas[*who].process.is_some());
+                let admins =
+                    admins.filter(|(who, role)| *role == Role::Admin && self.role_in(*who, &space) == Some(*role));
                 let admins: Vec<usize> = admins.map(|(who, _)| who).collect();
                 let Some(inviter) = self.dice.workload.pick(&admins).copied() else { return };
                 let process = self.running(inviter).expect("just filtered");
                 let founder = self.spaces[index].founder;
-                let mut addresses = vec![address_of(founder)];
+                let mut addresses = vec![self.address_of(founder)];
                 if inviter != founder && self.replicas[inviter].listens {
-                    addresses.push(address_of(inviter));
+                    addresses.push(self.address_of(inviter));
                 }
                 self.spaces[index].goals[goal].state = Joining::Inviting { inviter, process };
                 let command = Command::Invite { space, role, max_uses: 1, addresses };
@@ -238,11 +246,71 @@ impl World {
         if goal.joiner == joiner {
             self.stats.joins += 1;
             goal.state = Joining::Joined;
-            let role = goal.role;
+            let held = self.ledger.spaces_of(joiner).get(&space).copied();
+            let role = held.map_or(goal.role, |held| held.max(goal.role));
+            let (given, now) = (goal.role, self.role_in(joiner, &space));
+            if now < Some(given) {
+                let text =
+                    format!("#{joiner} was told that it is in {space:.8}, for a role of {given}, and is {now:?}");
+                self.fail(Kind::Safety, "roles", text);
+            }
             self.ledger.joined(joiner, space, role);
             self.tell(|| format!("{} is in space {space:.8} as {}", narrate::name(joiner), role.with_article()));
         }
         self.pursue_goals();
+    }
+
+    /// Somebody's role in a space, as far as its own log says.
+    fn role_in(&self, replica: usize, space: &SpaceId) -> Option<Role> {
+        let there = &self.replicas[replica];
+        let members = there.process.as_ref()?.engine.members(space);
+        members.into_iter().find(|member| member.device == there.device).map(|member| member.role)
+    }
+
+    /// Whether a replica may edit documents of a space.
+    pub(super) fn may_write(&mut self, replica: usize, space: SpaceId) -> bool {
+        let is_it = |goal: &Goal| goal.joiner == replica && goal.invited_again;
+        let wanted = self.spaces.iter().filter(|wanted| wanted.state == Founding::Founded(space));
+        let role = if wanted.flat_map(|wanted| &wanted.goals).any(is_it) {
+            let spaces = self.engine(replica).map(|engine| engine.spaces()).unwrap_or_default();
+            spaces.into_iter().find(|status| status.space == space).and_then(|status| status.role)
+        } else {
+            self.ledger.spaces_of(replica).get(&space).copied()
+        };
+        role.is_some_and(Role::can_write)
+    }
+
+    /// A member of one of its spaces is invited once more. A lesser role takes nothing away.
+    pub(super) fn invite_again(&mut self, replica: usize, dice: &mut Dice) {
+        if !self.is_honest(replica) {
+            return;
+        }
+        let mut joined: Vec<&mut Goal> = self
+            .spaces
+            .iter_mut()
+            .filter(|wanted| matches!(wanted.state, Founding::Founded(_)))
+            .flat_map(|wanted| &mut wanted.goals)
+            .filter(|goal| goal.joiner == replica && goal.state == Joining::Joined)
+            .collect();
+        if joined.is_empty() {
+            return;
+        }
+        let goal = joined.swap_remove(dice.index(joined.len()));
+        goal.role = *dice.pick(&[Role::Reader, Role::Writer, Role::Admin]).expect("not empty");
+        goal.invited_again = true;
+        goal.ticket = None;
+        goal.state = Joining::NeedsTicket;
+        self.stats.invited_again += 1;
+        self.pursue_goals();
+    }
+
+    /// Nobody is at this address any more: tickets that name it lead nowhere.
+    pub(in crate::sim) fn forget_tickets_to(&mut self, address: &str) {
+        for goal in self.spaces.iter_mut().flat_map(|space| &mut space.goals) {
+            if goal.ticket.as_ref().is_some_and(|(ticket, _)| ticket.addresses.iter().any(|at| at == address)) {
+                goal.lose_ticket();
+            }
+        }
     }
 
     /// One who was not there at the start is to join now.
