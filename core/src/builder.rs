@@ -29,7 +29,7 @@ use crate::{driver::worker, identity, store_thread};
 
 /// Name of the store in a replica's directory.
 #[cfg(not(target_arch = "wasm32"))]
-const STORE_FILE: &str = "store.redb";
+pub(crate) const STORE_FILE: &str = "store.redb";
 /// How long `open` waits to be told where we can be reached. Binding is done before that; this is a matter of microseconds.
 const LISTENING_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -117,7 +117,8 @@ impl Builder {
     /// # Errors
     /// See [`OpenError`]; each text says what to do next.
     pub async fn open(self) -> Result<Peer, OpenError> {
-        for address in self.dial.iter().chain(self.announce.iter().flatten()) {
+        // Before anything is made.
+        for address in self.dial.iter().chain(self.announce.iter().flatten()).chain(&self.listen) {
             anabranch_net::parse_address(address)?;
         }
         let dial = self.dial.clone();

@@ -34,6 +34,8 @@
 //! readers need none at all. What may go wrong is in [`OpenError`], [`CommandError`] and [`DocumentError`].
 
 mod builder;
+#[cfg(not(target_arch = "wasm32"))]
+mod check;
 mod document;
 mod draft;
 mod driver;
@@ -60,11 +62,15 @@ pub use anabranch_engine::space::Fork;
 pub use anabranch_engine::space::membership::Member;
 pub use anabranch_engine::space::roles::{ParseRoleError, Role};
 pub use anabranch_engine::space::ticket::{Ticket, TicketError};
-pub use anabranch_engine::{CommandError, Counters, DocumentError, Event, PeerStatus, SpaceStatus, limits};
+pub use anabranch_engine::{
+    CommandError, Counters, DocumentError, Event, LossOnLeaving, PeerStatus, SpaceStatus, limits,
+};
 pub use anabranch_net::{device_of, peer_id_text};
 pub use anabranch_store::Salvaged;
 
 pub use builder::Builder;
+#[cfg(not(target_arch = "wasm32"))]
+pub use check::{CheckedTable, check};
 pub use document::{Changed, Changes, Document};
 pub use draft::Draft;
 pub use error::{AddressError, OpenError, Stopped, StoreProblem};

@@ -7,7 +7,8 @@ use anabranch_engine::{Command, Reply};
 use crate::peer::unexpected;
 use crate::recorder::Recorded;
 use crate::{
-    ChangeHash, CommandError, DeviceId, Document, DocumentId, Member, Peer, Role, SpaceId, SpaceStatus, Ticket,
+    ChangeHash, CommandError, DeviceId, Document, DocumentId, LossOnLeaving, Member, Peer, Role, SpaceId, SpaceStatus,
+    Ticket,
 };
 
 /// A space of a running replica. Cheap to clone.
@@ -51,6 +52,12 @@ impl Space {
     /// Its members.
     pub fn members(&self) -> Vec<Member> {
         self.peer.replica().ask(|engine| engine.members(&self.id)).unwrap_or_default()
+    }
+
+    /// What [`Peer::leave`] might lose for good, as far as this replica knows; `None` when we left it already. What is known
+    /// of other replicas begins anew with each start.
+    pub fn loss_on_leaving(&self) -> Option<LossOnLeaving> {
+        self.peer.replica().ask(|engine| engine.loss_on_leaving(&self.id))?
     }
 
     /// Its documents, in order of their ids.

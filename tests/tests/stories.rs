@@ -466,3 +466,42 @@ fn a_space_can_be_joined_again_while_it_is_still_being_removed() {
     story.agree();
     assert_eq!(story.json(bob, note), json!({ "a": 1 }));
 }
+
+#[test]
+fn what_only_we_hold_is_known_until_another_member_holds_it() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let note = story.document(alice, space);
+    let edit = |story: &mut Story, who, value: u64| story.edit(who, note, |edit| Ok(edit.set("/n", value)?));
+    edit(&mut story, alice, 1);
+    assert_eq!(story.loss_on_leaving(alice, space).only_here, [note.1], "not even signed yet");
+    story.agree();
+    for who in [alice, bob] {
+        let loss = story.loss_on_leaving(who, space);
+        assert!(loss.was_in_sync && loss.only_here.is_empty());
+        assert_eq!(loss.only_admin, who == alice);
+    }
+
+    // An edit that stays here, and then one more document.
+    story.cut(&[alice], &[bob]);
+    edit(&mut story, bob, 2);
+    let other = story.document(bob, space);
+    story.edit(bob, other, |edit| Ok(edit.set("/n", 3)?));
+    story.saved(bob);
+    let mut both = [note.1, other.1];
+    both.sort_unstable();
+    assert_eq!(story.loss_on_leaving(bob, space).only_here, both);
+    story.mend();
+    story.agree();
+    assert!(story.loss_on_leaving(bob, space).is_none());
+
+    // What was known of others is not known any more after a start without them.
+    story.cut(&[alice], &[bob]);
+    story.kill(bob, 1);
+    story.wait(10);
+    let loss = story.loss_on_leaving(bob, space);
+    assert_eq!((loss.was_in_sync, loss.only_here.as_slice()), (false, &both[..]));
+    story.mend();
+    story.agree();
+    assert!(story.loss_on_leaving(bob, space).is_none());
+}

@@ -82,5 +82,5 @@ pub use mutants::Mutant;
 pub use engine::counters::Counters;
 pub use engine::editing::Published;
 pub use engine::held::Held;
-pub use engine::status::{PeerStatus, SpaceStatus};
+pub use engine::status::{LossOnLeaving, PeerStatus, SpaceStatus};
 pub use engine::{Config, DocumentError, Engine};

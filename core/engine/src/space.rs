@@ -43,6 +43,8 @@ pub struct Space {
     pub forks: BTreeMap<DocumentId, Fork>,
     /// Addresses of the ticket at which somebody else answered.
     strangers: BTreeSet<String>,
+    /// Where the feed was when another member was last found to hold all that is stored here; `None` since the start.
+    pub held_elsewhere_until: Option<u64>,
 }
 
 /// An actor has two different changes with one number: its device was copied, or lies. Who has the one cannot take the
@@ -195,6 +197,7 @@ impl Space {
             current_acl,
             forks: BTreeMap::new(),
             strangers: BTreeSet::new(),
+            held_elsewhere_until: None,
         }
     }
 

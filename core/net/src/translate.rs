@@ -34,7 +34,7 @@ pub(crate) struct NotADevice;
 /// Why a dial failed, in a few words.
 pub(crate) fn dial_failure(error: &DialError, expected: Option<PeerId>) -> String {
     match error {
-        DialError::LocalPeerId { .. } | DialError::NoAddresses => "that is this device itself".to_owned(),
+        DialError::LocalPeerId { .. } | DialError::NoAddresses => "it is an address of this device itself".to_owned(),
         DialError::WrongPeerId { obtained, .. } => match expected {
             Some(expected) => format!("it is another device: expected {expected}, found {obtained}"),
             None => format!("it is another device: found {obtained}"),

@@ -6,7 +6,7 @@ use anabranch_engine::document::{Edit, View};
 use anabranch_engine::id::{ChangeHash, SpaceId};
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::space::ticket::Ticket;
-use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Reply};
+use anabranch_engine::{Command, CommandError, CommandId, DocumentError, LossOnLeaving, Reply};
 
 use super::checkers::{acknowledged, convergence, silence};
 use super::dice::Dice;
@@ -191,6 +191,11 @@ impl Story {
         self.open(who, place);
         let engine = self.world.engine(who.0).expect("it runs");
         f(engine.view(&place.0, &place.1, heads).expect("it is open and knows the version"))
+    }
+
+    /// What leaving a space might lose, as a replica sees it.
+    pub fn loss_on_leaving(&mut self, who: Who, space: SpaceId) -> LossOnLeaving {
+        self.world.engine(who.0).expect("it runs").loss_on_leaving(&space).expect("the space is here")
     }
 
     /// The content of a document as JSON.

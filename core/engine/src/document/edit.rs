@@ -262,7 +262,9 @@ impl<'a> Edit<'a> {
         let length = self.tx.length(&obj);
         let end = position.saturating_add(delete);
         if end > length {
-            return Err(EditError::OutOfRange { path: self.cached_path(), position: end, length });
+            // Where it begins, unless only its end is out of reach.
+            let position = if position > length { position } else { end };
+            return Err(EditError::OutOfRange { path: self.cached_path(), position, length });
         }
         let chars = insert.chars().count();
         self.charge(delete as u64 + chars as u64, insert.len() as u64, 0)?;
@@ -357,7 +359,10 @@ impl<'a> Edit<'a> {
         }
         let pointer = path.as_pointer().map(String::from);
         let path = path.into_path()?;
-        let (obj, kind) = read::object(&self.tx, None, &path)?;
+        let (obj, kind) = read::object(&self.tx, None, &path).map_err(|error| match error {
+            EditError::WrongType { path: at, found, .. } if at == path => wrong_type(at, "a text", found),
+            other => other,
+        })?;
         if kind != am::ObjType::Text {
             return Err(wrong_type(path, "a text", read::kind_name(kind)));
         }

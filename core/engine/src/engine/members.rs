@@ -61,7 +61,7 @@ impl Engine {
         self.dial_check = true;
         let ids: Vec<_> = self.sessions.keys().copied().collect();
         for id in ids {
-            self.close_session(id, "the shared spaces change: dial again");
+            self.close_session(id, "the list of shared spaces changed, connecting again");
         }
     }
 
@@ -152,7 +152,7 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         for id in shared {
-            self.close_session(id, "the shared spaces change: dial again");
+            self.close_session(id, "the list of shared spaces changed, connecting again");
         }
         self.check_waits();
     }
@@ -349,9 +349,10 @@ pub(super) fn membership_error(error: &MembershipError) -> CommandError {
         MembershipError::NotAllowed { .. } | MembershipError::UnknownAuthority(_) => {
             CommandError::NotAllowed(error.to_string())
         }
-        MembershipError::Malformed(_)
-        | MembershipError::TooLarge(_)
-        | MembershipError::InviteUsedUp { .. }
-        | MembershipError::NoSuchInvite => CommandError::Invalid(error.to_string()),
+        // Of what was asked here: there is no entry yet.
+        MembershipError::Malformed(what) | MembershipError::TooLarge(what) => CommandError::Invalid(what.clone()),
+        MembershipError::InviteUsedUp { .. } | MembershipError::NoSuchInvite => {
+            CommandError::Invalid(error.to_string())
+        }
     }
 }

@@ -36,7 +36,8 @@ impl Engine {
     pub(super) fn session_opened(&mut self, id: SessionId, peer: DeviceId, opener: bool, address: String) {
         if peer == self.device {
             self.dialer.forget(&address);
-            return self.out(Output::Close { session: id, reason: String::from("that is this device itself") });
+            return self
+                .out(Output::Close { session: id, reason: String::from("it is an address of this device itself") });
         }
         if self.sessions.len() >= SESSIONS_MAX || self.stopped.is_some() || self.shutting_down.is_some() {
             let reason = match &self.stopped {
@@ -378,6 +379,12 @@ impl Engine {
             shared.catching_up = false;
             if shared.told != Some(ours) {
                 self.tell_roots(id, Some(&[index]), 0, 0);
+            }
+            if ours.1.is_some()
+                && peer != self.device
+                && let Some(space) = self.spaces.get_mut(&space_id)
+            {
+                space.held_elsewhere_until = Some(self.feed_seq);
             }
             if news && ours.1.is_some() {
                 debug!(%peer, space = %space_id, "in sync");

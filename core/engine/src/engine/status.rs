@@ -1,5 +1,6 @@
 //! How a replica stands: its spaces and its peers, for people to read.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -44,7 +45,46 @@ pub struct PeerStatus {
     pub last_failure: Option<String>,
 }
 
+/// What leaving a space now might lose for good, as far as is known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LossOnLeaving {
+    /// Documents that no other member was found to hold as they are here since this replica was started. Another may hold
+    /// them all the same.
+    pub only_here: Vec<DocumentId>,
+    /// Another member was found in sync since this replica was started.
+    pub was_in_sync: bool,
+    /// Other members are left, and no admin is among them: nobody could invite any more.
+    pub only_admin: bool,
+}
+
+impl LossOnLeaving {
+    /// There is nothing to lose.
+    pub fn is_none(&self) -> bool {
+        self.only_here.is_empty() && !self.only_admin
+    }
+}
+
 impl Engine {
+    /// What leaving a space might lose; `None` if it is not here.
+    pub fn loss_on_leaving(&self, space_id: &SpaceId) -> Option<LossOnLeaving> {
+        let space = self.spaces.get(space_id)?;
+        let until = space.held_elsewhere_until;
+        let stored = space.records.iter().filter(|(_, record)| {
+            // One of which damage left nothing cannot be lost any more.
+            !record.signed.heads.is_empty() && until.is_none_or(|until| record.feed_seq > until)
+        });
+        // Edits that are not signed yet are in no record.
+        let unsigned = self.dirty.iter().chain(&self.touched).filter(|key| key.0 == *space_id);
+        let only_here: BTreeSet<DocumentId> = stored.map(|(id, _)| *id).chain(unsigned.map(|key| key.1)).collect();
+        let is_admin = |device: &DeviceId| space.membership.role(device) == Some(Role::Admin);
+        let others = space.others();
+        Some(LossOnLeaving {
+            only_here: only_here.into_iter().collect(),
+            was_in_sync: until.is_some(),
+            only_admin: is_admin(&self.device) && !others.is_empty() && !others.iter().any(is_admin),
+        })
+    }
+
     /// Every space.
     pub fn spaces(&mut self) -> Vec<SpaceStatus> {
         let device = self.device;

@@ -249,7 +249,9 @@ impl Membership {
             return Err(MembershipError::NotAllowed { needed: "an admin is", role });
         };
         if !(1..=INVITE_USES_MAX).contains(&max_uses) {
-            return Err(too_large("an invite", max_uses as usize, "uses (1 at least)", INVITE_USES_MAX as usize));
+            return Err(MembershipError::TooLarge(format!(
+                "an invite allows {max_uses} uses, it may be 1 to {INVITE_USES_MAX}"
+            )));
         }
         self.room_for(&key.device())?;
         if !keys::is_sound(&invite_pk) {

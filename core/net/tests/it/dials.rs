@@ -43,7 +43,7 @@ async fn a_dial_to_oneself_is_told_so() {
     for address in
         [node.address.clone(), node.full_address(), node.address.replace("/ip4/127.0.0.1", "/dns4/localhost")]
     {
-        assert_eq!(failure(&mut node, &address).await, "that is this device itself", "{address}");
+        assert_eq!(failure(&mut node, &address).await, "it is an address of this device itself", "{address}");
     }
 }
 
