@@ -87,7 +87,7 @@ mod tests {
         });
         let tables = check(directory.path()).unwrap();
         let rows = |name| tables.iter().find(|table| table.name == name).map(|table| table.rows);
-        assert_eq!((rows(Table::Documents.name()), rows(Table::Runs.name())), (Some(1), Some(1)));
+        assert!(rows(Table::Documents.name()) > Some(0) && rows(Table::Runs.name()) > Some(0), "{tables:?}");
         assert!(tables.iter().all(|table| table.damaged.is_empty()));
     }
 }

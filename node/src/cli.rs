@@ -1,17 +1,23 @@
 //! The command line: its grammar, and which room answers what.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::directory::Directory;
 use crate::failure::{EXIT_CODES, Failure};
+use crate::log;
 use crate::show::Show;
 
+mod arrivals;
+mod check;
 mod demo;
 mod document;
 mod edit;
 mod init;
+mod manual;
 mod peer;
 mod run;
 mod space;
@@ -40,13 +46,24 @@ pub(crate) struct Global {
     /// Print JSON: one object, or one to a line where there are several
     #[arg(long, global = true, env = "ANABRANCH_JSON", action = clap::ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new())]
     json: bool,
+    /// Seconds after which a command gives up; `join` and `wait-synced` wait for 30, `watch` ends quietly after it
+    #[arg(long, global = true, env = "ANABRANCH_TIMEOUT", value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<u64>,
+}
+
+/// A command line that leads to no command.
+pub(crate) struct Unread {
+    /// How the person wants to hear of it.
+    pub(crate) show: Show,
+    /// Help was asked for and printed, or what is wrong.
+    pub(crate) result: Result<(), Failure>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a replica: its directory, its device key, its store
     Init(init::Init),
-    /// Run the node, until Ctrl-C or SIGTERM
+    /// Run the node, until Ctrl-C, SIGTERM or the end of its terminal
     Run(run::Run),
     /// Print which device this is
     Id,
@@ -69,17 +86,68 @@ enum Command {
     WaitSynced(watch::WaitSynced),
     /// Three replicas, a cut link, a heal: a short story with real stores and real connections
     Demo(demo::Demo),
+    /// Read the whole store of a directory that no node runs on, and say whether anything in it is damaged
+    Check,
+    /// Print a script that completes this command line in a shell
+    Completions(manual::Completions),
+    /// Print or write manual pages
+    Man(manual::Man),
 }
 
+/// How long `join` and `wait-synced` wait unless they are told.
+const WAIT: Duration = Duration::from_secs(30);
+
 impl Cli {
+    /// Reads the command line and the environment.
+    pub(crate) fn read() -> Result<Self, Unread> {
+        Self::try_parse().map_err(|error| {
+            let show = Show { json: asks_for_json() };
+            let result = match error.kind() {
+                // A reader that has gone away has read enough.
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                    let _ = error.print();
+                    Ok(())
+                }
+                // Not one line, but what somebody who types the bare name wants to see.
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if !show.json => error.exit(),
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    Err(Failure::usage("say what to do: `anabranch help` lists the commands"))
+                }
+                _ => Err(Failure::usage(in_one_line(&error.render().to_string()))),
+            };
+            Unread { show, result }
+        })
+    }
+
+    /// How answers and failures are shown.
+    pub(crate) fn show(&self) -> Show {
+        Show { json: self.global.json }
+    }
+
     /// Does what the command line says.
     pub(crate) fn execute(self) -> Result<(), Failure> {
-        let show = Show { json: self.global.json };
-        let directory = || Directory::resolve(self.global.dir);
+        let asks_no_node = matches!(
+            self.command,
+            Command::Init(_)
+                | Command::Run(_)
+                | Command::Demo(_)
+                | Command::Check
+                | Command::Completions(_)
+                | Command::Man(_)
+        );
+        if asks_no_node && self.global.timeout.is_some() && std::env::var_os("ANABRANCH_TIMEOUT").is_none() {
+            return Err(Failure::usage("--timeout is for commands that ask a running node: this one asks none"));
+        }
+        log::start(if matches!(self.command, Command::Run(_)) { log::NODE } else { log::COMMAND });
+        let (show, limit) = (self.show(), self.global.timeout.map(Duration::from_millis));
+        let directory = || Directory::resolve(self.global.dir, limit);
         match self.command {
             Command::Init(command) => command.execute(&directory()?, show),
             Command::Run(command) => command.execute(&directory()?, show),
             Command::Demo(command) => command.execute(show),
+            Command::Check => check::check(&directory()?, show),
+            Command::Completions(command) => command.execute(),
+            Command::Man(command) => command.execute(),
             Command::Id => status::id(&directory()?, show),
             Command::Status => status::status(&directory()?, show),
             Command::Peers => status::peers(&directory()?, show),
@@ -90,6 +158,32 @@ impl Cli {
             Command::WaitSynced(command) => command.execute(&directory()?, show),
         }
     }
+}
+
+/// Whether a command line that cannot be read asks for JSON.
+fn asks_for_json() -> bool {
+    let words = std::env::args_os().skip(1).take_while(|word| word != "--");
+    let from_environment = || std::env::var("ANABRANCH_JSON").is_ok_and(|value| !is_falsey(&value));
+    words.into_iter().any(|word| word == "--json") || from_environment()
+}
+
+/// As [`clap::builder::FalseyValueParser`] has it.
+fn is_falsey(value: &str) -> bool {
+    matches!(value.to_lowercase().as_str(), "" | "n" | "no" | "f" | "false" | "off" | "0")
+}
+
+/// What clap says over several paragraphs: the error, hints, the usage, where to find help.
+fn in_one_line(rendered: &str) -> String {
+    let paragraphs = rendered.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let told = paragraphs.filter(|paragraph| !paragraph.is_empty() && !paragraph.starts_with("For more information"));
+    let text = told.collect::<Vec<_>>().join("; ");
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    text.replace("; Usage: ", "; usage: ")
+}
+
+/// How long the commands that wait for something wait for it, in milliseconds.
+fn wait_ms(directory: &Directory) -> u64 {
+    directory.time_limit().unwrap_or(WAIT).as_millis() as u64
 }
 
 /// Parses a number of seconds, fractions allowed, into milliseconds.
@@ -111,6 +205,18 @@ mod tests {
     #[test]
     fn the_grammar_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_of_the_command_line_are_one_line() {
+        let line = |words: &[&str]| in_one_line(&Cli::try_parse_from(words).unwrap_err().render().to_string());
+        let text = line(&["anabranch", "doc", "set", "plan"]);
+        assert!(
+            text.starts_with("the following required arguments were not provided: <PATH> <VALUE>; usage: "),
+            "{text}"
+        );
+        assert!(!text.contains('\n'), "{text}");
+        assert!(line(&["anabranch", "fold"]).starts_with("unrecognized subcommand 'fold'"));
     }
 
     #[test]

@@ -5,13 +5,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anabranch::{Document, Peer};
 use serde::Serialize;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use crate::failure::Failure;
@@ -19,6 +21,7 @@ use anabranch_protocol::{self as protocol, Command, LINE_BYTES_MAX, Line};
 
 mod documents;
 mod edits;
+mod history;
 mod import;
 mod names;
 mod peers;
@@ -26,8 +29,15 @@ mod spaces;
 mod status;
 mod watch;
 
-/// Commands served at once.
-const CONNECTIONS_MAX: usize = 64;
+/// Connections at once. Those beyond it are told so.
+const CONNECTIONS_MAX: usize = 512;
+/// Connections that stay: they follow or wait for something, or ask a second time. Well below `CONNECTIONS_MAX`, so that a
+/// short command always gets a place.
+const STAYING_MAX: usize = 256;
+/// Requests worked on at once, others wait. What looks at no document does not count: `status` never waits.
+const WORKING_MAX: usize = 64;
+/// A new connection that asks nothing for so long counts among those that stay.
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(10);
 
 /// The node, as commands see it.
 #[derive(Clone)]
@@ -35,6 +45,27 @@ pub(crate) struct Control {
     peer: Peer,
     directory: PathBuf,
     names: Arc<names::Names>,
+    places: Arc<Places>,
+    /// The node was asked to end.
+    is_closing: Arc<AtomicBool>,
+}
+
+/// What commands share.
+struct Places {
+    connections: Arc<Semaphore>,
+    staying: Arc<Semaphore>,
+    working: Arc<Semaphore>,
+}
+
+/// What a request takes of what is shared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Share {
+    /// Next to nothing.
+    Look,
+    /// Work on documents or on the disk.
+    Work,
+    /// A place for as long as it likes.
+    Stay,
 }
 
 /// One command's connection.
@@ -44,6 +75,8 @@ struct Connection {
     answers: Answers,
     /// The document of the last request, kept open for the next one.
     open: Option<Document>,
+    /// Its place among those that stay.
+    staying: Option<OwnedSemaphorePermit>,
 }
 
 /// Where answers go.
@@ -60,43 +93,97 @@ enum Read {
 
 impl Control {
     pub(crate) fn new(peer: Peer, directory: &Path) -> Self {
-        Self { peer, directory: directory.to_path_buf(), names: Arc::default() }
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self {
+            peer,
+            directory: directory.to_path_buf(),
+            names: Arc::default(),
+            places: Arc::new(Places {
+                connections: places(CONNECTIONS_MAX),
+                staying: places(STAYING_MAX),
+                working: places(WORKING_MAX),
+            }),
+            is_closing: Arc::default(),
+        }
+    }
+
+    /// From now on the node is about to end.
+    pub(crate) fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+    }
+
+    fn place_to_stay(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let place = Arc::clone(&self.places.staying).try_acquire_owned();
+        place.map_err(|_| full("commands follow or wait for something", STAYING_MAX))
+    }
+
+    fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
     }
 
     /// Answers commands until the socket fails.
     pub(crate) async fn serve(self, listener: std::os::unix::net::UnixListener) -> Result<(), Failure> {
         let cannot = |error: std::io::Error| Failure::error(format!("the control socket failed: {error}"));
         let listener = UnixListener::from_std(listener).map_err(cannot)?;
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut has_failed = false;
         loop {
             let (stream, _) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 // A command that gave up early, or no file descriptors left: neither ends the node.
                 Err(error) => {
-                    warn!(%error, "cannot take a command");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    if !has_failed {
+                        warn!(%error, "cannot take commands for now");
+                    }
+                    has_failed = true;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
-            let control = self.clone();
-            match Arc::clone(&places).try_acquire_owned() {
+            has_failed = false;
+            let mut connection = Connection::new(self.clone(), stream);
+            match Arc::clone(&self.places.connections).try_acquire_owned() {
                 Ok(place) => {
                     tokio::spawn(async move {
-                        if let Err(error) = Connection::new(control, stream).serve().await {
+                        if let Err(error) = connection.serve().await {
                             debug!(%error, "a command went away");
                         }
                         drop(place);
                     });
                 }
                 Err(_) => {
-                    let failure = Failure::error(format!(
-                        "{CONNECTIONS_MAX} commands are running, limit {CONNECTIONS_MAX}: try again"
-                    ));
-                    tokio::spawn(
-                        async move { Connection::new(control, stream).answers.last(&Err::<(), _>(failure)).await },
-                    );
+                    let failure = full("commands are connected", CONNECTIONS_MAX);
+                    tokio::spawn(async move { connection.answers.last(&Err::<(), _>(failure)).await });
                 }
             }
+        }
+    }
+}
+
+fn full(what: &str, limit: usize) -> Failure {
+    Failure::error(format!("{limit} {what}, limit {limit}: end some of them, or try again later"))
+}
+
+/// What a request takes.
+fn share(command: &Command) -> Share {
+    match command {
+        Command::Id | Command::Status | Command::Peers | Command::SpaceList | Command::SpaceMembers { .. } => {
+            Share::Look
+        }
+        Command::SpaceCreate { .. }
+        | Command::SpaceInvite { .. }
+        | Command::SpaceLeave { .. }
+        | Command::DocNew { .. }
+        | Command::DocList { .. }
+        | Command::DocGet { .. }
+        | Command::DocEdit { .. }
+        | Command::DocImport { .. }
+        | Command::DocExport { .. }
+        | Command::DocLog { .. }
+        | Command::DocDiff { .. }
+        | Command::DocConflicts { .. }
+        | Command::PeerForget { .. } => Share::Work,
+        Command::SpaceJoin { .. } | Command::PeerDial { .. } | Command::Watch { .. } | Command::WaitSynced { .. } => {
+            Share::Stay
         }
     }
 }
@@ -105,12 +192,14 @@ impl Connection {
     fn new(control: Control, stream: UnixStream) -> Self {
         let (reader, writer) = stream.into_split();
         let answers = Answers { writer: BufWriter::new(writer) };
-        Self { control, reader: BufReader::with_capacity(64 * 1024, reader), answers, open: None }
+        let reader = BufReader::with_capacity(64 * 1024, reader);
+        Self { control, reader, answers, open: None, staying: None }
     }
 
-    async fn serve(mut self) -> std::io::Result<()> {
+    async fn serve(&mut self) -> std::io::Result<()> {
+        let Some(mut read) = self.first().await? else { return Ok(()) };
         loop {
-            let line = match read_line(&mut self.reader, LINE_BYTES_MAX).await? {
+            let line = match read {
                 Read::Line(line) => line,
                 Read::TooLong => {
                     let failure =
@@ -122,16 +211,64 @@ impl Connection {
             match protocol::decode(&line) {
                 Ok(command) => {
                     drop(line);
-                    self.answer(command).await?;
+                    self.admit(command).await?;
                 }
                 Err(malformed) => self.answers.last(&Err::<(), _>(malformed.into())).await?,
+            }
+            // Most have got what they came for. Whoever asks again has a place of those that stay.
+            read = read_line(&mut self.reader, LINE_BYTES_MAX).await?;
+            if matches!(read, Read::Line(_))
+                && let Err(failure) = self.stay()
+            {
+                return self.answers.last(&Err::<(), _>(failure)).await;
             }
         }
     }
 
+    /// What comes first. A stream of edits may begin late, if there is a place for it to stay; nothing if there is none.
+    async fn first(&mut self) -> std::io::Result<Option<Read>> {
+        let Self { control, reader, answers, staying, .. } = self;
+        let mut reading = std::pin::pin!(read_line(reader, LINE_BYTES_MAX));
+        if let Ok(read) = tokio::time::timeout(FIRST_REQUEST_WITHIN, reading.as_mut()).await {
+            return read.map(Some);
+        }
+        match control.place_to_stay() {
+            Ok(place) => {
+                *staying = Some(place);
+                reading.await.map(Some)
+            }
+            Err(failure) => answers.last(&Err::<(), _>(failure)).await.map(|()| None),
+        }
+    }
+
+    /// Answers one request, when there is a place for it.
+    async fn admit(&mut self, command: Command) -> std::io::Result<()> {
+        match share(&command) {
+            Share::Look => self.answer(command).await,
+            Share::Work => {
+                let working = Arc::clone(&self.control.places.working);
+                // The semaphore is never closed, and without a place nothing is lost but a bound.
+                let _place = unless_gone(&mut self.reader, working.acquire_owned()).await?.ok();
+                self.answer(command).await
+            }
+            Share::Stay => match self.stay() {
+                Ok(()) => self.answer(command).await,
+                Err(failure) => self.answers.last(&Err::<(), _>(failure)).await,
+            },
+        }
+    }
+
+    /// Takes a place among those that stay.
+    fn stay(&mut self) -> Result<(), Failure> {
+        if self.staying.is_none() {
+            self.staying = Some(self.control.place_to_stay()?);
+        }
+        Ok(())
+    }
+
     /// Answers one request. Fails when the command went away.
     async fn answer(&mut self, command: Command) -> std::io::Result<()> {
-        let Self { control, reader, answers, open } = self;
+        let Self { control, reader, answers, open, staying: _ } = self;
         match command {
             Command::Id => answers.last(&Ok(control.identity())).await,
             Command::Status => answers.last(&Ok(control.status())).await,
@@ -150,9 +287,9 @@ impl Connection {
                 let result = unless_gone(reader, control.join(&ticket, timeout_ms)).await?;
                 answers.last(&result).await
             }
-            Command::SpaceLeave { space } => {
+            Command::SpaceLeave { space, force } => {
                 *open = None;
-                answers.last(&control.leave(&space).await).await
+                answers.last(&control.leave(&space, force).await).await
             }
             Command::SpaceMembers { space } => answers.list(control.members(space.as_deref())).await,
             Command::DocNew { space, name } => {
@@ -177,7 +314,11 @@ impl Connection {
                 }
                 Err(failure) => answers.last(&Err::<(), _>(failure)).await,
             },
-            Command::DocLog { which } => answers.list(control.log(open, &which).await).await,
+            Command::DocLog { which, last, patches, reverse } => {
+                let wanted = history::Wanted { last, patches, reverse };
+                answers.list(control.log(open, &which, wanted).await).await
+            }
+            Command::DocDiff { which, from, to } => answers.last(&control.diff(open, &which, &from, &to).await).await,
             Command::DocConflicts { which, path } => answers.list(control.conflicts(open, &which, path).await).await,
             Command::Watch { space, document, since } => {
                 let watching = control.watch(space.as_deref(), document.as_deref(), since, answers);

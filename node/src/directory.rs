@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anabranch_protocol::Exit;
 
@@ -17,37 +18,45 @@ const SOCKET: &str = "node.sock";
 /// The longest path that fits into a unix socket address on every system (macOS: 104 bytes with the end mark, Linux: 108).
 const SOCKET_PATH_BYTES_MAX: usize = 103;
 
-/// The directory of one replica.
+/// The directory of one replica, and how long its node may take to answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Directory(PathBuf);
+pub(crate) struct Directory {
+    path: PathBuf,
+    time_limit: Option<Duration>,
+}
 
 impl Directory {
     /// The one that was asked for, or the one of this user: `anabranch` in the XDG data directory.
-    pub(crate) fn resolve(asked: Option<PathBuf>) -> Result<Self, Failure> {
+    pub(crate) fn resolve(asked: Option<PathBuf>, time_limit: Option<Duration>) -> Result<Self, Failure> {
         if let Some(path) = asked {
             if path.as_os_str().is_empty() {
                 return Err(Failure::usage("the directory given with --dir or ANABRANCH_DIR is empty"));
             }
-            return Ok(Self(path));
+            return Ok(Self { path, time_limit });
         }
         let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         absolute("XDG_DATA_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
-            .map(|data| Self(data.join("anabranch")))
+            .map(|data| Self { path: data.join("anabranch"), time_limit })
             .ok_or_else(|| Failure::usage("there is no home directory here: say where the replica is with --dir DIR"))
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// How long a command may take; `None` if it is to say so itself.
+    pub(crate) fn time_limit(&self) -> Option<Duration> {
+        self.time_limit
     }
 
     /// There is a replica in it.
     pub(crate) fn is_initialised(&self) -> bool {
-        self.0.join("identity").exists()
+        self.path.join("identity").exists()
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.0.join(SOCKET)
+        self.path.join(SOCKET)
     }
 
     /// Listens for commands. To be called while the store's lock is held: then a socket that is there already was left by
@@ -68,7 +77,7 @@ impl Directory {
 
     /// Connects to the running node.
     pub(crate) fn connect(&self) -> Result<UnixStream, Failure> {
-        let shown = self.0.display();
+        let shown = self.path.display();
         self.with_short_path(|path| UnixStream::connect(path)).map_err(|error| match error.kind() {
             // No socket, or one that nobody listens on any more.
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::new(
@@ -95,7 +104,7 @@ impl Directory {
         if socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
             return f(&socket);
         }
-        let directory = File::open(&self.0)?;
+        let directory = File::open(&self.path)?;
         let through = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
         if !through.exists() {
             return Err(io::Error::other(format!(
@@ -113,10 +122,14 @@ mod tests {
 
     use super::*;
 
+    fn directory(path: &Path) -> Directory {
+        Directory { path: path.to_path_buf(), time_limit: None }
+    }
+
     #[test]
     fn a_directory_without_a_node_says_how_to_start_one() {
         let temporary = tempfile::tempdir().unwrap();
-        let failure = Directory(temporary.path().to_path_buf()).connect().unwrap_err();
+        let failure = directory(temporary.path()).connect().unwrap_err();
         assert_eq!(failure.exit, Exit::NoNode);
         let expected = format!("start one with `anabranch run --dir {}`", temporary.path().display());
         assert!(failure.message.contains(&expected), "{failure}");
@@ -125,7 +138,7 @@ mod tests {
     #[test]
     fn a_socket_left_behind_is_replaced_and_only_its_owner_may_use_it() {
         let temporary = tempfile::tempdir().unwrap();
-        let directory = Directory(temporary.path().to_path_buf());
+        let directory = directory(temporary.path());
         drop(directory.listen().unwrap());
         assert!(directory.socket().exists());
         assert_eq!(directory.connect().unwrap_err().exit, Exit::NoNode);
@@ -140,7 +153,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let deep = temporary.path().join("a".repeat(120)).join("b".repeat(120));
         fs::create_dir_all(&deep).unwrap();
-        let directory = Directory(deep);
+        let directory = directory(&deep);
         let listener = directory.listen().unwrap();
         listener.set_nonblocking(false).unwrap();
         directory.connect().unwrap().write_all(b"x").unwrap();

@@ -10,10 +10,11 @@ Exit codes:
   0  done
   1  an error without a code of its own
   2  the command line or a value in it is not right
-  3  no node is running on the directory
+  3  no node is running on the directory (any more)
   4  no such space, document, path or version
   5  not allowed, or refused by a member
-  6  not reached within the time given";
+  6  not reached within the time given
+  128 and the signal's number: ended by a signal (130 Ctrl-C, 143 SIGTERM)";
 
 /// A failed command.
 #[derive(Clone, Debug)]
@@ -77,6 +78,7 @@ impl From<anabranch::DocumentError> for Failure {
         let exit = match &error {
             E::UnknownSpace(_) | E::UnknownHeads(_) => Exit::NotFound,
             E::NotAWriter(_) | E::ReadOnly(_) => Exit::Refused,
+            E::Edit(anabranch::EditError::Missing(_)) => Exit::NotFound,
             E::Edit(_) => Exit::Usage,
             E::NotOpen(_) | E::Busy(_) | E::Stopped(_) | E::Draft(_) => Exit::Error,
         };
@@ -92,7 +94,11 @@ impl From<anabranch::Stopped> for Failure {
 
 impl From<anabranch::OpenError> for Failure {
     fn from(error: anabranch::OpenError) -> Self {
-        Self::error(error)
+        use anabranch::OpenError as E;
+        match &error {
+            E::Address(_) => Self::usage(error),
+            _ => Self::error(error),
+        }
     }
 }
 

@@ -3,25 +3,26 @@
 mod cli;
 mod client;
 mod control;
+mod descriptors;
 mod directory;
 mod failure;
+mod log;
+mod output;
 mod show;
+mod signals;
+mod text;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
-use tracing_subscriber::EnvFilter;
-
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
-    match cli.execute() {
+    let (show, result) = match cli::Cli::read() {
+        Ok(cli) => (cli.show(), cli.execute()),
+        Err(unread) => (unread.show, unread.result),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("anabranch: {failure}");
+            show.failure(&failure);
             ExitCode::from(failure.exit as u8)
         }
     }

@@ -1,10 +1,11 @@
 //! How answers are printed: for people, or as JSON for programs.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::text;
 
 /// The two ways.
 #[derive(Clone, Copy, Debug)]
@@ -13,40 +14,105 @@ pub(crate) struct Show {
     pub(crate) json: bool,
 }
 
+/// What people are shown. A string becomes one line whatever is in it, so that nothing that a peer wrote begins another.
+pub(crate) struct Shown(String);
+
+impl Shown {
+    /// A JSON value over several lines.
+    pub(crate) fn json(value: &serde_json::Value) -> Self {
+        Self(text::lines(&format!("{value:#}")).into_owned())
+    }
+
+    /// A text as it is, for a file or another program. A terminal is shown its control characters instead.
+    pub(crate) fn raw(text: &str) -> Self {
+        if io::stdout().is_terminal() { Self(text::lines(text).into_owned()) } else { Self(text.to_owned()) }
+    }
+}
+
+impl From<String> for Shown {
+    fn from(line: String) -> Self {
+        Self(text::line(&line).into_owned())
+    }
+}
+
+impl From<Vec<String>> for Shown {
+    fn from(lines: Vec<String>) -> Self {
+        Self(lines.iter().map(|line| text::line(line)).collect::<Vec<_>>().join("\n"))
+    }
+}
+
 impl Show {
     /// Prints one thing: as JSON, or in the words that `human` finds.
-    pub(crate) fn one<T: Serialize>(self, value: &T, human: impl FnOnce(&T) -> String) -> Result<(), Failure> {
-        let text = if self.json {
-            serde_json::to_string(value).map_err(|error| Failure::error(format!("cannot print the answer: {error}")))?
-        } else {
-            human(value)
-        };
-        print(&text)
+    pub(crate) fn one<T: Serialize, S: Into<Shown>>(
+        self,
+        value: &T,
+        human: impl FnOnce(&T) -> S,
+    ) -> Result<(), Failure> {
+        put(&self.text(value, human)?)
     }
 
-    /// Prints a line that only people need.
-    pub(crate) fn remark(self, text: &str) -> Result<(), Failure> {
-        if self.json { Ok(()) } else { print(text) }
-    }
-}
-
-/// Prints a line to standard output, at once. A reader that has gone away ends the program quietly, as it does for `cat`.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    let result = out.write_all(text.as_bytes()).and_then(|()| {
-        if !text.ends_with('\n') {
-            out.write_all(b"\n")?;
+    /// What [`Show::one`] prints.
+    pub(crate) fn text<T: Serialize, S: Into<Shown>>(
+        self,
+        value: &T,
+        human: impl FnOnce(&T) -> S,
+    ) -> Result<String, Failure> {
+        if !self.json {
+            return Ok(human(value).into().0);
         }
-        out.flush()
-    });
-    written(result)
+        let json = serde_json::to_string(value);
+        let json = json.map_err(|error| Failure::error(format!("cannot print the answer: {error}")))?;
+        Ok(text::lines(&json).into_owned())
+    }
+
+    /// Prints a text that only people need.
+    pub(crate) fn remark(self, text: &str) -> Result<(), Failure> {
+        if self.json { Ok(()) } else { put(&text::lines(text)) }
+    }
+
+    /// Says something beside the answer, which only people need.
+    pub(crate) fn aside(self, text: &str) {
+        if !self.json {
+            complain(text);
+        }
+    }
+
+    /// Says why a command failed, on standard error: a line for people, or an object.
+    pub(crate) fn failure(self, failure: &Failure) {
+        if self.json {
+            let json = serde_json::json!({
+                "error": { "exit": failure.exit, "code": failure.exit as u8, "message": failure.message }
+            });
+            let _ = writeln!(io::stderr().lock(), "{}", text::lines(&json.to_string()));
+        } else {
+            complain(&failure.message);
+        }
+    }
 }
 
-/// Prints a piece of a larger text as it is.
-pub(crate) fn print_piece(text: &str) -> Result<(), Failure> {
-    written(io::stdout().lock().write_all(text.as_bytes()))
+/// A line on standard error. Where that is closed there is nobody to tell.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "anabranch: {}", text::line(text));
 }
 
+/// Prints a piece of JSON text as it is, but for control characters.
+pub(crate) fn print_json_piece(piece: &str) -> Result<(), Failure> {
+    written(io::stdout().lock().write_all(text::lines(piece).as_bytes()))
+}
+
+/// Prints bytes as they are: a text or a page for another program.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    written(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// Prints text and the end of its line to standard output, at once.
+fn put(text: &str) -> Result<(), Failure> {
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    print_bytes(format!("{text}{end}").as_bytes())
+}
+
+/// A reader that has gone away ends the program quietly, as it does for `cat`.
 fn written(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Ok(()) => Ok(()),
@@ -101,6 +167,15 @@ mod tests {
         assert_eq!(time(-1), "1969-12-31 23:59:59");
         time(i64::MAX);
         time(i64::MIN);
+    }
+
+    #[test]
+    fn what_a_peer_wrote_begins_no_line() {
+        assert_eq!(Shown::from("a\nb\u{9b}".to_owned()).0, "a\\nb\\u009b");
+        assert_eq!(Shown::from(vec!["a\nb".to_owned(), "c".to_owned()]).0, "a\\nb\nc");
+        assert_eq!(Shown::json(&serde_json::json!({ "k\u{202e}": "\n" })).0, "{\n  \"k\\u202e\": \"\\n\"\n}");
+        let json = Show { json: true }.text(&"\u{9b}", |_| String::new()).unwrap();
+        assert_eq!(json, "\"\\u009b\"");
     }
 
     #[test]

@@ -15,16 +15,28 @@ use serde_json::{Value, json};
 mod addresses;
 #[path = "processes/commands.rs"]
 mod commands;
+#[path = "processes/contract.rs"]
+mod contract;
 #[path = "processes/errors.rs"]
 mod errors;
+#[path = "processes/history.rs"]
+mod history;
 #[path = "processes/kill.rs"]
 mod kill;
+#[path = "processes/leaving.rs"]
+mod leaving;
+#[path = "processes/operating.rs"]
+mod operating;
+#[path = "processes/output.rs"]
+mod output;
 #[path = "processes/partition.rs"]
 mod partition;
 #[path = "processes/recording.rs"]
 mod recording;
 #[path = "processes/replay.rs"]
 mod replay;
+#[path = "processes/streams.rs"]
+mod streams;
 #[path = "processes/workloads.rs"]
 mod workloads;
 

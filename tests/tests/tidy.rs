@@ -203,6 +203,7 @@ fn clocks_are_read_in_one_place() {
         "core/engine/examples/",
         "core/store/examples/",
         "node/src/cli/demo.rs",
+        "node/src/client.rs",
         "node/src/control/watch.rs",
         "tests/src/bench/",
         "tests/src/bin/",

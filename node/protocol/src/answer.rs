@@ -199,6 +199,9 @@ pub struct ChangeLine {
     pub wall_s: i64,
     pub deps: Vec<String>,
     pub ops: u64,
+    /// What it changed, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patches: Option<Vec<Value>>,
 }
 
 /// A place with concurrent values.
@@ -234,7 +237,7 @@ pub struct ChangedLine {
     pub heads: Vec<String>,
 }
 
-/// A space's roots were compared and equal.
+/// A space's roots were compared and equal, or there is nobody to compare them with.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SyncedLine {
     pub space: String,
@@ -242,4 +245,7 @@ pub struct SyncedLine {
     pub root: String,
     /// Who was found in sync.
     pub peers: Vec<String>,
+    /// This device is its only member.
+    #[serde(default)]
+    pub alone: bool,
 }

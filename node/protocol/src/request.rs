@@ -30,8 +30,12 @@ pub enum Command {
     SpaceInvite { space: Option<String>, role: String, uses: u32, addresses: Vec<String> },
     /// Answered with [`Joined`](crate::Joined).
     SpaceJoin { ticket: String, timeout_ms: u64 },
-    /// Answered with [`SpaceLine`](crate::SpaceLine), as it was.
-    SpaceLeave { space: String },
+    /// Answered with [`SpaceLine`](crate::SpaceLine), as it was. Refused where something would be lost, unless `force`.
+    SpaceLeave {
+        space: String,
+        #[serde(default)]
+        force: bool,
+    },
     /// Items are [`MemberLine`](crate::MemberLine)s.
     SpaceMembers { space: Option<String> },
     /// Answered with [`Edited`](crate::Edited).
@@ -79,6 +83,23 @@ pub enum Command {
     DocLog {
         #[serde(flatten)]
         which: Which,
+        /// Only so many of the last.
+        #[serde(default)]
+        last: Option<u64>,
+        /// With what each changed.
+        #[serde(default)]
+        patches: bool,
+        /// The newest first.
+        #[serde(default)]
+        reverse: bool,
+    },
+    /// Answered with [`ChangedLine`](crate::ChangedLine). `to` empty: as it is now.
+    DocDiff {
+        #[serde(flatten)]
+        which: Which,
+        from: Vec<String>,
+        #[serde(default)]
+        to: Vec<String>,
     },
     /// Items are [`ConflictLine`](crate::ConflictLine)s.
     DocConflicts {

@@ -1,7 +1,7 @@
 //! `anabranch doc ..`: documents and what is in them.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -12,10 +12,12 @@ use crate::cli::edit::Edit;
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::show::{Show, count, heads, print, print_piece, short, time};
-use anabranch_protocol::{
-    ChangeLine, Command, ConflictLine, DocumentLine, EditStep, Edited, Exported, Got, LINE_BYTES_MAX, Which,
-};
+use crate::output::{self, Output};
+use crate::show::{Show, Shown, count, heads, print_json_piece, short};
+use anabranch_protocol::{Command, ConflictLine, DocumentLine, EditStep, Edited, Exported, Got, LINE_BYTES_MAX, Which};
+
+mod history;
+mod text;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Doc {
@@ -95,18 +97,19 @@ pub(crate) enum Doc {
     Export {
         #[command(flatten)]
         which: Target,
-        /// The file to write, replaced as a whole [default: standard output]
+        /// The file to write, replaced as a whole; devices, pipes and links are written through [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
         /// As it was at these heads, separated by commas
         #[arg(long, value_name = "HEADS", value_delimiter = ',')]
         at: Vec<String>,
     },
-    /// Print a document's changes, each after those it stands on
-    Log {
-        #[command(flatten)]
-        which: Target,
-    },
+    /// Print a document's changes, each after those it depends on
+    Log(history::Log),
+    /// Print how a document changed from one version to another
+    Diff(history::Diff),
+    /// Print a text as it is, or make it say what a file says, by the least change
+    Text(text::Text),
     /// Print where members wrote different values at the same time
     Conflicts {
         #[command(flatten)]
@@ -166,8 +169,8 @@ impl Doc {
                 let command = Command::DocGet { which: which.which(), path, at };
                 let got = Client::connect(directory)?.ask::<Got>(&command)?;
                 show.one(&got, |got| match &got.value {
-                    Value::String(text) if raw => text.clone(),
-                    value => format!("{value:#}"),
+                    Value::String(text) if raw => Shown::raw(text),
+                    value => Shown::json(value),
                 })
             }
             Self::Set { which, path, value, no_wait } => {
@@ -196,13 +199,16 @@ impl Doc {
             Self::Export { which, out, at } => {
                 let command = Command::DocExport { which: which.which(), at };
                 let mut client = Client::connect(directory)?;
-                match out {
-                    Some(file) => {
-                        let exported = write_whole(&file, |out| {
-                            client.ask_many(&command, |piece: String| {
-                                out.write_all(piece.as_bytes()).map_err(|error| Failure::error(error.to_string()))
-                            })
+                match out.map(Output::named) {
+                    Some(Output::File(file)) => {
+                        // All of it before the file is touched.
+                        let mut text = String::new();
+                        let exported = client.ask_many(&command, |piece: String| {
+                            text.push_str(&crate::text::lines(&piece));
+                            Ok(())
                         })?;
+                        text.push('\n');
+                        output::write(&file, text.as_bytes())?;
                         let exported = serde_json::from_value::<Exported>(exported).map_err(Failure::error)?;
                         let written = Written { exported, file: file.display().to_string() };
                         show.one(&written, |it| {
@@ -214,30 +220,15 @@ impl Doc {
                             )
                         })
                     }
-                    None => {
-                        client.ask_many(&command, |piece: String| print_piece(&piece))?;
-                        print("\n")
+                    Some(Output::Standard) | None => {
+                        client.ask_many(&command, |piece: String| print_json_piece(&piece))?;
+                        print_json_piece("\n")
                     }
                 }
             }
-            Self::Log { which } => {
-                let command = Command::DocLog { which: which.which() };
-                Client::connect(directory)?.ask_many(&command, |line: ChangeLine| {
-                    show.one(&line, |line| {
-                        format!(
-                            "{}  {}  device {}  actor {} #{:<5} {:>11}  after {}",
-                            short(&line.hash),
-                            time(line.wall_s),
-                            line.device.as_deref().map_or("-", short),
-                            short(&line.actor),
-                            line.seq,
-                            count(line.ops as usize, "operation"),
-                            heads(&line.deps),
-                        )
-                    })
-                })?;
-                Ok(())
-            }
+            Self::Log(log) => log.execute(directory, show),
+            Self::Diff(diff) => diff.execute(directory, show),
+            Self::Text(text) => text.execute(directory, show),
             Self::Conflicts { which, path } => {
                 let command = Command::DocConflicts { which: which.which(), path };
                 let mut none = true;
@@ -251,14 +242,14 @@ impl Doc {
     }
 }
 
-fn conflict(line: &ConflictLine) -> String {
-    let mut text = line.path.clone();
+fn conflict(line: &ConflictLine) -> Vec<String> {
+    let mut lines = vec![line.path.clone()];
     for (i, value) in line.values.iter().enumerate() {
         let mark = if i == 0 { "shown" } else { "also " };
         let device = value.device.as_deref().map_or("-", short);
-        text.push_str(&format!("\n    {mark}  {}  (device {device}, actor {})", value.value, short(&value.actor)));
+        lines.push(format!("    {mark}  {}  (device {device}, actor {})", value.value, short(&value.actor)));
     }
-    text
+    lines
 }
 
 fn edit_one(directory: &Directory, show: Show, which: Target, step: EditStep, saved: bool) -> Result<(), Failure> {
@@ -311,24 +302,6 @@ fn read_json(file: &Path) -> Result<Value, Failure> {
     parse_json(text, &what)
 }
 
-/// Writes a file beside its place and renames it, so that there is never half of it.
-fn write_whole<T>(file: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<T, Failure>) -> Result<T, Failure> {
-    let cannot = |error: std::io::Error| Failure::error(format!("cannot write {}: {error}", file.display()));
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
-    let mut out = BufWriter::new(temporary.as_file());
-    let result = write(&mut out)?;
-    out.write_all(b"\n").and_then(|()| out.flush()).map_err(cannot)?;
-    drop(out);
-    temporary.as_file().sync_all().map_err(cannot)?;
-    // The file that was there keeps its permissions; a new one is as private as the temporary.
-    if let Ok(earlier) = fs::metadata(file) {
-        fs::set_permissions(temporary.path(), earlier.permissions()).map_err(cannot)?;
-    }
-    temporary.persist(file).map_err(|error| cannot(error.error))?;
-    Ok(result)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,16 +319,5 @@ mod tests {
         let failure = parse_json("{\"a\": [1,\n 2,,]}", "x.json").unwrap_err();
         assert!(failure.message.contains("line 2 column 4"), "{failure}");
         assert!(!failure.message.contains("quotes"), "{failure}");
-    }
-
-    #[test]
-    fn a_file_is_replaced_as_a_whole_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("out.json");
-        write_whole(&file, |out| out.write_all(b"{}").map_err(Failure::error)).unwrap();
-        assert_eq!(fs::read(&file).unwrap(), b"{}\n");
-        write_whole(&file, |_| Err::<(), _>(Failure::error("no"))).unwrap_err();
-        assert_eq!(fs::read(&file).unwrap(), b"{}\n");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

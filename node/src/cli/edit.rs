@@ -1,20 +1,16 @@
 //! `anabranch doc edit`: many edits in one command, one JSON object to a line of standard input.
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, BufReader, Read};
 
 use clap::Args;
 
+use crate::cli::arrivals::{Arrivals, Taken};
 use crate::cli::document::{Target, edited_text};
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::show::{Show, heads};
+use crate::show::{Show, count, heads};
 use anabranch_protocol::{Acknowledged, Command, EditStep, Edited, LINE_BYTES_MAX, Which};
-
-/// Lines of one request with `--each`: enough that they share their way to the disk.
-const EACH_LINES: usize = 256;
-/// Bytes of lines after which a request with `--each` is sent.
-const EACH_BYTES: usize = 1024 * 1024;
 
 /// Shown below `doc edit --help`.
 pub(crate) const STEPS: &str = r#"Each line is one of
@@ -32,7 +28,7 @@ Positions and lengths in texts are in Unicode code points. Empty lines are skipp
 pub(crate) struct Edit {
     #[command(flatten)]
     which: Target,
-    /// A change for each edit, instead of one change for all of them or none
+    /// A change for each edit, made as soon as its line arrives, instead of one change for all of them or none
     #[arg(long)]
     each: bool,
     /// A change for every N edits
@@ -49,17 +45,16 @@ pub(crate) struct Edit {
 impl Edit {
     pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
         let mut client = Client::connect(directory)?;
-        let mut lines = Lines { input: std::io::stdin().lock(), number: 0 };
-        let (lines_max, bytes_max) = match (self.ack, self.each, self.batch) {
-            (true, _, _) => (1, EACH_BYTES),
-            (false, true, _) => (EACH_LINES, EACH_BYTES),
-            (false, false, Some(batch)) => (batch as usize, LINE_BYTES_MAX),
-            (false, false, None) => (usize::MAX, LINE_BYTES_MAX),
-        };
         let which = self.which.which();
+        let request = Request { which: &which, each: self.each, saved: !self.no_wait };
+        if self.each {
+            return follow(&mut client, &request, self.ack, show);
+        }
+        let mut lines = Lines::of(std::io::stdin().lock());
+        let lines_max = self.batch.map_or(usize::MAX, |batch| batch as usize);
         let mut total: Option<Edited> = None;
         loop {
-            let Batch { edits, numbers, bytes, ended } = lines.batch(lines_max, bytes_max)?;
+            let Batch { edits, numbers, bytes, ended } = lines.batch(lines_max, LINE_BYTES_MAX)?;
             if edits.is_empty() && total.is_some() {
                 break;
             }
@@ -68,26 +63,71 @@ impl Edit {
                     "the edits are over {LINE_BYTES_MAX} bytes, the limit of one change's request: use --batch N or --each",
                 )));
             }
-            let request = Request { which: &which, each: self.each, saved: !self.no_wait };
-            let edited = request.send(&mut client, edits, numbers, |line: Acknowledged| {
-                if !self.ack {
-                    return Ok(());
-                }
-                show.one(&line, |line| format!("{}  saved, now at {}", line.line, heads(&line.heads)))
-            })?;
-            total = Some(match total {
-                None => edited,
-                Some(earlier) => {
-                    Edited { edits: earlier.edits + edited.edits, changes: earlier.changes + edited.changes, ..edited }
-                }
-            });
+            let edited = request.send(&mut client, edits, numbers, |_| Ok(()))?;
+            total = Some(add(total, edited));
             if ended {
                 break;
             }
         }
-        match total {
-            Some(total) => show.one(&total, edited_text),
-            None => Ok(()),
+        total.map_or(Ok(()), |total| show.one(&total, edited_text))
+    }
+}
+
+/// Makes a change of each edit as it arrives. Asked to end, it first makes those that it has read.
+fn follow(client: &mut Client, request: &Request<'_>, ack: bool, show: Show) -> Result<(), Failure> {
+    let arrivals = Arrivals::of_standard_input()?;
+    let mut total: Option<Edited> = None;
+    let mut made = 0;
+    let (end, ending) = loop {
+        // One at a time where each is acknowledged before the next is taken.
+        match arrivals.take(if ack { 1 } else { usize::MAX }) {
+            Taken::Edits(edits, numbers) => {
+                let edited = request.send(client, edits, numbers, |line: Acknowledged| {
+                    made += 1;
+                    if !ack {
+                        return Ok(());
+                    }
+                    show.one(&line, |line| format!("{}  saved, now at {}", line.line, heads(&line.heads)))
+                });
+                total = Some(add(total, edited.map_err(|failure| after(failure, made))?));
+            }
+            Taken::End(end, ending) => break (end, ending),
+        }
+    };
+    match total {
+        Some(total) if end.is_ok() => show.one(&total, edited_text)?,
+        // An empty input is an empty list of edits: the node says whether there is such a document.
+        None if end.is_ok() && ending.is_none() => {
+            let edited = request.send(client, Vec::new(), Vec::new(), |_| Ok(()))?;
+            show.one(&edited, edited_text)?;
+        }
+        _ => {}
+    }
+    match ending {
+        Some(ending) => {
+            if let Err(failure) = end {
+                show.failure(&failure);
+            }
+            show.aside(&format!("{}: {} made", ending.name, count(made, "edit")));
+            std::process::exit(ending.exit_code())
+        }
+        None => end.map_err(|failure| after(failure, made)),
+    }
+}
+
+/// A failure, and how much was done before it.
+fn after(failure: Failure, made: usize) -> Failure {
+    match made {
+        0 => failure,
+        made => Failure::new(failure.exit, format!("{failure} ({made} before it were made)")),
+    }
+}
+
+fn add(total: Option<Edited>, edited: Edited) -> Edited {
+    match total {
+        None => edited,
+        Some(earlier) => {
+            Edited { edits: earlier.edits + edited.edits, changes: earlier.changes + edited.changes, ..edited }
         }
     }
 }
@@ -125,25 +165,49 @@ struct Batch {
 }
 
 /// Standard input, line by line.
-struct Lines<R> {
+pub(crate) struct Lines<R> {
     input: R,
     number: u64,
 }
 
+impl<R: Read> Lines<BufReader<R>> {
+    /// The next line can be had without waiting.
+    pub(crate) fn has_a_whole_line(&self) -> bool {
+        self.input.buffer().contains(&b'\n')
+    }
+}
+
 impl<R: BufRead> Lines<R> {
+    pub(crate) fn of(input: R) -> Self {
+        Self { input, number: 0 }
+    }
+
     /// The next edits, at most `lines_max`, fewer at the end or after the line that passes `bytes_max`.
     fn batch(&mut self, lines_max: usize, bytes_max: usize) -> Result<Batch, Failure> {
         let mut batch = Batch { edits: Vec::new(), numbers: Vec::new(), bytes: 0, ended: false };
-        let mut line = Vec::new();
         while batch.edits.len() < lines_max && batch.bytes <= bytes_max {
+            let Some((edit, number, bytes)) = self.next()? else {
+                batch.ended = true;
+                break;
+            };
+            batch.edits.push(edit);
+            batch.numbers.push(number);
+            batch.bytes += bytes;
+        }
+        Ok(batch)
+    }
+
+    /// The next edit, the number of its line and how many bytes that has; nothing at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<(EditStep, u64, usize)>, Failure> {
+        let mut line = Vec::new();
+        loop {
             line.clear();
             let bytes = (&mut self.input)
                 .take(LINE_BYTES_MAX as u64 + 1)
                 .read_until(b'\n', &mut line)
                 .map_err(|error| Failure::error(format!("cannot read standard input: {error}")))?;
             if bytes == 0 {
-                batch.ended = true;
-                break;
+                return Ok(None);
             }
             self.number += 1;
             if line.iter().all(u8::is_ascii_whitespace) {
@@ -152,20 +216,34 @@ impl<R: BufRead> Lines<R> {
             if bytes > LINE_BYTES_MAX {
                 return Err(Failure::usage(format!("line {} is over {LINE_BYTES_MAX} bytes", self.number)));
             }
-            let edit = serde_json::from_slice(&line).map_err(|error| {
-                let column = error.column();
-                let what = if error.is_data() { "not an edit" } else { "malformed JSON" };
-                // serde_json counts lines from the start of what it was given, which is one line of ours.
-                let text = error.to_string();
-                let text = text.split(" at line ").next().unwrap_or(&text);
-                Failure::usage(format!("line {}, column {column}: {what}: {text}", self.number))
-            })?;
-            batch.edits.push(edit);
-            batch.numbers.push(self.number);
-            batch.bytes += bytes;
+            return Ok(Some((self.step(&line)?, self.number, bytes)));
         }
-        Ok(batch)
     }
+
+    fn step(&self, line: &[u8]) -> Result<EditStep, Failure> {
+        serde_json::from_slice(line).map_err(|error| {
+            // serde_json counts lines from the start of what it was given, which is one line of ours. A value that does not
+            // fit has no place: all of the line was read before it was looked at.
+            let text = error.to_string();
+            let text = text.split(" at line ").next().unwrap_or(&text);
+            let (number, column) = (self.number, error.column());
+            if error.is_data() {
+                Failure::usage(format!("line {number}: not an edit: {}", plain(text)))
+            } else {
+                Failure::usage(format!("line {number}, column {column}: malformed JSON: {text}"))
+            }
+        })
+    }
+}
+
+/// serde's words for kinds of values, in those of JSON.
+fn plain(text: &str) -> String {
+    let words = [
+        ("expected usize", "expected a whole number that is not negative"),
+        ("expected i64", "expected a whole number"),
+        ("unknown variant", "unknown op"),
+    ];
+    words.into_iter().fold(text.to_owned(), |text, (serde, ours)| text.replace(serde, ours))
 }
 
 #[cfg(test)]
@@ -173,7 +251,7 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Lines<&[u8]> {
-        Lines { input: text.as_bytes(), number: 0 }
+        Lines::of(text.as_bytes())
     }
 
     #[test]
@@ -193,6 +271,11 @@ mod tests {
         let failure = lines("\n{\"op\":\"remove\",\"path\":/a}\n").batch(9, 1000).err().unwrap();
         assert!(failure.message.starts_with("line 2, column 23: malformed JSON: expected value"), "{failure}");
         let failure = lines("{\"op\":\"fold\"}\n").batch(9, 1000).err().unwrap();
-        assert!(failure.message.contains("not an edit: unknown variant `fold`"), "{failure}");
+        assert!(failure.message.contains("line 1: not an edit: unknown op `fold`"), "{failure}");
+        let failure = lines("{\"op\":\"splice\",\"path\":\"/t\",\"pos\":-1}\n").batch(9, 1000).err().unwrap();
+        assert!(
+            failure.message.contains("line 1: not an edit: invalid value: integer `-1`, expected a whole"),
+            "{failure}"
+        );
     }
 }

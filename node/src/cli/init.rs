@@ -37,10 +37,11 @@ impl Init {
         })?;
         show.one(&initialised, |it| {
             let what = if it.created { "made a replica" } else { "there is a replica already" };
-            format!(
-                "{what} in {0}\ndevice {1}\nstart it with `anabranch run --dir {0} --listen /ip4/0.0.0.0/tcp/4510`",
-                it.directory, it.device,
-            )
+            vec![
+                format!("{what} in {}", it.directory),
+                format!("device {}", it.device),
+                format!("start it with `anabranch run --dir {} --listen /ip4/0.0.0.0/tcp/4510`", it.directory),
+            ]
         })
     }
 }

@@ -11,13 +11,12 @@ use anabranch_protocol::{Command, Forgotten, PeerLine};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Peer {
-    /// Dial an address now, and whenever there is no session with it until the node ends
+    /// Dial an address now, and whenever there is no session with it until the node ends.
+    ///
+    /// Waits for a session as long as --timeout says; the node goes on trying after that
     Dial {
         /// Such as /ip4/192.0.2.7/tcp/4510
         address: String,
-        /// Seconds to wait for a session; the node goes on trying after that
-        #[arg(long, env = "ANABRANCH_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = super::seconds)]
-        timeout: u64,
     },
     /// Forget where a peer is; it stays a member, and what members say of it later is remembered again
     Forget {
@@ -29,8 +28,8 @@ pub(crate) enum Peer {
 impl Peer {
     pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
         match self {
-            Self::Dial { address, timeout } => {
-                let command = Command::PeerDial { address, timeout_ms: timeout };
+            Self::Dial { address } => {
+                let command = Command::PeerDial { address, timeout_ms: super::wait_ms(directory) };
                 let line = Client::connect(directory)?.ask::<PeerLine>(&command)?;
                 show.one(&line, peer_row)
             }

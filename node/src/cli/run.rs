@@ -1,19 +1,23 @@
 //! `anabranch run`: the node itself, from start to a clean end.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anabranch::{Event, Lagged, Peer};
 use clap::Args;
 use futures::StreamExt;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use crate::control::Control;
+use crate::descriptors;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::Show;
+use crate::signals::Endings;
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -39,6 +43,11 @@ pub(crate) struct Run {
     #[arg(long, requires = "record", default_value_t = RECORD_BYTES, value_name = "BYTES")]
     record_max: u64,
 }
+
+/// How long a call to the replica may hold up its end.
+const HELD_UP_MAX: Duration = Duration::from_millis(1_500);
+/// How long the disk may take to save what is pending: service managers kill after 10 s (Docker) to 90 s (systemd).
+const SAVING_MAX: Duration = Duration::from_secs(8);
 
 /// Some hours of a busy node.
 const RECORD_BYTES: u64 = 256 * 1024 * 1024;
@@ -71,13 +80,17 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 impl Run {
     pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
-        runtime()?.block_on(self.run(directory, show))
+        descriptors::make_room()?;
+        let runtime = runtime()?;
+        let result = runtime.block_on(self.run(directory, show));
+        // What commands still compute is of use to nobody.
+        runtime.shutdown_background();
+        result
     }
 
     async fn run(self, directory: &Directory, show: Show) -> Result<(), Failure> {
         // Before anything else, so that a signal during the start is not lost.
-        let signals = |kind| signal(kind).map_err(|error| Failure::error(format!("cannot watch for signals: {error}")));
-        let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+        let mut endings = Endings::watch()?;
 
         let created = !directory.is_initialised();
         let mut builder = Peer::builder().directory(directory.path());
@@ -117,42 +130,85 @@ impl Run {
             salvaged: peer.salvaged().map(ToString::to_string),
             pid: std::process::id(),
         };
-        show.one(&ready, human)?;
+        // Whoever started the node may have closed its output: that is no reason to end.
+        let _ = writeln!(std::io::stdout().lock(), "{}", show.text(&ready, human)?);
         info!(device = %ready.device, directory = %ready.directory, "running");
 
         let control = Control::new(peer.clone(), directory.path());
         let result = tokio::select! {
-            _ = terminate.recv() => { info!("SIGTERM: closing"); Ok(()) }
-            _ = interrupt.recv() => { info!("Ctrl-C: closing"); Ok(()) }
-            result = control.serve(listener) => result,
+            ending = endings.next() => { info!("closing because of {}", ending.name); Ok(()) }
+            result = control.clone().serve(listener) => result,
             () = report(events) => Err(Failure::error("the replica has ended by itself")),
         };
+        control.close();
         directory.remove_socket();
-        peer.shutdown().await;
+        tokio::select! {
+            closed = close(peer) => closed?,
+            ending = endings.next() => return Err(unsaved(&format!("{} came again", ending.name))),
+        }
         info!("closed");
         result
     }
 }
 
-fn human(ready: &Ready) -> String {
-    let mut text = String::new();
+/// How far the end of a replica is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Closing {
+    /// A call to the replica goes on.
+    HeldUp,
+    /// What is pending is being saved.
+    Saving,
+    Closed,
+}
+
+/// Closes the replica, on a thread of its own: a call that holds it up must not keep us from giving up.
+async fn close(peer: Peer) -> Result<(), Failure> {
+    let (stage, mut stages) = tokio::sync::watch::channel(Closing::HeldUp);
+    std::thread::spawn(move || {
+        futures::executor::block_on(async {
+            let mut shutdown = std::pin::pin!(peer.shutdown());
+            let is_closed = futures::poll!(shutdown.as_mut()).is_ready();
+            stage.send_replace(Closing::Saving);
+            if !is_closed {
+                shutdown.await;
+            }
+            stage.send_replace(Closing::Closed);
+        });
+    });
+    for (wanted, time_max, why) in [
+        (Closing::Saving, HELD_UP_MAX, "a command holds up the replica"),
+        (Closing::Closed, SAVING_MAX, "the disk has not saved it"),
+    ] {
+        if timeout(time_max, stages.wait_for(|stage| *stage >= wanted)).await.is_err() {
+            return Err(unsaved(&format!("{why} for {} s", time_max.as_secs_f64())));
+        }
+    }
+    Ok(())
+}
+
+fn unsaved(why: &str) -> Failure {
+    Failure::error(format!(
+        "ended without saving what was still pending ({why}); what was acknowledged as saved is safe"
+    ))
+}
+
+fn human(ready: &Ready) -> Vec<String> {
+    let mut lines = Vec::new();
     if ready.created {
-        text.push_str("made a new replica\n");
+        lines.push("made a new replica".to_owned());
     }
-    if let Some(salvaged) = &ready.salvaged {
-        text.push_str(&format!("warning: {salvaged}\n"));
-    }
-    text.push_str(&format!("running in {} as device {}\n", ready.directory, ready.device));
-    for address in &ready.waiting_for {
-        text.push_str(&format!("waiting for {address}, which this machine does not have at present\n"));
-    }
+    lines.extend(ready.salvaged.as_ref().map(|salvaged| format!("warning: {salvaged}")));
+    lines.push(format!("running in {} as device {}", ready.directory, ready.device));
+    let absent = |address: &String| format!("waiting for {address}, which this machine does not have at present");
+    lines.extend(ready.waiting_for.iter().map(absent));
     match &ready.listening[..] {
         [] if !ready.waiting_for.is_empty() => {}
-        [] => text.push_str("not listening (add `--listen /ip4/0.0.0.0/tcp/4510` so that others can dial this node)\n"),
-        addresses => addresses.iter().for_each(|address| text.push_str(&format!("listening on {address}\n"))),
+        [] => lines
+            .push("not listening (add `--listen /ip4/0.0.0.0/tcp/4510` so that others can dial this node)".to_owned()),
+        addresses => lines.extend(addresses.iter().map(|address| format!("listening on {address}"))),
     }
-    text.push_str("ready: Ctrl-C or SIGTERM closes it cleanly");
-    text
+    lines.push("ready: Ctrl-C or SIGTERM closes it cleanly".to_owned());
+    lines
 }
 
 /// Those addresses to listen on at which nothing listens.

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use crate::client::Client;
 use crate::directory::Directory;
@@ -24,9 +24,8 @@ pub(crate) enum Space {
     Ls,
     /// Print a ticket with which another device can join
     Invite {
-        /// Name or id of the space; not needed where there is one
-        #[arg(env = "ANABRANCH_SPACE")]
-        space: Option<String>,
+        #[command(flatten)]
+        which: Which,
         /// What the joiner may do: reader, writer or admin
         #[arg(long, env = "ANABRANCH_ROLE", default_value = "writer")]
         role: String,
@@ -38,25 +37,51 @@ pub(crate) enum Space {
         addresses: Vec<String>,
     },
     /// Join a space with a ticket
+    #[command(
+        after_help = "It waits 30 seconds, or --timeout, for a member to admit this device; the node goes on trying after that."
+    )]
     Join {
         /// The ticket; `-` reads it from standard input, out of sight of other users
         #[arg(env = "ANABRANCH_TICKET", hide_env_values = true)]
         ticket: String,
-        /// Seconds to wait for a member to admit this device; the node goes on trying after that
-        #[arg(long, env = "ANABRANCH_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = super::seconds)]
-        timeout: u64,
     },
     /// Forget a space here, with its documents; other members keep theirs
     Leave {
         /// Name or id of the space
         space: String,
+        /// Also if that may lose documents for good, or leaves the others without an admin
+        #[arg(long)]
+        force: bool,
     },
     /// List the members of a space
     Members {
-        /// Name or id of the space; not needed where there is one
-        #[arg(env = "ANABRANCH_SPACE")]
-        space: Option<String>,
+        #[command(flatten)]
+        which: Which,
     },
+}
+
+/// Which space, said either way.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// Name or id of the space; not needed where there is one
+    #[arg(value_name = "SPACE")]
+    name: Option<String>,
+    /// The same as an option
+    #[arg(long, env = "ANABRANCH_SPACE")]
+    space: Option<String>,
+}
+
+impl Which {
+    /// What was said on the command line, else what the environment says.
+    fn space(self) -> Result<Option<String>, Failure> {
+        let from_environment = std::env::var("ANABRANCH_SPACE").ok();
+        match (self.name, self.space) {
+            (Some(name), Some(option)) if option != name && Some(&option) != from_environment.as_ref() => {
+                Err(Failure::usage(format!("which space, `{name}` or `{option}`? say one")))
+            }
+            (name, option) => Ok(name.or(option)),
+        }
+    }
 }
 
 impl Space {
@@ -79,48 +104,46 @@ impl Space {
                 }
                 Ok(())
             }
-            Self::Invite { space, role, uses, addresses } => {
-                let command = Command::SpaceInvite { space, role, uses, addresses };
+            Self::Invite { which, role, uses, addresses } => {
+                let command = Command::SpaceInvite { space: which.space()?, role, uses, addresses };
                 let invitation = Client::connect(directory)?.ask::<Invitation>(&command)?;
                 if invitation.addresses.is_empty() {
-                    eprintln!(
-                        "anabranch: this ticket says no address, because this node does not listen: the joiner needs a \
-                         `--dial` of its own, or make the ticket again with --address or after `anabranch run --listen ..`"
+                    show.aside(
+                        "this ticket says no address, because this node does not listen: the joiner needs a \
+                         `--dial` of its own, or make the ticket again with --address or after `anabranch run --listen ..`",
                     );
                 }
                 if !invitation.left_out.is_empty() {
-                    eprintln!(
-                        "anabranch: the ticket has room for {}, {} left out: {}; name those that the joiner needs with --address",
+                    let were = if invitation.left_out.len() == 1 { "was" } else { "were" };
+                    show.aside(&format!(
+                        "the ticket has room for {}, {} {were} left out: {}; name those that the joiner needs with --address",
                         count(invitation.addresses.len(), "address"),
-                        if invitation.left_out.len() == 1 {
-                            "1 was".to_owned()
-                        } else {
-                            format!("{} were", invitation.left_out.len())
-                        },
+                        invitation.left_out.len(),
                         invitation.left_out.join(", "),
-                    );
+                    ));
                 }
-                eprintln!(
-                    "anabranch: this ticket is a secret: whoever has it can join as {} ({}); `anabranch space join TICKET` takes it",
+                show.aside(&format!(
+                    "this ticket is a secret: whoever has it can join as {} ({}); `anabranch space join TICKET` takes it",
                     invitation.role,
                     count(invitation.uses as usize, "use"),
-                );
+                ));
                 show.one(&invitation, |invitation| invitation.ticket.clone())
             }
-            Self::Join { ticket, timeout } => {
+            Self::Join { ticket } => {
                 let ticket = if ticket == "-" { read_ticket()? } else { ticket };
-                let command = Command::SpaceJoin { ticket: ticket.trim().to_owned(), timeout_ms: timeout };
+                let command =
+                    Command::SpaceJoin { ticket: ticket.trim().to_owned(), timeout_ms: super::wait_ms(directory) };
                 let joined = Client::connect(directory)?.ask::<Joined>(&command)?;
                 show.one(&joined, became)
             }
-            Self::Leave { space } => {
-                let line = Client::connect(directory)?.ask::<SpaceLine>(&Command::SpaceLeave { space })?;
+            Self::Leave { space, force } => {
+                let line = Client::connect(directory)?.ask::<SpaceLine>(&Command::SpaceLeave { space, force })?;
                 show.one(&line, |line| {
                     format!("{}  left; {} forgotten here", title(line), count(line.documents, "document"))
                 })
             }
-            Self::Members { space } => {
-                let command = Command::SpaceMembers { space };
+            Self::Members { which } => {
+                let command = Command::SpaceMembers { space: which.space()? };
                 Client::connect(directory)?.ask_many(&command, |line: MemberLine| {
                     show.one(&line, |line| {
                         let us = if line.this_device { "  (this device)" } else { "" };

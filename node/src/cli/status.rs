@@ -11,7 +11,11 @@ use anabranch_protocol::{Command, Identity, PeerLine, Status};
 pub(crate) fn id(directory: &Directory, show: Show) -> Result<(), Failure> {
     let identity = Client::connect(directory)?.ask::<Identity>(&Command::Id)?;
     show.one(&identity, |identity| {
-        format!("device   {}\npeer id  {}\nstorage  {}", identity.device, identity.peer_id, identity.storage)
+        vec![
+            format!("device   {}", identity.device),
+            format!("peer id  {}", identity.peer_id),
+            format!("storage  {}", identity.storage),
+        ]
     })
 }
 
@@ -36,12 +40,12 @@ pub(crate) fn peers(directory: &Directory, show: Show) -> Result<(), Failure> {
     Ok(())
 }
 
-fn human(status: &Status) -> String {
+fn human(status: &Status) -> Vec<String> {
     let mut lines = vec![
         format!("device     {}", status.identity.device),
         format!("directory  {}", status.directory),
         format!(
-            "store      {}, start {}, feed at {}",
+            "storage    {}, epoch {}, feed seq {}",
             short(&status.identity.storage),
             status.identity.epoch,
             status.feed_seq
@@ -66,10 +70,10 @@ fn human(status: &Status) -> String {
         count(counters.bytes_in as usize, "byte"),
     ));
     lines.push(format!(
-        "runs       {} accepted, {} refused, {} known already, {} waited for others",
+        "runs       {} accepted, {} refused, {} known, {} waited",
         counters.runs_accepted, counters.runs_refused, counters.runs_known, counters.runs_waited,
     ));
-    lines.join("\n")
+    lines
 }
 
 /// A peer in one row.

@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, count, heads, short};
-use anabranch_protocol::{ChangedLine, Command, FeedLine, SyncedLine};
+use anabranch_protocol::{ChangedLine, Command, Exit, FeedLine, SyncedLine};
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
@@ -27,30 +27,31 @@ impl Watch {
         let mut client = Client::connect(directory)?;
         let follows_document = self.doc.is_some();
         let command = Command::Watch { space: self.space, document: self.doc, since: self.since };
-        if follows_document {
-            client.ask_many(&command, |line: ChangedLine| show.one(&line, changed))?;
+        let ended = if follows_document {
+            client.ask_many(&command, |line: ChangedLine| show.one(&line, changed))
         } else {
             client.ask_many(&command, |line: FeedLine| {
                 show.one(&line, |line| {
                     format!("{:>8}  {}/{}  {}", line.seq, short(&line.space), line.document, heads(&line.heads))
                 })
-            })?;
+            })
+        };
+        match ended {
+            // It was to follow for so long.
+            Err(failure) if failure.exit == Exit::TimedOut => Ok(()),
+            ended => ended.map(drop),
         }
-        Ok(())
     }
 }
 
-fn changed(line: &ChangedLine) -> String {
-    let mut text = format!("{}  now at {}", short(&line.document), heads(&line.heads));
-    for patch in &line.patches {
-        text.push_str("\n    ");
-        text.push_str(&patch_text(patch));
-    }
-    text
+fn changed(line: &ChangedLine) -> Vec<String> {
+    let mut lines = vec![format!("{}  now at {}", short(&line.document), heads(&line.heads))];
+    lines.extend(line.patches.iter().map(|patch| format!("    {}", patch_text(patch))));
+    lines
 }
 
 /// A patch is an object with a path, an action and what belongs to the action.
-fn patch_text(patch: &Value) -> String {
+pub(crate) fn patch_text(patch: &Value) -> String {
     let Some(fields) = patch.as_object() else { return patch.to_string() };
     let word = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
     let rest = fields.iter().filter(|(name, _)| !["path", "action"].contains(&name.as_str()));
@@ -60,28 +61,28 @@ fn patch_text(patch: &Value) -> String {
 
 #[derive(Debug, Args)]
 pub(crate) struct WaitSynced {
-    /// Only this space (name or id) [default: every space here]
+    /// Only this space (name or id) [default: every space here that has other members]
     #[arg(long, env = "ANABRANCH_SPACE")]
     space: Option<String>,
     /// Only with this peer (device id) [default: every connected member, at least one]
     #[arg(long, value_name = "DEVICE")]
     peer: Option<String>,
-    /// Seconds to wait
-    #[arg(long, env = "ANABRANCH_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = super::seconds)]
-    timeout: u64,
 }
 
 impl WaitSynced {
     pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
-        let command = Command::WaitSynced { space: self.space, peer: self.peer, timeout_ms: self.timeout };
+        let command = Command::WaitSynced { space: self.space, peer: self.peer, timeout_ms: super::wait_ms(directory) };
         Client::connect(directory)?.ask_many(&command, |line: SyncedLine| {
             show.one(&line, |line| {
+                let name = line.name.as_deref().unwrap_or("(joining)");
+                if line.alone {
+                    return format!("{}  {name}  alone: this device is its only member", short(&line.space));
+                }
                 format!(
-                    "{}  {}  root {}  equal on this replica and {}",
+                    "{}  {name}  in sync with {}, root {}",
                     short(&line.space),
-                    line.name.as_deref().unwrap_or("(joining)"),
-                    short(&line.root),
                     count(line.peers.len(), "peer"),
+                    short(&line.root),
                 )
             })
         })?;

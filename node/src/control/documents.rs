@@ -6,9 +6,7 @@ use serde_json::Value;
 use crate::control::Control;
 use crate::control::names::{Expect, texts};
 use crate::failure::Failure;
-use anabranch_protocol::{
-    ChangeLine, ConflictLine, ConflictValue, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Which,
-};
+use anabranch_protocol::{ConflictLine, ConflictValue, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Which};
 
 impl Control {
     pub(super) async fn new_document(&self, space: Option<&str>, name: Option<&str>) -> Result<Edited, Failure> {
@@ -84,23 +82,6 @@ impl Control {
         Ok((pieces(&text), exported))
     }
 
-    pub(super) async fn log(&self, open: &mut Option<Document>, which: &Which) -> Result<Vec<ChangeLine>, Failure> {
-        let document = self.document(open, which, Expect::Known).await?;
-        let history = blocking(move || document.history()).await??;
-        Ok(history
-            .into_iter()
-            .map(|change| ChangeLine {
-                hash: change.hash.to_string(),
-                actor: change.actor.to_string(),
-                device: change.device.map(|device| device.to_string()),
-                seq: change.seq,
-                wall_s: change.wall_s,
-                deps: texts(&change.deps),
-                ops: change.ops,
-            })
-            .collect())
-    }
-
     pub(super) async fn conflicts(
         &self,
         open: &mut Option<Document>,
@@ -150,7 +131,7 @@ async fn read<T: Send + 'static>(
 }
 
 /// Change hashes, whole or as the first digits that `doc log` shows.
-async fn versions(document: &Document, at: &[String]) -> Result<Vec<ChangeHash>, Failure> {
+pub(super) async fn versions(document: &Document, at: &[String]) -> Result<Vec<ChangeHash>, Failure> {
     let mut history = None;
     let mut heads = Vec::new();
     for text in at {

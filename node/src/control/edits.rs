@@ -7,7 +7,7 @@ use crate::control::documents::blocking;
 use crate::control::names::{Expect, texts};
 use crate::control::{Answers, Control};
 use crate::failure::Failure;
-use anabranch_protocol::{Acknowledged, EditStep, Edited, Which};
+use anabranch_protocol::{Acknowledged, EditStep, Edited, Exit, Which};
 
 /// What to do.
 pub(super) struct Order {
@@ -106,14 +106,13 @@ impl Lines {
         self.numbers.get(index).copied().unwrap_or(index as u64 + 1)
     }
 
-    fn failure(&self, misfit: Misfit, before: usize) -> Failure {
+    fn failure(&self, misfit: Misfit) -> Failure {
         let mut failure = Failure::from(misfit.error);
-        let is_edit = failure.exit == anabranch_protocol::Exit::Usage;
+        let is_edit = matches!(failure.exit, Exit::Usage | Exit::NotFound);
         if is_edit && !(self.single && self.numbers.is_empty()) {
             let number = self.number(misfit.index);
             let what = if self.numbers.is_empty() { "edit" } else { "line" };
-            let kept = if before > 0 { format!(" ({before} before it were made)") } else { String::new() };
-            failure.message = format!("{what} {number}: {}{kept}", failure.message);
+            failure.message = format!("{what} {number}: {}", failure.message);
         }
         failure
     }
@@ -122,7 +121,7 @@ impl Lines {
 async fn one_change(document: &Document, edits: Vec<EditStep>, lines: Lines) -> Result<Vec<String>, Failure> {
     let document = document.clone();
     blocking(move || {
-        change(&document, &edits, 0).map_err(|misfit| lines.failure(misfit, 0))?;
+        change(&document, &edits, 0).map_err(|misfit| lines.failure(misfit))?;
         Ok(texts(&document.heads()?))
     })
     .await?
@@ -139,7 +138,7 @@ async fn each_a_change(
         let mut made = Vec::new();
         for (index, step) in edits.iter().enumerate() {
             if let Err(misfit) = change(&document, std::slice::from_ref(step), index) {
-                let failure = lines.failure(misfit, made.len());
+                let failure = lines.failure(misfit);
                 return Ok((made, Some(failure)));
             }
             made.push(texts(&document.heads()?));

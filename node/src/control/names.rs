@@ -176,9 +176,12 @@ fn pick<T>(what: &str, text: &str, candidates: impl Iterator<Item = Candidate<T>
     let mut found: Vec<Candidate<T>> = candidates.filter(fits).collect();
     match found.len() {
         1 => Ok(found.remove(0).thing),
-        0 => Err(Failure::not_found(format!(
-            "no {what} `{text}` here: {what}s go by name, by id, or by at least {PREFIX_DIGITS_MIN} digits of it"
-        ))),
+        0 => {
+            let name = if what == "peer" { "" } else { "by name, " };
+            Err(Failure::not_found(format!(
+                "no {what} `{text}` here: {what}s go {name}by id, or by at least {PREFIX_DIGITS_MIN} digits of it"
+            )))
+        }
         several => Err(Failure::usage(format!(
             "`{text}` may be {several} {what}s: {}; use more digits of the id",
             listed(found.into_iter().map(|candidate| (candidate.id, candidate.name))),

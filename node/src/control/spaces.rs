@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use anabranch::{CommandError, Role, Ticket};
+use anabranch::{CommandError, DocumentId, LossOnLeaving, Role, Space, Ticket};
 
 use crate::control::Control;
 use crate::control::status::space_line;
 use crate::failure::Failure;
+use crate::show::count;
 use anabranch_protocol::{Invitation, Joined, MemberLine, SpaceLine};
+
+/// Documents that are named in an error.
+const DOCUMENTS_NAMED_MAX: usize = 5;
 
 impl Control {
     pub(super) async fn create_space(&self, name: &str) -> Result<SpaceLine, Failure> {
@@ -83,9 +87,13 @@ impl Control {
         }
     }
 
-    pub(super) async fn leave(&self, space: &str) -> Result<SpaceLine, Failure> {
+    pub(super) async fn leave(&self, space: &str, force: bool) -> Result<SpaceLine, Failure> {
         let space = self.space(Some(space))?;
         let line = self.line(&space)?;
+        let loss = space.loss_on_leaving().filter(|loss| !force && !loss.is_none());
+        if let Some(loss) = loss {
+            return Err(loss_failure(&space, &loss).await);
+        }
         self.peer.leave(space.id()).await?;
         Ok(line)
     }
@@ -103,8 +111,61 @@ impl Control {
             .collect())
     }
 
-    fn line(&self, space: &anabranch::Space) -> Result<SpaceLine, Failure> {
+    fn line(&self, space: &Space) -> Result<SpaceLine, Failure> {
         let status = space.status().ok_or(CommandError::UnknownSpace(space.id()))?;
         Ok(space_line(status))
     }
+}
+
+/// A space's name and the first digits of its id: two may have one name.
+pub(super) fn title(space: &Space) -> String {
+    match space.name() {
+        Some(name) => format!("`{name}` ({:.8})", space.id()),
+        None => format!("{:.8}", space.id()),
+    }
+}
+
+/// A document's name, if it can be read, and the first digits of its id.
+async fn document_title(space: &Space, id: DocumentId) -> String {
+    let name = match space.open(id).await {
+        Ok(document) => document.get("/name").ok().flatten(),
+        Err(_) => None,
+    };
+    match name.as_ref().and_then(|name| name.as_str()) {
+        Some(name) => format!("`{name:.64}` ({id:.8})"),
+        None => format!("{id:.8}"),
+    }
+}
+
+/// Why leaving asks for `--force`.
+async fn loss_failure(space: &Space, loss: &LossOnLeaving) -> Failure {
+    let mut reasons = Vec::new();
+    if !loss.only_here.is_empty() {
+        let mut titles = Vec::new();
+        for id in loss.only_here.iter().take(DOCUMENTS_NAMED_MAX) {
+            titles.push(document_title(space, *id).await);
+        }
+        if loss.only_here.len() > DOCUMENTS_NAMED_MAX {
+            titles.push("..".to_owned());
+        }
+        let what = if loss.was_in_sync {
+            "no other member was found to hold the last changes of"
+        } else {
+            "since this node was started no other member was found to hold"
+        };
+        reasons.push(format!("{what} {}: {}", count(loss.only_here.len(), "document"), titles.join(", ")));
+    }
+    if loss.only_admin {
+        reasons.push("this device is the only admin, without it nobody can invite".to_owned());
+    }
+    let hint = if loss.only_here.is_empty() {
+        "make another member an admin first (`anabranch space invite --role admin`)".to_owned()
+    } else {
+        format!("wait until a member holds them (`anabranch wait-synced --space {:.8}`)", space.id())
+    };
+    Failure::refused(format!(
+        "leaving space {} might lose something for good: {}; {hint}, or leave with --force",
+        title(space),
+        reasons.join("; "),
+    ))
 }

@@ -8,10 +8,11 @@ use futures::StreamExt;
 use serde_json::json;
 
 use crate::control::names::{Expect, texts};
+use crate::control::spaces::title;
 use crate::control::status::hex;
 use crate::control::{Answers, Control};
 use crate::failure::Failure;
-use anabranch_protocol::{ChangedLine, FeedLine, SyncedLine, Which};
+use anabranch_protocol::{ChangedLine, Exit, FeedLine, SyncedLine, Which};
 
 /// The end of an answer that has only items.
 type End = Result<serde_json::Value, Failure>;
@@ -95,6 +96,9 @@ impl Control {
     }
 
     fn ended(&self) -> Failure {
+        if self.is_closing() {
+            return Failure::new(Exit::NoNode, "the node has ended");
+        }
         let why = self.peer.stopped().unwrap_or_else(|| "it was closed".to_owned());
         Failure::error(format!("the replica has stopped: {why}"))
     }
@@ -114,6 +118,10 @@ impl Control {
         let deadline = tokio::time::Instant::now() + Duration::from_millis(timeout_ms);
         let total = spaces.len();
         for space in spaces {
+            if peer.is_none() && is_alone(&space) {
+                answers.item_now(&synced_line(&space, peer)).await?;
+                continue;
+            }
             let waiting = async {
                 match peer {
                     Some(peer) => space.synced_with(peer).await,
@@ -147,7 +155,6 @@ impl Control {
 
     /// Why it did not come about, as far as can be seen.
     fn not_synced(&self, space: &Space, peer: Option<DeviceId>, timeout_ms: u64) -> Failure {
-        let name = space.name().unwrap_or_else(|| format!("{:.8}", space.id()));
         let connected = space.status().map(|status| status.peers).unwrap_or_default();
         let wanted = |device: &DeviceId| peer.is_none_or(|peer| peer == *device);
         let behind: Vec<String> = connected
@@ -173,7 +180,8 @@ impl Control {
             if failures.is_empty() { who } else { format!("{who} ({})", failures.join("; ")) }
         };
         Failure::timed_out(format!(
-            "space {name} was not found in sync within {} s: {why}",
+            "space {} was not found in sync within {} s: {why}",
+            title(space),
             timeout_ms as f64 / 1_000.0
         ))
     }
@@ -192,6 +200,11 @@ async fn grown(events: &mut Events, after: u64) -> bool {
     }
 }
 
+/// We are its only member, so that all there is of it is in sync.
+fn is_alone(space: &Space) -> bool {
+    space.role().is_some() && space.members().len() == 1
+}
+
 fn synced_line(space: &Space, peer: Option<DeviceId>) -> SyncedLine {
     let status = space.status();
     let root = status.as_ref().map(|status| hex(&status.root)).unwrap_or_default();
@@ -202,5 +215,6 @@ fn synced_line(space: &Space, peer: Option<DeviceId>) -> SyncedLine {
         name: space.name(),
         root,
         peers: in_sync.map(|(device, _)| device.to_string()).collect(),
+        alone: is_alone(space),
     }
 }

@@ -311,7 +311,7 @@ fn a_port_in_use_is_told_with_the_address() {
     let failed = run(&directory, &["run", "--listen", &address], "").fails(1, &format!("cannot listen on {address}"));
     assert!(failed.stderr.contains("in use"), "{}", failed.stderr);
     // The replica itself is fine.
-    run(&directory, &["run", "--listen", "everywhere"], "").fails(1, "`everywhere` is not an address");
+    run(&directory, &["run", "--listen", "everywhere"], "").fails(2, "`everywhere` is not an address");
     let node = Node::start(&directory, &["--listen", LOOPBACK]);
     node.run(&["space", "create", "work"]).ok();
 }
@@ -326,7 +326,7 @@ fn malformed_json_is_told_with_its_place() {
     node.run(&["doc", "set", "plan", "/a", "{\"b\": 1,}"]).fails(2, "line 1 column 9");
     let lines = "{\"op\":\"set\",\"path\":\"/b\",\"value\":2}\n{\"op\":\"set\",\"path\":\"/c\",\"value\":}\n";
     node.run_with(&["doc", "edit", "plan"], lines).fails(2, "line 2, column 33: malformed JSON");
-    node.run_with(&["doc", "edit", "plan"], "{\"op\":\"fold\"}").fails(2, "unknown variant `fold`");
+    node.run_with(&["doc", "edit", "plan"], "{\"op\":\"fold\"}").fails(2, "unknown op `fold`");
     let file = node.directory().with_extension("json");
     std::fs::write(&file, "{\"a\": [1, 2").unwrap();
     node.run(&["doc", "import", "--new", file.to_str().unwrap()]).fails(2, "malformed JSON in");

@@ -1,0 +1,200 @@
+//! Edits from standard input as they arrive: whoever takes them gets what has come so far and does not wait for more.
+
+use std::io::{BufReader, Read};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anabranch_protocol::EditStep;
+
+use crate::cli::edit::Lines;
+use crate::failure::Failure;
+use crate::signals::{Ending, Endings};
+
+/// Lines that wait to be taken: enough that they share their way to the disk.
+const LINES_MAX: usize = 256;
+/// Bytes of lines that wait to be taken, but for the last line.
+const BYTES_MAX: usize = 1024 * 1024;
+/// How long a command that was asked to end may take for what it has read.
+const ENDING_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Edits that have arrived and were not taken yet.
+#[derive(Clone, Default)]
+pub(crate) struct Arrivals {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    edits: Vec<EditStep>,
+    /// The line that each came on.
+    numbers: Vec<u64>,
+    bytes: usize,
+    /// The reader waits for more: all that it has read is here.
+    is_waiting: bool,
+    /// There are no more, or no more that can be read.
+    ended: Option<Result<(), Failure>>,
+    ending: Option<Ending>,
+}
+
+/// What [`Arrivals::take`] finds.
+pub(crate) enum Taken {
+    /// Edits, with the line that each came on.
+    Edits(Vec<EditStep>, Vec<u64>),
+    /// All were taken, and no more will come: the input has ended, a line is none, or the command was asked to end.
+    End(Result<(), Failure>, Option<Ending>),
+}
+
+impl Arrivals {
+    /// Begins to read standard input, and to watch for the signals that ask to end.
+    pub(crate) fn of_standard_input() -> Result<Self, Failure> {
+        let arrivals = Self::default();
+        let runtime = super::run::runtime()?;
+        let endings = runtime.block_on(async { Endings::watch() })?;
+        let (reading, watching) = (arrivals.clone(), arrivals.clone());
+        std::thread::spawn(move || reading.read(std::io::stdin()));
+        std::thread::spawn(move || runtime.block_on(watching.watch(endings)));
+        Ok(arrivals)
+    }
+
+    /// Waits for something and takes it, at most `lines_max` edits.
+    pub(crate) fn take(&self, lines_max: usize) -> Taken {
+        let mut state = self.state();
+        loop {
+            if !state.edits.is_empty() {
+                let rest = lines_max.min(state.edits.len());
+                let (later, later_numbers) = (state.edits.split_off(rest), state.numbers.split_off(rest));
+                let edits = std::mem::replace(&mut state.edits, later);
+                let numbers = std::mem::replace(&mut state.numbers, later_numbers);
+                state.bytes = 0;
+                self.shared.changed.notify_all();
+                return Taken::Edits(edits, numbers);
+            }
+            if let Some(end) = state.ended.clone() {
+                return Taken::End(end, state.ending);
+            }
+            if state.ending.is_some() && state.is_waiting {
+                return Taken::End(Ok(()), state.ending);
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// Reads until there is no more, or until the command is asked to end and everything that was read is there.
+    fn read(&self, input: impl Read) {
+        let mut lines = Lines::of(BufReader::with_capacity(64 * 1024, input));
+        loop {
+            if !lines.has_a_whole_line() {
+                let mut state = self.state();
+                if state.ending.is_some() {
+                    return self.end(state, Ok(()));
+                }
+                state.is_waiting = true;
+                self.shared.changed.notify_all();
+            }
+            let read = lines.next();
+            let mut state = self.state();
+            state.is_waiting = false;
+            match read {
+                Ok(Some((edit, number, bytes))) => {
+                    state.edits.push(edit);
+                    state.numbers.push(number);
+                    state.bytes += bytes;
+                    self.shared.changed.notify_all();
+                    while state.edits.len() >= LINES_MAX || state.bytes > BYTES_MAX {
+                        state = self.wait(state);
+                    }
+                }
+                Ok(None) => return self.end(state, Ok(())),
+                Err(failure) => return self.end(state, Err(failure)),
+            }
+        }
+    }
+
+    fn end(&self, mut state: MutexGuard<'_, State>, end: Result<(), Failure>) {
+        state.ended = Some(end);
+        self.shared.changed.notify_all();
+    }
+
+    /// Notes the first signal. The second, or one that leads to nothing in time, ends the process.
+    async fn watch(&self, mut endings: Endings) {
+        let ending = endings.next().await;
+        self.state().ending = Some(ending);
+        self.shared.changed.notify_all();
+        let _ = tokio::time::timeout(ENDING_TIME_MAX, endings.next()).await;
+        std::process::exit(ending.exit_code());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const LINE: &str = "{\"op\":\"remove\",\"path\":\"/a\"}\n";
+
+    fn reading(input: impl Read + Send + 'static) -> Arrivals {
+        let arrivals = Arrivals::default();
+        let reader = arrivals.clone();
+        std::thread::spawn(move || reader.read(input));
+        arrivals
+    }
+
+    fn numbers(taken: Taken) -> Vec<u64> {
+        match taken {
+            Taken::Edits(_, numbers) => numbers,
+            Taken::End(end, _) => panic!("the end: {end:?}"),
+        }
+    }
+
+    #[test]
+    fn a_line_is_taken_while_the_next_one_is_awaited() {
+        let (read, mut write) = std::io::pipe().unwrap();
+        let arrivals = reading(read);
+        for number in 1..=3 {
+            write.write_all(LINE.as_bytes()).unwrap();
+            assert_eq!(numbers(arrivals.take(LINES_MAX)), [number]);
+        }
+        drop(write);
+        assert!(matches!(arrivals.take(LINES_MAX), Taken::End(Ok(()), None)));
+    }
+
+    #[test]
+    fn lines_before_a_bad_one_are_taken_first() {
+        let arrivals = reading(std::io::Cursor::new(format!("{LINE}{LINE}no\n{LINE}")));
+        let mut taken = Vec::new();
+        let failure = loop {
+            match arrivals.take(1) {
+                Taken::Edits(_, numbers) => taken.extend(numbers),
+                Taken::End(end, _) => break end.unwrap_err(),
+            }
+        };
+        assert_eq!(taken, [1, 2]);
+        assert!(failure.message.starts_with("line 3, column 2: malformed JSON"), "{failure}");
+    }
+
+    #[test]
+    fn more_than_the_limit_is_not_read_ahead() {
+        let arrivals = reading(std::io::Cursor::new(LINE.repeat(3 * LINES_MAX)));
+        let mut count = 0;
+        while let Taken::Edits(edits, _) = arrivals.take(usize::MAX) {
+            assert!(edits.len() <= LINES_MAX);
+            count += edits.len();
+        }
+        assert_eq!(count, 3 * LINES_MAX);
+    }
+}

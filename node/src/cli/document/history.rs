@@ -1,0 +1,72 @@
+//! `anabranch doc log` and `doc diff`: what changed, and when.
+
+use clap::Args;
+
+use crate::cli::document::Target;
+use crate::cli::watch::patch_text;
+use crate::client::Client;
+use crate::directory::Directory;
+use crate::failure::Failure;
+use crate::show::{Show, count, heads, short, time};
+use anabranch_protocol::{ChangeLine, ChangedLine, Command};
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    #[command(flatten)]
+    which: Target,
+    /// Only the last N changes
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    last: Option<u64>,
+    /// With what each changed
+    #[arg(short, long)]
+    patches: bool,
+    /// The newest first
+    #[arg(long)]
+    reverse: bool,
+}
+
+impl Log {
+    pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
+        let Self { which, last, patches, reverse } = self;
+        let command = Command::DocLog { which: which.which(), last, patches, reverse };
+        Client::connect(directory)?.ask_many(&command, |line: ChangeLine| show.one(&line, change)).map(drop)
+    }
+}
+
+fn change(line: &ChangeLine) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{}  {}  device {}  actor {} #{:<5} {:>11}  after {}",
+        short(&line.hash),
+        time(line.wall_s),
+        line.device.as_deref().map_or("-", short),
+        short(&line.actor),
+        line.seq,
+        count(line.ops as usize, "operation"),
+        heads(&line.deps),
+    )];
+    lines.extend(line.patches.iter().flatten().map(|patch| format!("    {}", patch_text(patch))));
+    lines
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    which: Target,
+    /// The earlier version: heads as `doc log` shows them, separated by commas
+    #[arg(value_delimiter = ',', required = true)]
+    from: Vec<String>,
+    /// The later version, likewise [default: now]
+    #[arg(long, value_name = "HEADS", value_delimiter = ',')]
+    to: Vec<String>,
+}
+
+impl Diff {
+    pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
+        let command = Command::DocDiff { which: self.which.which(), from: self.from, to: self.to };
+        let changed = Client::connect(directory)?.ask::<ChangedLine>(&command)?;
+        show.one(&changed, |changed| match &changed.patches[..] {
+            [] => vec!["no difference".to_owned()],
+            patches => patches.iter().map(patch_text).collect(),
+        })
+    }
+}

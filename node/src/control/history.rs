@@ -1,0 +1,81 @@
+//! The history of documents: their changes, and the difference between two versions.
+
+use anabranch::{ChangeHash, ChangeInfo, Document, DocumentError, Patch};
+use serde_json::Value;
+
+use crate::control::Control;
+use crate::control::documents::{blocking, versions};
+use crate::control::names::{Expect, texts};
+use crate::failure::Failure;
+use anabranch_protocol::{ChangeLine, ChangedLine, Which};
+
+/// Which changes, and what of them.
+pub(super) struct Wanted {
+    /// Only so many of the last.
+    pub(super) last: Option<u64>,
+    /// With what each changed.
+    pub(super) patches: bool,
+    /// The newest first.
+    pub(super) reverse: bool,
+}
+
+impl Control {
+    pub(super) async fn log(
+        &self,
+        open: &mut Option<Document>,
+        which: &Which,
+        wanted: Wanted,
+    ) -> Result<Vec<ChangeLine>, Failure> {
+        let document = self.document(open, which, Expect::Known).await?;
+        blocking(move || {
+            let mut history = document.history()?;
+            let last = wanted.last.and_then(|last| usize::try_from(last).ok()).unwrap_or(usize::MAX);
+            history.drain(..history.len().saturating_sub(last));
+            if wanted.reverse {
+                history.reverse();
+            }
+            let line = |change: ChangeInfo| {
+                let patches = wanted.patches.then(|| difference(&document, &change.deps, &[change.hash]));
+                Ok(ChangeLine {
+                    hash: change.hash.to_string(),
+                    actor: change.actor.to_string(),
+                    device: change.device.map(|device| device.to_string()),
+                    seq: change.seq,
+                    wall_s: change.wall_s,
+                    deps: texts(&change.deps),
+                    ops: change.ops,
+                    patches: patches.transpose()?,
+                })
+            };
+            history.into_iter().map(line).collect()
+        })
+        .await?
+    }
+
+    pub(super) async fn diff(
+        &self,
+        open: &mut Option<Document>,
+        which: &Which,
+        from: &[String],
+        to: &[String],
+    ) -> Result<ChangedLine, Failure> {
+        let document = self.document(open, which, Expect::Known).await?;
+        let from = versions(&document, from).await?;
+        let to = if to.is_empty() { document.heads()? } else { versions(&document, to).await? };
+        blocking(move || {
+            Ok(ChangedLine {
+                document: document.id().to_string(),
+                patches: difference(&document, &from, &to)?,
+                heads: texts(&to),
+            })
+        })
+        .await?
+    }
+}
+
+/// What leads from one version to another.
+fn difference(document: &Document, from: &[ChangeHash], to: &[ChangeHash]) -> Result<Vec<Value>, Failure> {
+    let patches = document.read_at(to, |view| view.diff(from))?;
+    let patches = patches.map_err(|unknown| DocumentError::UnknownHeads(unknown.0))?;
+    Ok(patches.iter().map(Patch::to_json).collect())
+}
