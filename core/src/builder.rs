@@ -30,6 +30,9 @@ use crate::{driver::worker, identity, store_thread};
 /// Name of the store in a replica's directory.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) const STORE_FILE: &str = "store.redb";
+/// Name of the copy of its spaces beside it.
+#[cfg(not(target_arch = "wasm32"))]
+const SPACES_FILE: &str = "spaces";
 /// How long `open` waits to be told where we can be reached. Binding is done before that; this is a matter of microseconds.
 const LISTENING_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -43,6 +46,8 @@ pub struct Builder {
     dial: Vec<String>,
     #[cfg(not(target_arch = "wasm32"))]
     refuse_damaged_store: bool,
+    #[cfg(not(target_arch = "wasm32"))]
+    modes: identity::Modes,
     record: Option<(std::path::PathBuf, u64)>,
 }
 
@@ -61,6 +66,15 @@ impl Builder {
     #[must_use]
     pub fn refuse_damaged_store(self) -> Self {
         Self { refuse_damaged_store: true, ..self }
+    }
+
+    /// Opens a directory into which others may write, and a key that others can read, where these modes cannot be changed: on
+    /// volumes of Kubernetes with an `fsGroup`, on exFAT. Without this they are refused. Whoever may write into the directory can
+    /// act as this device, and whoever reads the key can too: that nobody does is for whoever says this to know.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[must_use]
+    pub fn allow_loose_modes(self) -> Self {
+        Self { modes: identity::Modes::Loose, ..self }
     }
 
     /// Keeps the replica in memory, under a fresh key. This is the default.
@@ -169,13 +183,23 @@ impl Ground {
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    fn in_directory(path: &std::path::Path, refuse_damaged_store: bool) -> Result<Self, OpenError> {
+    fn in_directory(
+        path: &std::path::Path,
+        refuse_damaged_store: bool,
+        modes: identity::Modes,
+    ) -> Result<Self, OpenError> {
         let file = path.join(STORE_FILE);
         let place = Place { directory: path.display().to_string(), file: file.display().to_string() };
-        identity::prepare_directory(path)?;
-        // A store belongs to the key that it was made with.
-        let seed = identity::load_or_create(path, !file.exists())?;
-        let opened = if refuse_damaged_store { Store::open_with_copy(path) } else { Store::open_or_salvage(path) };
+        identity::prepare_directory(path, modes)?;
+        // A store belongs to the key that it was made with, and so does the copy of its spaces.
+        let is_new = !file.exists() && !path.join(SPACES_FILE).exists();
+        let seed = identity::load_or_create(path, is_new, modes)?;
+        let device = SecretKey::from_seed(&seed).device();
+        let opened = if refuse_damaged_store {
+            Store::open_with_copy(path, device)
+        } else {
+            Store::open_or_salvage(path, device)
+        };
         let Opened { store, image, salvaged } = opened?;
         // After the store, whose lock keeps other processes away from this file.
         let (guard, slots) = slot::SlotFile::open(&path.join(slot::FILE_NAME))
@@ -190,7 +214,7 @@ impl Place {
         OpenError::Store(match failure {
             Failure::Full(detail) => StoreProblem::Full { place, detail },
             Failure::Damaged(detail) => StoreProblem::Damaged { place, file, detail },
-            Failure::Io(detail) => StoreProblem::Io { place, detail },
+            Failure::Io(detail) | Failure::Gone(detail) => StoreProblem::Io { place, detail },
         })
     }
 }
@@ -309,7 +333,7 @@ async fn start(builder: Builder) -> Result<Owner, OpenError> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| OpenError::System(error.to_string()))?;
             let ground = match &builder.directory {
-                Some(directory) => Ground::in_directory(directory, builder.refuse_damaged_store)?,
+                Some(directory) => Ground::in_directory(directory, builder.refuse_damaged_store, builder.modes)?,
                 None => Ground::in_memory()?,
             };
             let inside = runtime.enter();

@@ -41,7 +41,7 @@ pub fn check(directory: &Path) -> Result<Vec<CheckedTable>, OpenError> {
         OpenError::Store(match failure {
             Failure::Full(detail) => StoreProblem::Full { place, detail },
             Failure::Damaged(detail) => StoreProblem::Damaged { place, file, detail },
-            Failure::Io(detail) => StoreProblem::Io { place, detail },
+            Failure::Io(detail) | Failure::Gone(detail) => StoreProblem::Io { place, detail },
         })
     })
 }

@@ -93,7 +93,7 @@ impl Document {
     /// Returns when every edit made through this replica before the call is on disk (fsynced).
     ///
     /// # Errors
-    /// The replica stopped before that.
+    /// The replica stopped before that, or nothing can be written. On a full disk the edits may be saved yet, when it has room.
     pub async fn saved(&self) -> Result<(), Stopped> {
         self.space().peer().replica().saved().await
     }

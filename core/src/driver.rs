@@ -21,11 +21,15 @@ const TURNS_IN_A_ROW_MAX: usize = 32;
 /// How often the clocks are compared. Timers stand still while the machine sleeps; this is how long it takes at most until it
 /// is noticed that it did.
 const LOOK_AT_CLOCKS_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the store is still where it was opened. A commit looks as well.
+const STORE_CHECKED_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Drives the network and the clock until the replica is closed and its last orders are executed.
 pub(crate) async fn drive(replica: &Replica, network: &mut Network, orders: &Receiver<Order>) {
     let (mut alarm, mut look) = (Alarm::new(), Alarm::new());
     let mut seen = replica.clock().now();
+    let every = || Box::pin(spawn::sleep(STORE_CHECKED_EVERY)).fuse();
+    let mut check = every();
     for turn in 1_usize.. {
         if turn.is_multiple_of(TURNS_IN_A_ROW_MAX) {
             spawn::yield_now().await;
@@ -43,6 +47,7 @@ pub(crate) async fn drive(replica: &Replica, network: &mut Network, orders: &Rec
                 input = input => News::Input(input),
                 () = ring => News::Input(Input::Timeout),
                 () = looked => News::Clocks,
+                () = check => News::Check,
             }
         };
         match news {
@@ -56,6 +61,10 @@ pub(crate) async fn drive(replica: &Replica, network: &mut Network, orders: &Rec
             }
             News::Order(Some(order)) => execute(order, network),
             News::Order(None) => return,
+            News::Check => {
+                replica.check_store();
+                check = every();
+            }
         }
         // A turn's orders are executed together, so that the network can send them together.
         while let Ok(order) = orders.try_recv() {
@@ -70,6 +79,8 @@ enum News {
     /// It is time to compare the clocks.
     Clocks,
     Order(Option<Order>),
+    /// It is time to look after the store.
+    Check,
 }
 
 fn execute(order: Order, network: &mut Network) {

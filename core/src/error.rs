@@ -61,9 +61,11 @@ pub enum OpenError {
     System(String),
 }
 
-/// The replica takes no more work: it was shut down, or its store failed. What was saved is safe; open it again.
+/// Edits are not saved, and no more are taken: the replica was shut down, its store failed, or nothing can be written to it. What was
+/// saved is safe. Where the disk is full, edits that are not saved now are saved if it has room before the replica ends
+/// ([`crate::Event::Resumed`]).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the replica has stopped: {reason}")]
+#[error("not saved, and no edits are taken: {reason}")]
 pub struct Stopped {
     /// Why.
     pub reason: String,

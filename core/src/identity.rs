@@ -14,6 +14,7 @@ use std::path::Path;
 
 use anabranch_engine::id::DeviceId;
 use anabranch_engine::keys::SecretKey;
+use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::OpenError;
@@ -28,8 +29,18 @@ const BYTES_MAX: u64 = 1024;
 /// A secret seed, wiped when dropped.
 pub(crate) type Seed = Zeroizing<[u8; 32]>;
 
-/// Makes a replica's directory (mode 0700) if it is missing, and checks that no one else can put files into it.
-pub(crate) fn prepare_directory(path: &Path) -> Result<(), OpenError> {
+/// What is done about files that others may write or read, and whose modes cannot be changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Modes {
+    /// They are refused.
+    #[default]
+    Strict,
+    /// They are taken as they are.
+    Loose,
+}
+
+/// Makes a replica's directory (mode 0700) if it is missing, and sees to it that no one else can put files into it.
+pub(crate) fn prepare_directory(path: &Path, modes: Modes) -> Result<(), OpenError> {
     let refuse = |reason: String| OpenError::Directory { path: path.to_owned(), reason };
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -42,24 +53,47 @@ pub(crate) fn prepare_directory(path: &Path) -> Result<(), OpenError> {
     }
     #[cfg(unix)]
     {
-        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
-        if mode & 0o022 != 0 {
-            return Err(refuse(format!(
-                "others may write into it (mode {mode:o}): run `chmod 700 {}`",
-                path.display()
-            )));
+        // A plain `mkdir` lets the group write where the umask is 002.
+        if let Err(mode) = tighten(path, 0o022) {
+            if modes == Modes::Strict {
+                return Err(refuse(format!(
+                    "others may write into it (mode {mode:o}), and that cannot be changed from here: run `chmod 700 {}`, \
+                     or, where modes are not yours to choose, allow it with --allow-loose-modes",
+                    path.display()
+                )));
+            }
+            warn!(path = %path.display(), mode = format_args!("{mode:o}"), "others may write into the directory");
         }
     }
     Ok(())
 }
 
+/// Takes these bits from a file's mode, if it has any of them. Where it still has one then, its mode.
+#[cfg(unix)]
+fn tighten(path: &Path, bits: u32) -> Result<(), u32> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = || fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
+    let before = mode();
+    if before & bits == 0 {
+        return Ok(());
+    }
+    // Some file systems say that they did it, and did nothing.
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(before & 0o7777 & !bits));
+    let after = mode();
+    if after & bits != 0 {
+        return Err(after & 0o777);
+    }
+    info!(path = %path.display(), was = format_args!("{:o}", before & 0o7777), is = format_args!("{:o}", after & 0o7777), "mode changed");
+    Ok(())
+}
+
 /// Reads the seed from `directory`, or makes one if there is none and `may_create`.
-pub(crate) fn load_or_create(directory: &Path, may_create: bool) -> Result<Seed, OpenError> {
+pub(crate) fn load_or_create(directory: &Path, may_create: bool, modes: Modes) -> Result<Seed, OpenError> {
     let path = directory.join(FILE_NAME);
     let refuse = |reason: String| OpenError::Identity { path: path.clone(), reason };
     for _ in 0..2 {
         match File::open(&path) {
-            Ok(file) => return read(&path, file).map_err(refuse),
+            Ok(file) => return read(&path, file, modes).map_err(refuse),
             Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
                 let seed = random_seed()?;
                 match create(directory, &path, &seed) {
@@ -71,8 +105,8 @@ pub(crate) fn load_or_create(directory: &Path, may_create: bool) -> Result<Seed,
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(refuse(
-                    "it is missing, but there is a store beside it: put the identity back, or move the store away to \
-                     begin anew as another device"
+                    "it is missing, but there is a store beside it, or the copy of its spaces: put the identity back, or move \
+                     both away to begin anew as another device"
                         .to_owned(),
                 ));
             }
@@ -82,21 +116,38 @@ pub(crate) fn load_or_create(directory: &Path, may_create: bool) -> Result<Seed,
     Err(refuse("it appears and disappears while it is read: is another program at work in this directory?".to_owned()))
 }
 
-fn read(path: &Path, file: File) -> Result<Seed, String> {
+fn read(path: &Path, file: File, modes: Modes) -> Result<Seed, String> {
     #[cfg(unix)]
-    {
-        let metadata = file.metadata().map_err(|error| error.to_string())?;
-        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(format!(
-                "others can read this device's secret key (mode {mode:o}): run `chmod 600 {}`",
-                path.display()
-            ));
-        }
-    }
+    check_mode(path, &file, modes)?;
+    #[cfg(not(unix))]
+    let _ = modes;
     let mut text = Zeroizing::new(String::new());
     file.take(BYTES_MAX).read_to_string(&mut text).map_err(|error| format!("{error} ({})", path.display()))?;
     parse(&text)
+}
+
+/// A key that everybody could read may be known, and making it private now would hide that. One that its group could read is
+/// made private: most often the group is this user alone, or a volume's.
+#[cfg(unix)]
+fn check_mode(path: &Path, file: &File, modes: Modes) -> Result<(), String> {
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    if mode & 0o007 == 0 && tighten(path, 0o077).is_ok() {
+        warn!(path = %path.display(), mode = format_args!("{mode:o}"), "its group could read this device's secret key");
+        return Ok(());
+    }
+    if modes == Modes::Loose {
+        warn!(path = %path.display(), mode = format_args!("{mode:o}"), "others can read this device's secret key");
+        return Ok(());
+    }
+    Err(format!(
+        "others can read this device's secret key (mode {mode:o}): run `chmod 600 {}`, or, where modes are not yours to \
+         choose, allow it with --allow-loose-modes",
+        path.display()
+    ))
 }
 
 fn parse(text: &str) -> Result<Seed, String> {
@@ -163,8 +214,8 @@ mod tests {
     #[test]
     fn a_key_is_made_once_and_read_again() {
         let directory = tempfile::tempdir().unwrap();
-        let made = load_or_create(directory.path(), true).unwrap();
-        let read = load_or_create(directory.path(), false).unwrap();
+        let made = load_or_create(directory.path(), true, Modes::Strict).unwrap();
+        let read = load_or_create(directory.path(), false, Modes::Strict).unwrap();
         assert_eq!(*made, *read);
         let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["identity"], "nothing is left beside it");
@@ -173,18 +224,19 @@ mod tests {
     #[test]
     fn what_is_there_is_never_replaced() {
         let directory = tempfile::tempdir().unwrap();
-        let made = load_or_create(directory.path(), true).unwrap();
+        let made = load_or_create(directory.path(), true, Modes::Strict).unwrap();
         let error = create(directory.path(), &directory.path().join(FILE_NAME), &random_seed().unwrap()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(*load_or_create(directory.path(), false).unwrap(), *made);
+        assert_eq!(*load_or_create(directory.path(), false, Modes::Strict).unwrap(), *made);
     }
 
     #[test]
     fn many_starts_at_once_agree_on_one_key() {
         let directory = tempfile::tempdir().unwrap();
         let seeds: Vec<[u8; 32]> = std::thread::scope(|scope| {
-            let starts: Vec<_> =
-                (0..8).map(|_| scope.spawn(|| *load_or_create(directory.path(), true).unwrap())).collect();
+            let starts: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| *load_or_create(directory.path(), true, Modes::Strict).unwrap()))
+                .collect();
             starts.into_iter().map(|start| start.join().unwrap()).collect()
         });
         assert!(seeds.iter().all(|seed| seed == &seeds[0]));
@@ -192,36 +244,59 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_key_that_others_can_read_is_refused_with_the_remedy() {
+    fn a_key_that_everybody_can_read_is_refused_with_the_remedy() {
         use std::os::unix::fs::PermissionsExt as _;
 
         let directory = tempfile::tempdir().unwrap();
-        load_or_create(directory.path(), true).unwrap();
+        let made = load_or_create(directory.path(), true, Modes::Strict).unwrap();
         let path = directory.path().join(FILE_NAME);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let text = load_or_create(directory.path(), true).unwrap_err().to_string();
-        assert!(text.contains("mode 640") && text.contains("chmod 600"), "{text}");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let text = load_or_create(directory.path(), true, Modes::Strict).unwrap_err().to_string();
+        assert!(
+            text.contains("mode 644") && text.contains("chmod 600") && text.contains("--allow-loose-modes"),
+            "{text}"
+        );
+        assert_eq!(mode(), 0o644, "what was seen is not hidden");
+        assert_eq!(*load_or_create(directory.path(), true, Modes::Loose).unwrap(), *made);
     }
 
+    // Kubernetes gives files of a volume to a group of its own at every mount, and a umask of 002 gives them to the user's.
     #[cfg(unix)]
     #[test]
-    fn a_directory_is_made_private_and_one_open_to_writers_is_refused() {
+    fn modes_that_let_a_group_in_are_tightened() {
         use std::os::unix::fs::PermissionsExt as _;
 
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("deep").join("replica");
-        prepare_directory(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-        let text = prepare_directory(&path).unwrap_err().to_string();
-        assert!(text.contains("mode 777") && text.contains("chmod 700"), "{text}");
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        set(directory.path(), 0o2770);
+        prepare_directory(directory.path(), Modes::Strict).unwrap();
+        assert_eq!(mode(directory.path()), 0o2750);
+        load_or_create(directory.path(), true, Modes::Strict).unwrap();
+        let path = directory.path().join(FILE_NAME);
+        set(&path, 0o660);
+        load_or_create(directory.path(), false, Modes::Strict).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        // A plain `mkdir` where everybody may write.
+        set(directory.path(), 0o777);
+        prepare_directory(directory.path(), Modes::Strict).unwrap();
+        assert_eq!(mode(directory.path()), 0o755);
+    }
+
+    // The proc file system changes no modes, as exFAT does not.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_mode_that_cannot_be_changed_is_told() {
+        let mode = tighten(Path::new("/proc/self/stat"), 0o444).unwrap_err();
+        assert_eq!(mode & 0o444, 0o444);
     }
 
     #[test]
     fn a_missing_key_beside_a_store_is_not_made_anew() {
         let directory = tempfile::tempdir().unwrap();
-        let text = load_or_create(directory.path(), false).unwrap_err().to_string();
+        let text = load_or_create(directory.path(), false, Modes::Strict).unwrap_err().to_string();
         assert!(text.contains("put the identity back"), "{text}");
     }
 

@@ -169,7 +169,8 @@ impl Peer {
         self.replica().events()
     }
 
-    /// Why the replica takes no more edits, if so.
+    /// Why the replica takes no edits, if so. Where that is because nothing can be written (a full disk, a store that was moved),
+    /// documents are read and sent to peers all the same; on a full disk edits go on when there is room.
     pub fn stopped(&self) -> Option<String> {
         self.replica().stopped()
     }

@@ -202,6 +202,15 @@ impl Replica {
         }
     }
 
+    /// Has the store look whether it is still where it was opened.
+    pub(crate) fn check_store(&self) {
+        self.look(|state| {
+            if let Ok(running) = &state.running {
+                running.hands.store.check();
+            }
+        });
+    }
+
     /// Asks the engine something; `None` when the replica is closed. Not a turn: nothing happens that would have to be drained.
     pub(crate) fn ask<T>(&self, f: impl FnOnce(&mut Recorded) -> T) -> Option<T> {
         self.look(|state| state.running.as_mut().ok().map(|running| f(&mut running.engine)))
@@ -620,10 +629,11 @@ impl State {
                 }
             }
             Event::Stopped { reason } => {
-                error!(%reason, "the replica takes no more edits");
+                error!(%reason, "no edits are taken");
                 self.savers.clear();
             }
-            Event::FeedGrew { .. }
+            Event::Resumed
+            | Event::FeedGrew { .. }
             | Event::PeerConnected { .. }
             | Event::PeerDisconnected { .. }
             | Event::Listening { .. }

@@ -56,7 +56,8 @@ mod file {
     }
 
     struct Open {
-        file: File,
+        /// Not there where the disk has no room for it.
+        file: Option<File>,
         slots: Vec<(u64, Slot)>,
         next: u64,
         failed: bool,
@@ -69,9 +70,19 @@ mod file {
             options.read(true).write(true).create(true).truncate(false);
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = options.open(path)?;
+            let mut file = match options.open(path) {
+                Ok(file) => Some(file),
+                // What is there is to be read all the same.
+                Err(error) if leaves_reading(&error) => {
+                    warn!(%error, "cannot note what is being applied");
+                    None
+                }
+                Err(error) => return Err(error),
+            };
             let mut bytes = Vec::new();
-            (&mut file).take(BYTES_MAX).read_to_end(&mut bytes)?;
+            if let Some(file) = &mut file {
+                file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+            }
             let slots = match decode(&bytes) {
                 Some(slots) => slots,
                 None => {
@@ -81,16 +92,25 @@ mod file {
                 }
             };
             let mut open = Open { file, slots: Vec::new(), next: 0, failed: false };
-            open.write()?;
+            open.note();
             Ok((Self { open: Mutex::new(open) }, slots))
         }
     }
 
+    /// The disk is full, or must not be written to.
+    fn leaves_reading(error: &io::Error) -> bool {
+        matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+        )
+    }
+
     impl Open {
         fn write(&mut self) -> io::Result<()> {
+            let Some(file) = &mut self.file else { return Ok(()) };
             let bytes = encode(self.slots.iter().map(|(_, slot)| slot));
-            self.file.seek(SeekFrom::Start(0))?;
-            self.file.write_all(&bytes)
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&bytes)
         }
 
         fn note(&mut self) {

@@ -15,7 +15,7 @@ mod native {
     use std::io;
     use std::sync::Arc;
 
-    use async_channel::{Receiver, Sender};
+    use async_channel::{Receiver, Sender, TrySendError};
 
     use super::{Input, Request, Store};
     use crate::driver::spawn::{self, Finished};
@@ -25,20 +25,40 @@ mod native {
     /// is being opened.
     const REQUESTS_QUEUED_MAX: usize = 1024;
 
+    /// What the store's thread is to do.
+    pub(crate) enum Job {
+        /// Execute this.
+        Request(Request),
+        /// See whether the store is still there.
+        Check,
+    }
+
     /// Hands requests to the store's thread.
     pub(crate) struct StoreHand {
-        requests: Sender<Request>,
+        jobs: Sender<Job>,
     }
 
     impl StoreHand {
-        pub(crate) fn new() -> (Self, Receiver<Request>) {
-            let (requests, receiver) = async_channel::bounded(REQUESTS_QUEUED_MAX);
-            (Self { requests }, receiver)
+        pub(crate) fn new() -> (Self, Receiver<Job>) {
+            let (jobs, receiver) = async_channel::bounded(REQUESTS_QUEUED_MAX);
+            (Self { jobs }, receiver)
         }
 
         /// Hands it over, or gives it back if the queue is full.
         pub(crate) fn give(&mut self, request: Request) -> Result<(), Request> {
-            self.requests.try_send(request).map_err(async_channel::TrySendError::into_inner)
+            match self.jobs.try_send(Job::Request(request)) {
+                Err(TrySendError::Full(Job::Request(request)) | TrySendError::Closed(Job::Request(request))) => {
+                    Err(request)
+                }
+                Ok(()) | Err(TrySendError::Full(Job::Check) | TrySendError::Closed(Job::Check)) => Ok(()),
+            }
+        }
+
+        /// Has the store look whether it is still there. One that is busy finds that out with its next commit.
+        pub(crate) fn check(&self) {
+            if self.jobs.is_empty() {
+                let _ = self.jobs.try_send(Job::Check);
+            }
         }
 
         /// An answer that is there already.
@@ -51,16 +71,26 @@ mod native {
     pub(crate) fn start(
         replica: Arc<Replica>,
         store: Store,
-        requests: Receiver<Request>,
+        jobs: Receiver<Job>,
         finished: Finished,
     ) -> io::Result<()> {
         spawn::thread("anabranch-store", replica, finished, move |replica| {
-            while let Ok(request) = requests.recv_blocking() {
-                let reply = store.execute(request);
-                // The turn happens here: who waits for `saved` is woken, and the next commit formed, without another hop.
-                replica.handle(Input::Stored(reply));
-                if requests.is_empty() {
-                    store.write_copy();
+            while let Ok(job) = jobs.recv_blocking() {
+                match job {
+                    Job::Request(request) => {
+                        let reply = store.execute(request);
+                        // The turn happens here: who waits for `saved` is woken, and the next commit formed, without another
+                        // hop.
+                        replica.handle(Input::Stored(reply));
+                        if jobs.is_empty() {
+                            store.write_copy();
+                        }
+                    }
+                    Job::Check => {
+                        if let Some(failure) = store.check() {
+                            replica.handle(Input::StoreFailed(failure));
+                        }
+                    }
                 }
             }
         })
@@ -92,6 +122,9 @@ mod inline {
             self.replies.push_back(Input::Stored(self.store.execute(request)));
             Ok(())
         }
+
+        /// Nothing can happen to a store in memory.
+        pub(crate) fn check(&self) {}
 
         /// The oldest answer.
         pub(crate) fn take_reply(&mut self) -> Option<Input> {

@@ -59,6 +59,15 @@ pub(crate) struct Unread {
     pub(crate) result: Result<(), Failure>,
 }
 
+/// What commands take that open a replica themselves.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Modes {
+    /// Open a directory that others may write into, and a key that others can read, where these modes cannot be changed: a
+    /// Kubernetes volume with an fsGroup, exFAT
+    #[arg(long, env = "ANABRANCH_ALLOW_LOOSE_MODES", action = clap::ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new())]
+    allow_loose_modes: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a replica: its directory, its device key, its store

@@ -66,7 +66,7 @@ impl From<anabranch::CommandError> for Failure {
             E::UnknownSpace(_) => Exit::NotFound,
             E::NotAllowed(_) | E::Refused { .. } => Exit::Refused,
             E::Invalid(_) => Exit::Usage,
-            E::Damaged(_) | E::Stopped(_) => Exit::Error,
+            E::Damaged(_) | E::Stopped(_) | E::Halted(_) => Exit::Error,
         };
         Self::new(exit, error)
     }
@@ -80,7 +80,7 @@ impl From<anabranch::DocumentError> for Failure {
             E::NotAWriter(_) | E::ReadOnly(_) => Exit::Refused,
             E::Edit(anabranch::EditError::Missing(_)) => Exit::NotFound,
             E::Edit(_) => Exit::Usage,
-            E::NotOpen(_) | E::Busy(_) | E::Stopped(_) | E::Draft(_) => Exit::Error,
+            E::NotOpen(_) | E::Busy(_) | E::Stopped(_) | E::Halted(_) | E::Draft(_) => Exit::Error,
         };
         Self::new(exit, error)
     }

@@ -38,6 +38,7 @@ mod dialing;
 mod documents;
 mod duplicates;
 pub mod editing;
+mod halting;
 pub mod held;
 mod hints;
 pub mod input;
@@ -60,6 +61,7 @@ use commits::Commits;
 use counters::Counters;
 use dialing::Dialing;
 use documents::DocumentKey;
+use halting::Halt;
 use hints::PendingHint;
 use input::{CommandId, Input, SessionId};
 use output::{CommandError, Event, Output};
@@ -133,6 +135,7 @@ pub struct Engine {
     hints: BTreeMap<SpaceId, PendingHint>,
     shutting_down: Option<CommandId>,
     stopped: Option<String>,
+    halted: Option<Halt>,
     counters: Counters,
     pub(crate) mutated: Mutated,
 
@@ -185,6 +188,9 @@ pub enum DocumentError {
     /// The store failed, or the replica is shut down. The document is unchanged.
     #[error("the replica has stopped: {0}")]
     Stopped(String),
+    /// Nothing can be written: the disk is full, for example. The document is unchanged, and can be read.
+    #[error("no edits are taken: {0}")]
+    Halted(String),
     /// The edit was refused. The document is unchanged.
     #[error(transparent)]
     Edit(#[from] EditError),
@@ -258,6 +264,7 @@ impl Engine {
             hints: BTreeMap::new(),
             shutting_down: None,
             stopped: None,
+            halted: None,
             counters: Counters::default(),
             mutated: Mutated::default(),
             out: VecDeque::new(),
@@ -336,6 +343,7 @@ impl Engine {
             Input::Hint { hint, from, topic, bytes } => self.heard_hint(hint, from, &topic, &bytes),
             Input::Stored(storage::Reply::Committed { id, result }) => self.committed(id, result),
             Input::Stored(storage::Reply::Scanned { id, result }) => self.scanned(id, result),
+            Input::StoreFailed(failure) => self.store_failed(None, &failure),
             Input::Worked(done) => self.worked(*done),
             Input::LocalChange { space, document, bytes, is_draft } => {
                 self.local_change((space, document), &bytes, is_draft);
@@ -356,6 +364,7 @@ impl Engine {
         self.sessions_due();
         self.hints_due();
         self.orphans_due();
+        self.resume_due();
         self.dial_check = true;
     }
 
@@ -437,7 +446,7 @@ impl Engine {
         }
     }
 
-    /// The store failed: take no more edits, say so, let the owner reopen.
+    /// The store can be neither written nor read: end, say so, let the owner reopen.
     fn stop(&mut self, reason: String) {
         if self.stopped.is_some() {
             return;
@@ -447,6 +456,7 @@ impl Engine {
             self.close_session(id, "the replica has stopped");
         }
         self.stopped = Some(reason.clone());
+        self.halted = None;
         self.abandon_commands(&reason);
         if let Some(id) = self.shutting_down.take() {
             self.reply(id, Err(CommandError::Stopped(reason.clone())));
@@ -484,6 +494,7 @@ impl Engine {
             self.hints_deadline(),
             self.orphans_deadline(),
             self.own.deadline().map(|at| (at, "own addresses")),
+            self.resume_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -541,9 +552,10 @@ impl Engine {
         Counters { longest_waits: self.dialer.longest_waits(), ..self.counters }
     }
 
-    /// Why the replica takes no more edits, if so.
+    /// Why the replica takes no edits, if so. Where that is because nothing can be written, it reads all the same, and serves
+    /// its peers.
     pub fn stopped(&self) -> Option<&str> {
-        self.stopped.as_deref()
+        self.stopped.as_deref().or_else(|| self.halted())
     }
 
     /// The last seq of the feed.

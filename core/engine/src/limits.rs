@@ -232,6 +232,10 @@ pub const COUNTED_MAX: u64 = 1 << 63;
 
 /// Bytes of rows that wait for the next commit; beyond it no credit is given, and live runs are dropped. A draft may be larger.
 pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What could not be written because the disk was full is tried again after this long, then after twice as long each time,
+pub const STORE_RETRY_MIN: Duration = Duration::from_secs(1);
+/// and at least this often. Guess: somebody who has made room watches for about as long.
+pub const STORE_RETRY_MAX: Duration = Duration::from_secs(10);
 /// Bytes of rows in one scan reply.
 pub const SCAN_BYTES: usize = 1024 * 1024;
 /// One record of a recording: a scan's reply with its last row, which may be a large run, with room to spare.

@@ -294,6 +294,7 @@ pub fn hash_output(hasher: &mut blake3::Hasher, output: &Output) {
                 put(&[&[*table as u8, u8::from(value.is_some())], key, value.as_deref().unwrap_or_default()]);
             }
         }
+        Output::Store(Request::Resume { id }) => put(&[b"resume", &id.0.to_be_bytes()]),
         Output::Store(Request::Scan { id, table, from, to, bytes_max }) => {
             put(&[b"scan", &id.0.to_be_bytes(), &[*table as u8], from, to, &(*bytes_max as u64).to_be_bytes()]);
         }

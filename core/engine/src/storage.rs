@@ -87,6 +87,11 @@ pub enum Request {
         /// Later rows win over earlier ones with the same key.
         rows: Vec<Row>,
     },
+    /// Try once more to write what could not be written. Answered as the commit that failed would be.
+    Resume {
+        /// The id of the first commit that failed.
+        id: CommitId,
+    },
     /// Read rows with `from <= key < to`, in key order.
     Scan {
         /// Named in the reply.
@@ -118,7 +123,7 @@ pub enum Request {
 /// What a store answers, one reply to each request, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// The commit is on disk, or nothing of it is.
+    /// The commit is on disk, or nothing of it is. Where it is not, scans find it all the same if they find anything.
     Committed {
         /// The request's id.
         id: CommitId,
@@ -158,6 +163,9 @@ pub enum Failure {
     /// The operating system refused.
     #[error("the store cannot be read or written: {0}")]
     Io(String),
+    /// What is written is not what the next start would find: the store was moved, removed or replaced, or its disk is gone.
+    #[error("the store is not at its place any more: {0}; stop the node, put the store back and start again")]
+    Gone(String),
 }
 
 /// What a replica knows when it starts: every row of [`Table::IN_IMAGE`], in key order per table.

@@ -297,6 +297,7 @@ impl Model {
                 self.apply(&rows);
                 Reply::Committed { id, result: Ok(()) }
             }
+            Request::Resume { id } => Reply::Committed { id, result: Ok(()) },
             Request::Scan { id, table, from, to, bytes_max } | Request::Salvage { id, table, from, to, bytes_max } => {
                 let within = |key: &[u8]| key >= from.as_slice() && (to.is_empty() || key < to.as_slice());
                 let mut scanned = Scanned::default();

@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use anabranch_engine::id::DeviceId;
 use anabranch_engine::storage::Failure;
 
 /// Why a store could not be opened. Nothing in it was changed.
@@ -37,6 +38,19 @@ pub enum OpenError {
         found: u8,
         /// The version that this program reads.
         known: u8,
+    },
+    /// It was made with another key: two directories were mixed up.
+    #[error(
+        "the store at {place} belongs to device {found:.8}, and the identity beside it is that of {ours:.8}; put back the \
+         identity that the store was made with"
+    )]
+    OtherDevice {
+        /// The directory.
+        place: String,
+        /// Whose store it is.
+        found: DeviceId,
+        /// Who opens it.
+        ours: DeviceId,
     },
     /// There is something, but no store of ours, or one whose beginning is gone.
     #[error("{file} is not an Anabranch store, or is damaged at its beginning ({detail}); {}", what_to_do(file))]
@@ -107,6 +121,11 @@ pub(crate) enum Refused {
         found: u8,
         known: u8,
     },
+    #[cfg(not(target_family = "wasm"))]
+    OtherDevice {
+        found: DeviceId,
+        ours: DeviceId,
+    },
     Trouble(Trouble),
 }
 
@@ -164,7 +183,27 @@ impl Trouble {
         }
     }
 
-    fn detail(&self) -> String {
+    /// Whether a medium on which this happened may be read all the same: what happened is not that the store is damaged,
+    /// somebody else's or not ours to read.
+    pub(crate) fn leaves_reading(&self) -> bool {
+        match self {
+            Self::Redb(redb::Error::Io(error)) => {
+                is_full(error)
+                    || !matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound
+                            | io::ErrorKind::PermissionDenied
+                            | io::ErrorKind::InvalidData
+                            | io::ErrorKind::UnexpectedEof
+                            | io::ErrorKind::Unsupported
+                    )
+            }
+            Self::Redb(redb::Error::PreviousIo) => true,
+            Self::Redb(_) | Self::Row(_) | Self::Panicked(_) => false,
+        }
+    }
+
+    pub(crate) fn detail(&self) -> String {
         match self {
             Self::Row(text) => text.clone(),
             Self::Redb(redb::Error::Io(error)) => error.to_string(),
@@ -194,18 +233,35 @@ impl OpenError {
             | Self::Damaged { detail, .. }
             | Self::Full { detail, .. }
             | Self::Io { detail, .. } => detail.clone(),
-            Self::InUse { .. } | Self::Format { .. } | Self::OtherEngine { .. } => self.to_string(),
+            Self::InUse { .. } | Self::Format { .. } | Self::OtherEngine { .. } | Self::OtherDevice { .. } => {
+                self.to_string()
+            }
         }
     }
 }
 
 impl Refused {
+    /// What it means for a store that was open before.
+    pub(crate) fn trouble(self) -> Trouble {
+        match self {
+            Self::Trouble(trouble) => trouble,
+            Self::Foreign(detail) => Trouble::Row(detail),
+            Self::Newer(version) => Trouble::Row(format!("it has format version {version}")),
+            #[cfg(not(target_family = "wasm"))]
+            Self::OtherEngine { found, .. } => Trouble::Row(format!("it has redb's file format {found}")),
+            #[cfg(not(target_family = "wasm"))]
+            Self::OtherDevice { found, .. } => Trouble::Row(format!("it belongs to device {found:.8}")),
+        }
+    }
+
     fn open_error(self, place: &str, file: &str) -> OpenError {
         let (place, file) = (place.to_owned(), file.to_owned());
         let trouble = match self {
             Self::Foreign(detail) => return OpenError::Foreign { file, detail },
             #[cfg(not(target_family = "wasm"))]
             Self::OtherEngine { found, known } => return OpenError::OtherEngine { place, found, known },
+            #[cfg(not(target_family = "wasm"))]
+            Self::OtherDevice { found, ours } => return OpenError::OtherDevice { place, found, ours },
             Self::Newer(found) => return OpenError::Format { place, found, known: crate::VERSION },
             Self::Trouble(Trouble::Redb(redb::Error::DatabaseAlreadyOpen)) => return OpenError::InUse { place },
             // redb's words for a file that does not begin like one of its own.

@@ -7,6 +7,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTableMetadata, WriteT
 
 use crate::checksum;
 use crate::error::Trouble;
+use crate::format;
 use crate::tables::{self, definition};
 
 /// Writes all rows in one transaction and returns when they are on disk.
@@ -36,7 +37,20 @@ fn write(writing: &mut WriteTransaction, rows: &[Row]) -> Result<(), Trouble> {
         let written = rows.try_for_each(|row| write_row(&mut open, row));
         drop(ManuallyDrop::into_inner(open));
         written?;
+        if table == Table::Spaces {
+            format::count_spaces_version(writing, 0)?;
+        }
     }
+    Ok(())
+}
+
+/// Writes rows that a copy of the spaces had and the store had not. The store knows as much as the copy then.
+pub(crate) fn take_over(database: &Database, rows: &[Row], spaces_version: u64) -> Result<(), Trouble> {
+    let mut writing = ManuallyDrop::new(database.begin_write()?);
+    let written = write(&mut writing, rows).and_then(|()| format::count_spaces_version(&writing, spaces_version));
+    let writing = ManuallyDrop::into_inner(writing);
+    written?;
+    writing.commit()?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::mem::ManuallyDrop;
 
 use anabranch_engine::storage::Table;
-use redb::{Database, ReadableDatabase, TableError, TableHandle};
+use redb::{Database, ReadableDatabase, ReadableTable, TableError, TableHandle, WriteTransaction};
 
 use crate::checksum;
 use crate::error::{Refused, Trouble};
@@ -13,27 +13,39 @@ use crate::tables::{self, FORMAT, FORMAT_NUMBER};
 pub const VERSION: u32 = 1;
 
 const KEY: &[u8] = b"format";
+/// Counts the commits that changed which spaces there are, so that of a store and the copy of its spaces the one is known that
+/// is behind.
+const SPACES_VERSION: &[u8] = b"spaces_version";
 const MAGIC: &[u8] = b"anabranch store";
 
 /// Accepts a database that holds a store of a known version. One without any table becomes an empty store.
 ///
 /// The row's own form never changes, so that every version can tell every other.
 pub(crate) fn check(database: Database) -> Result<Database, Refused> {
+    with(database, |database| read_or_initialise(database, true))
+}
+
+/// Accepts a database that holds a store of a known version.
+pub(crate) fn recognise(database: Database) -> Result<Database, Refused> {
+    with(database, |database| read_or_initialise(database, false))
+}
+
+fn with(database: Database, look: impl FnOnce(&Database) -> Result<(), Refused>) -> Result<Database, Refused> {
     // Not dropped where redb panics in between: its drop might panic again, and that aborts.
     let database = ManuallyDrop::new(database);
-    let result = read_or_initialise(&database);
+    let result = look(&database);
     let database = ManuallyDrop::into_inner(database);
     result.map(|()| database)
 }
 
-fn read_or_initialise(database: &Database) -> Result<(), Refused> {
+fn read_or_initialise(database: &Database, may_initialise: bool) -> Result<(), Refused> {
     let reading = database.begin_read()?;
     let table = match reading.open_table(FORMAT) {
         Ok(table) => table,
         Err(TableError::TableDoesNotExist(_)) => {
             let names: Vec<String> = reading.list_tables()?.map(|table| table.name().to_owned()).take(3).collect();
             drop(reading);
-            return if names.is_empty() {
+            return if names.is_empty() && may_initialise {
                 initialise(database).map_err(Refused::from)
             } else {
                 Err(Refused::Foreign(format!("a redb file with the tables {}", names.join(", "))))
@@ -50,6 +62,32 @@ fn read_or_initialise(database: &Database) -> Result<(), Refused> {
         Some(version) if version > VERSION => Err(Refused::Newer(version)),
         _ => Err(Refused::Foreign("its format row is not ours".to_owned())),
     }
+}
+
+/// How many commits changed which spaces there are.
+pub(crate) fn spaces_version(database: &Database) -> Result<u64, Trouble> {
+    read_spaces_version(&database.begin_read()?.open_table(FORMAT)?)
+}
+
+/// Counts one more in a transaction, or begins from `at_least` if that is more.
+pub(crate) fn count_spaces_version(writing: &WriteTransaction, at_least: u64) -> Result<(), Trouble> {
+    let mut table = ManuallyDrop::new(writing.open_table(FORMAT)?);
+    let counted = read_spaces_version(&*table).and_then(|version| {
+        let value = version.saturating_add(1).max(at_least).to_be_bytes();
+        let mut stored = vec![0; checksum::LEN + value.len()];
+        checksum::seal(FORMAT_NUMBER, SPACES_VERSION, &value, &mut stored);
+        table.insert(SPACES_VERSION, &*stored)?;
+        Ok(())
+    });
+    drop(ManuallyDrop::into_inner(table));
+    counted
+}
+
+fn read_spaces_version(table: &impl ReadableTable<&'static [u8], &'static [u8]>) -> Result<u64, Trouble> {
+    let Some(stored) = table.get(SPACES_VERSION)? else { return Ok(0) };
+    let value = checksum::open(FORMAT_NUMBER, SPACES_VERSION, stored.value());
+    let version = value.and_then(|value| value.try_into().ok()).map(u64::from_be_bytes);
+    version.ok_or_else(|| Trouble::Row("the row `spaces_version` does not match its checksum".to_owned()))
 }
 
 /// Writes the format row and makes every table, in one commit.

@@ -2,17 +2,23 @@
 //! easily: the access to its spaces, their members and what runs stand on of these, and where they were last seen. A salvage
 //! reads it.
 //!
-//! The file is `ANBS spaces 1\n`, then for each row: table number (1), key length (4, big endian), length of what follows the
-//! key (4, big endian), key, checksum ‖ value as in the store; at the end 32 bytes of BLAKE3 over all before. It is written
-//! anew beside and renamed: before a commit that changes which spaces there are is acknowledged, and soon after any other
-//! that changes what is in it. Without it nothing is lost but the certainty which spaces were left.
+//! The file is `ANBS spaces 2\n`, the device that it belongs to (32), the storage id of its store (16, zero if there is none
+//! yet), how many commits have changed which spaces there are (8, big endian), then for each row: table number (1), key length
+//! (4, big endian), length of what follows the key (4, big endian), key, checksum ‖ value as in the store; at the end 32 bytes
+//! of BLAKE3 over all before. It is written anew beside and renamed: before a commit that changes which spaces there are is
+//! acknowledged, and soon after any other that changes what is in it. Without it nothing is lost but the certainty which spaces
+//! were left.
+//!
+//! A copy that knows of more than its store, which is then from an older backup, is merged into it when it is opened; one of
+//! another device is kept under another name. So none is overwritten by a store that knows less.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anabranch_engine::storage::{Image, Row, Table};
+use anabranch_engine::id::DeviceId;
+use anabranch_engine::storage::{Image, META_STORAGE_ID, Row, Table};
 use tracing::warn;
 
 use crate::checksum;
@@ -22,7 +28,9 @@ use crate::salvage::Kept;
 /// Name of the file in a replica's directory.
 const NAME: &str = "spaces";
 const UNFINISHED: &str = "spaces.new";
-const MAGIC: &[u8] = b"ANBS spaces 1\n";
+const MAGIC: &[u8] = b"ANBS spaces 2\n";
+/// Copies of others that are kept. They are never deleted, so somebody who goes on mixing directories up is stopped here.
+const OTHERS_KEPT_MAX: u32 = 8;
 const HASH: usize = 32;
 /// Of more than this the membership entries, and the lists of them that runs stand on, are left out: peers have them, and the
 /// file is written whole each time.
@@ -30,10 +38,30 @@ const BYTES_MAX: usize = 1024 * 1024;
 /// A file with more is not ours.
 const READ_MAX: u64 = 4 * 1024 * 1024;
 
+/// Of which store a copy is, and how far that was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Origin {
+    pub(crate) device: DeviceId,
+    /// Zero before the engine's first commit.
+    pub(crate) storage: [u8; 16],
+    /// Commits that changed which spaces there are.
+    pub(crate) version: u64,
+}
+
+impl Origin {
+    /// Of the store with this image.
+    pub(crate) fn of(device: DeviceId, image: &Image, version: u64) -> Self {
+        let row = image.rows.iter().find(|(table, key, _)| *table == Table::Meta && key == META_STORAGE_ID);
+        let storage = row.and_then(|(.., value)| value.as_slice().try_into().ok()).unwrap_or_default();
+        Self { device, storage, version }
+    }
+}
+
 /// The copy, and where it is.
 #[derive(Debug)]
 pub(crate) struct Keepsake {
     directory: PathBuf,
+    origin: Origin,
     rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
     /// The file says something else.
     is_stale: bool,
@@ -42,10 +70,10 @@ pub(crate) struct Keepsake {
 
 impl Keepsake {
     /// The copy of what the store of this directory holds; brings the file up to date.
-    pub(crate) fn of(directory: &Path, image: &Image) -> Self {
+    pub(crate) fn of(directory: &Path, origin: Origin, image: &Image) -> Self {
         let kept = image.rows.iter().filter(|(table, ..)| is_kept(*table));
         let rows = kept.map(|(table, key, value)| ((*table, key.clone()), value.clone())).collect();
-        let mut keepsake = Self { directory: directory.to_owned(), rows, is_stale: false, failed: false };
+        let mut keepsake = Self { directory: directory.to_owned(), origin, rows, is_stale: false, failed: false };
         keepsake.is_stale = fs::read(directory.join(NAME)).ok() != Some(keepsake.encode());
         keepsake.write();
         keepsake
@@ -61,6 +89,16 @@ impl Keepsake {
                 None => self.rows.remove(&place),
             };
             self.is_stale |= before != *value;
+        }
+        let storage = rows.iter().rfind(|row| row.table == Table::Meta && row.key == META_STORAGE_ID);
+        if let Some(id) = storage.and_then(|row| row.value.as_deref()?.try_into().ok()) {
+            self.is_stale |= self.origin.storage != id;
+            self.origin.storage = id;
+        }
+        if rows.iter().any(|row| row.table == Table::Spaces) {
+            // As the store counts in the same commit.
+            self.origin.version = self.origin.version.saturating_add(1);
+            self.is_stale = true;
         }
         if rows.iter().any(|row| row.table == Table::Spaces) {
             self.write();
@@ -100,6 +138,9 @@ impl Keepsake {
     fn encode(&self) -> Vec<u8> {
         let size: usize = self.rows.iter().map(|((_, key), value)| key.len() + value.len()).sum();
         let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&self.origin.device.0);
+        bytes.extend_from_slice(&self.origin.storage);
+        bytes.extend_from_slice(&self.origin.version.to_be_bytes());
         for ((table, key), value) in &self.rows {
             if matches!(table, Table::Members | Table::AclRefs) && size > BYTES_MAX {
                 continue;
@@ -118,27 +159,110 @@ impl Keepsake {
     }
 }
 
-/// Reads the file of a directory; where it cannot be read, nothing is known.
-pub(crate) fn read(directory: &Path) -> Kept {
-    let mut bytes = Vec::new();
-    let read = File::open(directory.join(NAME)).and_then(|file| file.take(READ_MAX).read_to_end(&mut bytes));
-    match read {
-        Ok(_) => decode(&bytes),
-        Err(error) => {
-            if error.kind() != io::ErrorKind::NotFound {
-                warn!(%error, "the copy of the spaces cannot be read");
+/// What the file of a directory says, before its store is opened.
+#[derive(Debug, Default)]
+pub(crate) struct Copied {
+    /// There is a file.
+    is_there: bool,
+    /// If it is one of ours, and its beginning can be read.
+    origin: Option<Origin>,
+    /// If it is another device's, whole.
+    others: Option<Origin>,
+    kept: Kept,
+}
+
+impl Copied {
+    /// Reads the file; where it cannot be read, nothing is known.
+    pub(crate) fn read(directory: &Path, device: DeviceId) -> Self {
+        let mut bytes = Vec::new();
+        let read = File::open(directory.join(NAME)).and_then(|file| file.take(READ_MAX).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => {
+                let (origin, kept) = decode(&bytes);
+                match origin {
+                    Some(origin) if origin.device == device => {
+                        Self { is_there: true, origin: Some(origin), others: None, kept }
+                    }
+                    others => Self { is_there: true, others: others.filter(|_| kept.is_whole), ..Self::default() },
+                }
             }
-            Kept::default()
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            Err(error) => {
+                warn!(%error, "the copy of the spaces cannot be read");
+                Self { is_there: true, ..Self::default() }
+            }
         }
+    }
+
+    /// There is something of ours in it.
+    pub(crate) fn has_rows(&self) -> bool {
+        !self.kept.rows.is_empty()
+    }
+
+    /// For a salvage.
+    pub(crate) fn kept(&self) -> Kept {
+        self.kept.clone()
+    }
+
+    /// It is damaged, or not of this device.
+    pub(crate) fn is_of_no_use(&self) -> bool {
+        self.is_there && !self.kept.is_whole
+    }
+
+    /// Whose this store is, if the copy beside it says that it is another device's.
+    pub(crate) fn owner(&self, store: Origin) -> Option<DeviceId> {
+        let others = self.others.filter(|others| others.storage == store.storage && store.storage != [0; 16]);
+        others.map(|others| others.device)
+    }
+
+    /// The version that it is of.
+    pub(crate) fn version(&self) -> u64 {
+        self.origin.map_or(0, |origin| origin.version)
+    }
+
+    /// What a store lacks that its copy has. Spaces only if the copy is the newer one, or of another store of this device, as
+    /// nobody can tell then which of them were left. Nothing is taken from the store: a space that was left since the backup
+    /// was made comes back with the backup.
+    pub(crate) fn beyond(&self, store: Origin, image: &Image) -> Vec<Row> {
+        let Some(copy) = self.origin.filter(|_| self.kept.is_whole) else { return Vec::new() };
+        let is_of_another = ![copy.storage, store.storage].contains(&[0; 16]) && copy.storage != store.storage;
+        let may_bring_spaces = copy.version > store.version || is_of_another;
+        let stored: BTreeSet<(Table, &[u8])> =
+            image.rows.iter().map(|(table, key, _)| (*table, key.as_slice())).collect();
+        let brought = |(table, key, _): &&(Table, Vec<u8>, Vec<u8>)| {
+            !stored.contains(&(*table, key.as_slice())) && (*table != Table::Spaces || may_bring_spaces)
+        };
+        let brought: Vec<_> = self.kept.rows.iter().filter(brought).collect();
+        let spaces: BTreeSet<&[u8]> = (stored.iter().filter(|(table, _)| *table == Table::Spaces).map(|(_, key)| *key))
+            .chain(brought.iter().filter(|(table, ..)| *table == Table::Spaces).map(|(_, key, _)| key.as_slice()))
+            .collect();
+        let belongs = |table: Table, key: &[u8]| match table {
+            Table::Members | Table::AclRefs => key.get(..32).is_some_and(|space| spaces.contains(space)),
+            Table::Meta | Table::Spaces | Table::Documents | Table::Runs | Table::Feed | Table::Peers => true,
+        };
+        let rows = brought.into_iter().filter(|(table, key, _)| belongs(*table, key));
+        rows.map(|(table, key, value)| Row { table: *table, key: key.clone(), value: Some(value.clone()) }).collect()
     }
 }
 
-fn decode(bytes: &[u8]) -> Kept {
+/// Gives the file of a directory another name that nothing has yet.
+pub(crate) fn set_aside(directory: &Path) -> io::Result<PathBuf> {
+    for number in 1..=OTHERS_KEPT_MAX {
+        let aside = directory.join(format!("{NAME}.other-{number}"));
+        if !aside.try_exists()? {
+            fs::rename(directory.join(NAME), &aside)?;
+            sync_directory(directory)?;
+            return Ok(aside);
+        }
+    }
+    Err(io::Error::other(format!("{OTHERS_KEPT_MAX} copies of others are kept already, limit {OTHERS_KEPT_MAX}")))
+}
+
+fn decode(bytes: &[u8]) -> (Option<Origin>, Kept) {
     let body = bytes.split_last_chunk::<HASH>().filter(|(body, hash)| blake3::hash(body).as_bytes() == *hash);
-    let is_whole = body.is_some() && bytes.starts_with(MAGIC);
-    let mut rest = bytes.get(MAGIC.len()..).unwrap_or_default();
+    let Some((origin, mut rest)) = bytes.strip_prefix(MAGIC).and_then(header) else { return Default::default() };
     let mut rows = Vec::new();
-    while let Some((Copied { table, key, stored }, after)) = row(rest) {
+    while let Some((Encoded { table, key, stored }, after)) = row(rest) {
         rest = after;
         let value = checksum::open(table, key, stored);
         let table = Table::ALL.into_iter().find(|known| *known as u8 == table && is_kept(*known));
@@ -146,24 +270,31 @@ fn decode(bytes: &[u8]) -> Kept {
             rows.push((table, key.to_vec(), value.to_vec()));
         }
     }
-    Kept { rows, is_whole }
+    (Some(origin), Kept { rows, is_whole: body.is_some() })
+}
+
+fn header(bytes: &[u8]) -> Option<(Origin, &[u8])> {
+    let (device, rest) = bytes.split_first_chunk()?;
+    let (storage, rest) = rest.split_first_chunk()?;
+    let (version, rest) = rest.split_first_chunk()?;
+    Some((Origin { device: DeviceId(*device), storage: *storage, version: u64::from_be_bytes(*version) }, rest))
 }
 
 /// One row of the file.
-struct Copied<'a> {
+struct Encoded<'a> {
     table: u8,
     key: &'a [u8],
     stored: &'a [u8],
 }
 
 /// The first row, and what comes after it.
-fn row(bytes: &[u8]) -> Option<(Copied<'_>, &[u8])> {
+fn row(bytes: &[u8]) -> Option<(Encoded<'_>, &[u8])> {
     let (table, rest) = bytes.split_first()?;
     let (key, rest) = rest.split_first_chunk()?;
     let (stored, rest) = rest.split_first_chunk()?;
     let (key, rest) = rest.split_at_checked(u32::from_be_bytes(*key) as usize)?;
     let (stored, rest) = rest.split_at_checked(u32::from_be_bytes(*stored) as usize)?;
-    Some((Copied { table: *table, key, stored }, rest))
+    Some((Encoded { table: *table, key, stored }, rest))
 }
 
 fn is_kept(table: Table) -> bool {
@@ -174,13 +305,58 @@ fn is_kept(table: Table) -> bool {
 mod tests {
     use super::*;
 
-    fn keepsake(directory: &Path) -> Keepsake {
+    const ORIGIN: Origin = Origin { device: DeviceId([5; 32]), storage: [6; 16], version: 3 };
+
+    fn image() -> Image {
         let rows = vec![
             (Table::Meta, b"k".to_vec(), b"not kept".to_vec()),
             (Table::Spaces, vec![1; 32], b"access".to_vec()),
-            (Table::Members, vec![2; 64], b"entry".to_vec()),
+            (Table::Members, vec![1; 64], b"entry".to_vec()),
         ];
-        Keepsake::of(directory, &Image { rows })
+        Image { rows }
+    }
+
+    fn keepsake(directory: &Path) -> Keepsake {
+        Keepsake::of(directory, ORIGIN, &image())
+    }
+
+    fn read(directory: &Path) -> Kept {
+        Copied::read(directory, ORIGIN.device).kept
+    }
+
+    #[test]
+    fn a_copy_that_is_newer_than_its_store_brings_what_the_store_lacks() {
+        let root = tempfile::tempdir().unwrap();
+        drop(keepsake(root.path()));
+        let copied = Copied::read(root.path(), ORIGIN.device);
+        let tables = |store: Origin, image: &Image| -> Vec<Table> {
+            copied.beyond(store, image).into_iter().map(|row| row.table).collect()
+        };
+        let empty = Image::default();
+        let older = Origin { version: 2, ..ORIGIN };
+        assert_eq!(tables(older, &empty), [Table::Spaces, Table::Members]);
+        assert_eq!(tables(older, &image()), []);
+        // The store has not that space because it was left, with its members.
+        assert_eq!(tables(ORIGIN, &empty), []);
+        assert_eq!(tables(Origin { version: 9, ..ORIGIN }, &empty), []);
+        // Of another store of this device nothing is known.
+        assert_eq!(tables(Origin { version: 9, storage: [7; 16], ..ORIGIN }, &empty), [Table::Spaces, Table::Members]);
+        // Members of a space that is there belong to it, whichever is newer.
+        let mut without_members = image();
+        without_members.rows.pop();
+        assert_eq!(tables(ORIGIN, &without_members), [Table::Members]);
+    }
+
+    #[test]
+    fn a_copy_of_another_device_says_nothing_and_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        drop(keepsake(root.path()));
+        let bytes = fs::read(root.path().join(NAME)).unwrap();
+        let copied = Copied::read(root.path(), DeviceId([4; 32]));
+        assert!(copied.is_of_no_use() && !copied.has_rows());
+        let aside = set_aside(root.path()).unwrap();
+        assert_eq!(fs::read(aside).unwrap(), bytes);
+        assert!(!Copied::read(root.path(), ORIGIN.device).is_there);
     }
 
     #[test]
@@ -226,11 +402,11 @@ mod tests {
     fn damage_costs_rows_and_never_changes_one() {
         let root = tempfile::tempdir().unwrap();
         let whole = keepsake(root.path()).encode();
-        let all = decode(&whole).rows;
+        let all = decode(&whole).1.rows;
         for at in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x10;
-            for damaged in [decode(&bytes), decode(&whole[..at])] {
+            for (_, damaged) in [decode(&bytes), decode(&whole[..at])] {
                 assert!(!damaged.is_whole, "byte {at}");
                 assert!(damaged.rows.iter().all(|row| all.contains(row)));
             }

@@ -4,7 +4,7 @@
 //! is the engine's. This crate never retries. The layout of the bytes is `docs/storage.md`; in short:
 //!
 //! ```text
-//! DIRECTORY/store.lock       held while the store is open
+//! DIRECTORY                  locked while the store is open, as is store.lock in it
 //! DIRECTORY/spaces           a copy of the rows that no peer can give back
 //! DIRECTORY/store.redb       one redb file, commits are 1-phase and fsynced
 //!   table format-1           "format"  -> checksum ‖ "anabranch store" ‖ version
@@ -13,13 +13,16 @@
 //! ```
 //!
 //! redb does not notice a flipped bit, so the checksums do; and it may panic on a damaged file, so everything here runs
-//! guarded. After an I/O error, a full disk or a panic the store answers every request with the same [`Failure`] until
-//! it is opened again: what was committed before is safe.
+//! guarded. After a write that failed the store takes no more of them and goes on reading, on a connection of which nothing
+//! reaches the disk, until [`Request::Resume`] or the next open; where even that fails, and after a panic, it answers every
+//! request with the same [`Failure`] ([`Medium`]). What was committed before is safe.
 
 pub mod backend;
 pub mod conformance;
 
 mod checksum;
+#[cfg(not(target_family = "wasm"))]
+mod copy;
 #[cfg(not(target_family = "wasm"))]
 mod directory;
 mod error;
@@ -27,23 +30,26 @@ mod execute;
 mod format;
 #[cfg(not(target_family = "wasm"))]
 mod keepsake;
+pub mod medium;
 mod salvage;
+mod standing;
 mod tables;
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(not(target_family = "wasm"))]
+use anabranch_engine::id::DeviceId;
 use anabranch_engine::storage::{Failure, Image, Reply, Request};
 use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, StorageBackend};
 use tracing::{info, warn};
 
 pub use crate::error::OpenError;
-use crate::error::{Trouble, opening, panic_text};
+use crate::error::opening;
 pub use crate::format::VERSION;
+use crate::medium::Medium;
 pub use crate::salvage::Salvaged;
+use crate::standing::Standing;
 
 /// Memory that redb may use for pages. The operating system caches the file as well; this only saves calls.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -53,86 +59,83 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// Dropping it closes it. Every commit that was answered is on disk before that.
 #[derive(Debug)]
 pub struct Store {
-    /// Taken only when this is dropped.
-    database: Option<Database>,
-    failed: OnceLock<Failure>,
-    panicked: AtomicBool,
-    place: String,
-    /// It is a file in a directory.
-    is_file: bool,
     /// The copy of its spaces beside it.
     #[cfg(not(target_family = "wasm"))]
-    keepsake: Option<std::sync::Mutex<keepsake::Keepsake>>,
-    // Behind the database, so that it is let go last.
-    #[cfg(not(target_family = "wasm"))]
-    _lock: Option<directory::Lock>,
+    copy: Option<std::sync::Mutex<copy::Copy>>,
+    standing: Standing,
 }
 
 impl Store {
-    /// Opens the store in a directory, which is created (0700) if it is missing, as is the store.
+    /// Opens the store in a directory, which is created (0700) if it is missing, as is the store. On a disk that is full or
+    /// fails when it is written to, it can be read ([`Store::halted`]).
     ///
     /// # Errors
     /// See [`OpenError`]. A failed open changes nothing that was committed.
     #[cfg(not(target_family = "wasm"))]
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, OpenError> {
-        let path = path.as_ref();
-        let (database, lock) = directory::open(path)?;
-        Ok(Self::in_directory(path, database, lock))
+        let standing = directory::open(path.as_ref(), directory::Missing::Make)?;
+        info!(place = standing.place(), "store opened");
+        Ok(Self::on(standing))
     }
 
-    #[cfg(not(target_family = "wasm"))]
-    fn in_directory(path: &std::path::Path, database: Database, lock: directory::Lock) -> Self {
-        let mut store = Self::on(path.display().to_string(), database);
-        store.is_file = true;
-        store._lock = Some(lock);
-        info!(place = %store.place, "store opened");
-        store
-    }
-
-    /// Opens the store in a directory as [`Store::open_with_copy`] does. A store that is damaged is moved aside under another name and kept, and a new one is made
-    /// of what is readable of it. Nothing else that keeps a store from opening is touched: one that is in use, not permitted,
-    /// of a newer format, or on a disk that is full or does not answer, and a file in which nothing of a store is found.
+    /// Opens the store of a device in a directory as [`Store::open_with_copy`] does. A store that is damaged is moved aside under another
+    /// name and kept, and a new one is made of what is readable of it; one that is missing beside the copy of its spaces is made
+    /// from that. Nothing else that keeps a store from opening is touched: one that is in use, not permitted, of a newer format,
+    /// or on a disk that does not answer, and a file in which nothing of a store is found.
     ///
     /// # Errors
     /// See [`OpenError`].
     #[cfg(not(target_family = "wasm"))]
-    pub fn open_or_salvage(path: impl AsRef<std::path::Path>) -> Result<Opened, OpenError> {
+    pub fn open_or_salvage(path: impl AsRef<std::path::Path>, device: DeviceId) -> Result<Opened, OpenError> {
         let path = path.as_ref();
-        let damage = match Self::open_with_copy(path) {
+        let damage = match Self::open_with_copy(path, device) {
             Ok(opened) => return Ok(opened),
             Err(error @ (OpenError::Damaged { .. } | OpenError::Foreign { .. })) => error,
             Err(error) => return Err(error),
         };
-        let (database, lock, salvaged) = directory::salvage(path, damage)?;
+        let copied = keepsake::Copied::read(path, device);
+        let (standing, salvaged) = directory::salvage(path, damage, &copied)?;
         warn!(%salvaged, "the store was salvaged");
-        let (store, image) = Self::in_directory(path, database, lock).keeping(path)?;
+        let (store, image) = Self::on(standing).keeping(path, device, &copied)?;
         Ok(Opened { store, image, salvaged: Some(salvaged) })
     }
 
-    /// Opens the store in a directory as [`Store::open`] does, reads its image, and keeps a copy of what no peer can give
-    /// back beside it from now on. A damaged store is refused.
+    /// Opens the store of a device in a directory as [`Store::open`] does, reads its image, and keeps a copy of what no peer can
+    /// give back beside it from now on. What the copy knows and the store does not is merged into the store. A damaged store is
+    /// refused, as is one that is missing beside its copy.
     ///
     /// # Errors
     /// See [`OpenError`].
     #[cfg(not(target_family = "wasm"))]
-    pub fn open_with_copy(path: impl AsRef<std::path::Path>) -> Result<Opened, OpenError> {
+    pub fn open_with_copy(path: impl AsRef<std::path::Path>, device: DeviceId) -> Result<Opened, OpenError> {
         let path = path.as_ref();
-        let (store, image) = Self::open(path)?.keeping(path)?;
+        let copied = keepsake::Copied::read(path, device);
+        let standing = directory::open(path, directory::Missing::MakeIfNew(&copied))?;
+        info!(place = standing.place(), "store opened");
+        let (store, image) = Self::on(standing).keeping(path, device, &copied)?;
         Ok(Opened { store, image, salvaged: None })
     }
 
     /// Reads the image, and begins to keep the copy.
     #[cfg(not(target_family = "wasm"))]
-    fn keeping(mut self, path: &std::path::Path) -> Result<(Self, Image), OpenError> {
-        let database = self.database.as_ref().expect("taken only when this is dropped");
-        match opening(&self.place, &directory::file(path), || Ok(execute::image(database)?)) {
+    fn keeping(
+        mut self,
+        path: &std::path::Path,
+        device: DeviceId,
+        copied: &keepsake::Copied,
+    ) -> Result<(Self, Image), OpenError> {
+        let mut copy = copy::Copy::new(directory::absolute(path), device);
+        let place = self.standing.place().to_owned();
+        let image = opening(&place, &directory::file(path), || copy.begin(&self.standing, copied));
+        match image {
             Ok(image) => {
-                self.keepsake = Some(std::sync::Mutex::new(keepsake::Keepsake::of(path, &image)));
+                self.copy = Some(std::sync::Mutex::new(copy));
                 Ok((self, image))
             }
             Err(error) => {
-                // Closing what is damaged may panic as well as reading it.
-                self.panicked.store(matches!(error, OpenError::Damaged { .. }), Ordering::Release);
+                if matches!(error, OpenError::Damaged { .. }) {
+                    self.standing.distrust();
+                }
                 Err(error)
             }
         }
@@ -154,7 +157,17 @@ impl Store {
             let salvaged = salvage::salvage(wreck, &database);
             Ok((mem::ManuallyDrop::into_inner(database), salvaged?))
         })?;
-        Ok((Self::on(place.to_owned(), database), salvaged))
+        Ok((Self::on(Standing::alone(place, database)), salvaged))
+    }
+
+    /// Opens the store on a medium of the caller's, making it where that is empty. If it can be read and not be written to, the
+    /// store is [`Store::halted`].
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_on(medium: impl Medium) -> Result<Self, OpenError> {
+        let place = "the given disk";
+        Ok(Self::on(Standing::open(place, place, false, Box::new(medium))?))
     }
 
     /// A store that is gone when it is dropped.
@@ -167,7 +180,8 @@ impl Store {
 
     /// Opens the store on a disk of the caller's, making it where the disk is empty.
     ///
-    /// A disk has no rename: where the first open of an empty disk does not return, start again with an empty one.
+    /// A disk has no rename: where the first open of an empty disk does not return, start again with an empty one. After a
+    /// failed call it cannot be connected to again, so the store answers nothing more: see [`Store::open_on`].
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -177,20 +191,14 @@ impl Store {
 
     fn open_in(place: &str, backend: impl StorageBackend) -> Result<Self, OpenError> {
         let database = opening(place, place, || format::check(builder().create_with_backend(backend)?))?;
-        Ok(Self::on(place.to_owned(), database))
+        Ok(Self::on(Standing::alone(place, database)))
     }
 
-    fn on(place: String, database: Database) -> Self {
+    fn on(standing: Standing) -> Self {
         Self {
-            database: Some(database),
-            failed: OnceLock::new(),
-            panicked: AtomicBool::new(false),
-            place,
-            is_file: false,
             #[cfg(not(target_family = "wasm"))]
-            keepsake: None,
-            #[cfg(not(target_family = "wasm"))]
-            _lock: None,
+            copy: None,
+            standing,
         }
     }
 
@@ -199,7 +207,7 @@ impl Store {
     /// # Errors
     /// [`Failure::Damaged`] with the first row that is not what was written, or what the disk answered.
     pub fn image(&self) -> Result<Image, Failure> {
-        self.guarded(execute::image)
+        self.standing.read(execute::image)
     }
 
     /// Does what is asked.
@@ -209,20 +217,28 @@ impl Store {
     pub fn execute(&self, request: Request) -> Reply {
         match request {
             Request::Commit { id, rows } => {
-                let result = self.guarded(|database| execute::commit(database, &rows));
+                let result = self.standing.commit(&rows);
                 #[cfg(not(target_family = "wasm"))]
-                if let (Ok(()), Some(keepsake)) = (&result, &self.keepsake) {
-                    keepsake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).committed(&rows);
+                if result.is_ok() {
+                    self.copied(|copy| copy.committed(&rows));
                 }
                 Reply::Committed { id, result }
             }
+            Request::Resume { id } => {
+                let resumed = self.standing.resume();
+                #[cfg(not(target_family = "wasm"))]
+                if let Ok(rows) = &resumed {
+                    self.copied(|copy| copy.resumed(&self.standing, rows));
+                }
+                Reply::Committed { id, result: resumed.map(drop) }
+            }
             Request::Scan { id, table, from, to, bytes_max } => {
                 let scan = |database: &Database| execute::scan(database, table, &from, &to, bytes_max);
-                Reply::Scanned { id, result: self.guarded(scan) }
+                Reply::Scanned { id, result: self.standing.read(scan) }
             }
             Request::Salvage { id, table, from, to, bytes_max } => {
                 let salvage = |database: &Database| execute::salvage(database, table, &from, &to, bytes_max);
-                Reply::Scanned { id, result: self.guarded(salvage) }
+                Reply::Scanned { id, result: self.standing.read(salvage) }
             }
         }
     }
@@ -231,55 +247,43 @@ impl Store {
     /// waits to be done: it takes as long as a commit. Closing does it as well.
     #[cfg(not(target_family = "wasm"))]
     pub fn write_copy(&self) {
-        if let Some(keepsake) = &self.keepsake {
-            keepsake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).write();
+        // Beside a store that is not ours any more lies the copy of another.
+        if self.standing.halted().is_none() && self.standing.is_in_place() {
+            self.copied(copy::Copy::write);
         }
+    }
+
+    #[cfg(not(target_family = "wasm"))]
+    fn copied(&self, work: impl FnOnce(&mut copy::Copy)) {
+        if let Some(copy) = &self.copy {
+            work(&mut copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        }
+    }
+
+    /// Looks whether the store is where it was opened, which costs a microsecond. If it is not, nothing is written to it any
+    /// more: the next open would not find that. Says so the first time. Every commit looks as well.
+    pub fn check(&self) -> Option<Failure> {
+        self.standing.check()
+    }
+
+    /// Why nothing is written, if so. Most often it can be read all the same.
+    pub fn halted(&self) -> Option<Failure> {
+        self.standing.halted()
     }
 
     /// Why every request fails from now on, if it does.
     pub fn failed(&self) -> Option<&Failure> {
-        self.failed.get()
+        self.standing.failed()
     }
 
     /// Closes the store, as dropping it does.
     pub fn close(self) {}
-
-    /// Runs `work` so that whatever redb does ends as a [`Failure`]. One damaged row leaves the store usable; anything
-    /// else stops it.
-    fn guarded<T>(&self, work: impl FnOnce(&Database) -> Result<T, Trouble>) -> Result<T, Failure> {
-        if let Some(failure) = self.failed() {
-            return Err(failure.clone());
-        }
-        let database = self.database.as_ref().expect("taken only when this is dropped");
-        let trouble = match catch_unwind(AssertUnwindSafe(|| work(database))) {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(trouble)) => trouble,
-            Err(panic) => {
-                self.panicked.store(true, Ordering::Release);
-                Trouble::Panicked(panic_text(panic.as_ref()))
-            }
-        };
-        let failure = trouble.failure(&self.place, self.is_file);
-        if !matches!(trouble, Trouble::Row(_)) {
-            warn!(place = %self.place, %failure, "the store stopped");
-            // Where two threads fail at once, the first reason stays.
-            let _ = self.failed.set(failure.clone());
-        }
-        Err(failure)
-    }
 }
 
+#[cfg(not(target_family = "wasm"))]
 impl Drop for Store {
     fn drop(&mut self) {
-        #[cfg(not(target_family = "wasm"))]
         self.write_copy();
-        let Some(database) = self.database.take() else { return };
-        if self.panicked.load(Ordering::Acquire) {
-            // After a panic redb's own drop may panic again, while unwinding, and that aborts. The file stays open.
-            mem::forget(database);
-        } else if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
-            warn!(place = %self.place, "closing the store panicked; what was committed is safe");
-        }
     }
 }
 

@@ -37,8 +37,8 @@ pub struct Salvaged {
     pub place: String,
     /// What was wrong with it.
     pub damage: String,
-    /// Where the damaged file is now. It is never deleted.
-    pub kept: String,
+    /// Where the damaged file is now, if there was one. It is never deleted.
+    pub kept: Option<String>,
     /// Spaces of which the access was found.
     pub spaces: usize,
     /// Membership entries found.
@@ -54,17 +54,26 @@ pub struct Salvaged {
 impl fmt::Display for Salvaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { place, damage, kept, spaces, members, documents, runs, unreadable } = self;
+        match kept {
+            Some(kept) => write!(
+                f,
+                "the store at {place} was damaged ({damage}); it is kept as {kept}, and a new one was made of what is readable: "
+            )?,
+            None => write!(
+                f,
+                "the store at {place} could not be opened ({damage}); a new one was made of the copy of its spaces: "
+            )?,
+        }
         write!(
             f,
-            "the store at {place} was damaged ({damage}); it is kept as {kept}, and a new one was made of what is readable: \
-             {spaces} spaces with {members} membership entries, {documents} documents with {runs} runs of edits"
+            "{spaces} spaces with {members} membership entries, {documents} documents with {runs} runs of edits"
         )?;
         if *unreadable > 0 {
             write!(f, " ({unreadable} bytes could not be read from the disk)")?;
         }
         f.write_str(
             "; what is missing comes back from the peers that have it; edits that were made here, are not readable and \
-             never reached a peer are only in the damaged file, if at all",
+             never reached a peer are only in the old file, if at all",
         )
     }
 }
@@ -78,7 +87,7 @@ pub(crate) struct Wreck<F> {
 }
 
 /// What the copy of the spaces says.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
     /// The rows that can be read.
     pub(crate) rows: Vec<(Table, Vec<u8>, Vec<u8>)>,
@@ -196,7 +205,7 @@ impl Found {
         Ok(Salvaged {
             place: String::new(),
             damage: String::new(),
-            kept: String::new(),
+            kept: None,
             spaces: self.spaces.len(),
             members: self.members.len(),
             documents: self.documents.len(),

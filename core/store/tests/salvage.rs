@@ -6,7 +6,7 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use anabranch_engine::document::record::DocumentRecord;
-use anabranch_engine::id::{DocumentId, SpaceId};
+use anabranch_engine::id::{DeviceId, DocumentId, SpaceId};
 use anabranch_engine::space::Access;
 use anabranch_engine::storage::{META_FEED_SEQ, META_STORAGE_ID, Row, Table, feed_key};
 use anabranch_store::backend::crashable::Disk;
@@ -14,6 +14,7 @@ use anabranch_store::conformance::{commit, row, scan};
 use anabranch_store::{OpenError, Opened, Store};
 
 const SPACE: [u8; 32] = [7; 32];
+const DEVICE: DeviceId = DeviceId([3; 32]);
 
 fn document(number: u8) -> Vec<u8> {
     [&SPACE[..], &[number; 16]].concat()
@@ -42,7 +43,7 @@ fn fill(store: &Store) {
 }
 
 fn filled(directory: &Path) -> Vec<u8> {
-    let Opened { store, salvaged, .. } = Store::open_or_salvage(directory).unwrap();
+    let Opened { store, salvaged, .. } = Store::open_or_salvage(directory, DEVICE).unwrap();
     assert_eq!(salvaged, None);
     fill(&store);
     store.close();
@@ -66,14 +67,14 @@ fn a_store_without_its_beginning_gives_back_every_row() {
     fs::write(root.path().join("store.redb"), &bytes).unwrap();
     // Without the copy everything is found in the file all the same.
     fs::remove_file(root.path().join("spaces")).unwrap();
-    assert!(matches!(Store::open_with_copy(root.path()), Err(OpenError::Foreign { .. })));
+    assert!(matches!(Store::open_with_copy(root.path(), DEVICE), Err(OpenError::Foreign { .. })));
 
-    let opened = Store::open_or_salvage(root.path()).unwrap();
+    let opened = Store::open_or_salvage(root.path(), DEVICE).unwrap();
     let salvaged = opened.salvaged.as_ref().unwrap();
     assert_eq!((salvaged.spaces, salvaged.members, salvaged.documents, salvaged.runs), (1, 1, 20, 201));
     assert_eq!(runs(&opened.store), 201);
     let aside = root.path().join("store.redb.damaged-1");
-    assert_eq!(salvaged.kept, aside.display().to_string());
+    assert_eq!(salvaged.kept, Some(aside.display().to_string()));
     assert_eq!(fs::read(&aside).unwrap(), bytes, "it is kept as it was");
     // It is another store, whose documents are to be read anew and whose feed is beyond the old one.
     let meta = rows_of(&opened, Table::Meta);
@@ -89,7 +90,7 @@ fn a_store_without_its_beginning_gives_back_every_row() {
     // And it is a store like any other.
     commit(&opened.store, vec![run(3, 100, 10)]).unwrap();
     opened.store.close();
-    let Opened { store, salvaged, .. } = Store::open_or_salvage(root.path()).unwrap();
+    let Opened { store, salvaged, .. } = Store::open_or_salvage(root.path(), DEVICE).unwrap();
     assert_eq!((salvaged, runs(&store)), (None, 202));
 }
 
@@ -145,7 +146,7 @@ fn what_a_salvage_did_is_told_in_words() {
     let root = tempfile::tempdir().unwrap();
     let bytes = filled(root.path());
     fs::write(root.path().join("store.redb"), &bytes[..bytes.len() / 2]).unwrap();
-    let salvaged = Store::open_or_salvage(root.path()).unwrap().salvaged.unwrap();
+    let salvaged = Store::open_or_salvage(root.path(), DEVICE).unwrap().salvaged.unwrap();
     let place = root.path().display();
     let text = salvaged.to_string();
     assert!(salvaged.documents > 0 && salvaged.runs < 201, "{text}");
@@ -153,7 +154,7 @@ fn what_a_salvage_did_is_told_in_words() {
     let made = format!(
         "); it is kept as {place}/store.redb.damaged-1, and a new one was made of what is readable: {} spaces with {} \
          membership entries, {} documents with {} runs of edits; what is missing comes back from the peers that have it; \
-         edits that were made here, are not readable and never reached a peer are only in the damaged file, if at all",
+         edits that were made here, are not readable and never reached a peer are only in the old file, if at all",
         salvaged.spaces, salvaged.members, salvaged.documents, salvaged.runs
     );
     assert!(text.ends_with(&made), "{text}");
@@ -166,7 +167,7 @@ fn spaces_come_back_from_the_copy_where_nothing_of_the_store_is_left() {
     // redb still knows it for one of its own, and nothing else is there.
     bytes[4096..].fill(0);
     fs::write(root.path().join("store.redb"), &bytes).unwrap();
-    let opened = Store::open_or_salvage(root.path()).unwrap();
+    let opened = Store::open_or_salvage(root.path(), DEVICE).unwrap();
     let salvaged = opened.salvaged.as_ref().unwrap();
     assert_eq!((salvaged.spaces, salvaged.members, salvaged.runs), (1, 1, 0));
     assert_eq!(rows_of(&opened, Table::Spaces)[0].0, SPACE);
@@ -175,7 +176,7 @@ fn spaces_come_back_from_the_copy_where_nothing_of_the_store_is_left() {
 #[test]
 fn a_space_that_was_left_stays_left() {
     let root = tempfile::tempdir().unwrap();
-    let Opened { store, .. } = Store::open_or_salvage(root.path()).unwrap();
+    let Opened { store, .. } = Store::open_or_salvage(root.path(), DEVICE).unwrap();
     fill(&store);
     let removal = anabranch_store::conformance::removal(Table::Spaces, SPACE);
     commit(&store, vec![removal]).unwrap();
@@ -184,7 +185,7 @@ fn a_space_that_was_left_stays_left() {
     let mut bytes = fs::read(&file).unwrap();
     bytes[..4096].fill(0);
     fs::write(&file, &bytes).unwrap();
-    let opened = Store::open_or_salvage(root.path()).unwrap();
+    let opened = Store::open_or_salvage(root.path(), DEVICE).unwrap();
     assert_eq!(opened.salvaged.as_ref().unwrap().spaces, 0);
     assert_eq!(rows_of(&opened, Table::Spaces), []);
 }
@@ -193,7 +194,7 @@ fn a_space_that_was_left_stays_left() {
 #[test]
 fn a_copy_of_the_spaces_that_cannot_be_kept_up_to_date_is_removed() {
     let root = tempfile::tempdir().unwrap();
-    let Opened { store, .. } = Store::open_or_salvage(root.path()).unwrap();
+    let Opened { store, .. } = Store::open_or_salvage(root.path(), DEVICE).unwrap();
     fill(&store);
     let copy = root.path().join("spaces");
     assert!(copy.exists());
@@ -209,7 +210,7 @@ fn a_copy_of_the_spaces_that_cannot_be_kept_up_to_date_is_removed() {
 #[test]
 fn a_feed_number_that_nobody_reaches_is_not_believed() {
     let root = tempfile::tempdir().unwrap();
-    let Opened { store, .. } = Store::open_or_salvage(root.path()).unwrap();
+    let Opened { store, .. } = Store::open_or_salvage(root.path(), DEVICE).unwrap();
     let highest = [u64::MAX, (1 << 56) + 1, 7].map(|seq| row(Table::Feed, feed_key(seq), "a row"));
     commit(&store, highest.into_iter().chain([access()]).collect()).unwrap();
     store.close();
@@ -217,7 +218,7 @@ fn a_feed_number_that_nobody_reaches_is_not_believed() {
     let mut bytes = fs::read(&file).unwrap();
     bytes[..4096].fill(0xaa);
     fs::write(&file, &bytes).unwrap();
-    let opened = Store::open_or_salvage(root.path()).unwrap();
+    let opened = Store::open_or_salvage(root.path(), DEVICE).unwrap();
     let seq = rows_of(&opened, Table::Meta).into_iter().find(|(key, _)| key == META_FEED_SEQ).unwrap().1;
     let seq = u64::from_be_bytes(seq.try_into().unwrap());
     assert!((7..1 << 56).contains(&seq), "{seq}");
@@ -235,7 +236,7 @@ fn a_store_of_another_redb_is_not_taken_for_damage() {
             bytes[slot] = version;
         }
         fs::write(&file, &bytes).unwrap();
-        let refused = Store::open_or_salvage(root.path()).unwrap_err();
+        let refused = Store::open_or_salvage(root.path(), DEVICE).unwrap_err();
         assert!(matches!(refused, OpenError::OtherEngine { .. }), "{refused}");
         assert_eq!(fs::read(&file).unwrap(), bytes);
     }
@@ -247,12 +248,12 @@ fn what_is_not_damage_is_left_alone() {
     let file = root.path().join("store.redb");
     for content in [&b"somebody's file"[..], b"", &[0; 20_000]] {
         fs::write(&file, content).unwrap();
-        assert!(matches!(Store::open_or_salvage(root.path()), Err(OpenError::Foreign { .. })));
+        assert!(matches!(Store::open_or_salvage(root.path(), DEVICE), Err(OpenError::Foreign { .. })));
         assert_eq!(fs::read(&file).unwrap(), content);
     }
     fs::remove_file(&file).unwrap();
     let held = Store::open(root.path()).unwrap();
-    assert!(matches!(Store::open_or_salvage(root.path()), Err(OpenError::InUse { .. })));
+    assert!(matches!(Store::open_or_salvage(root.path(), DEVICE), Err(OpenError::InUse { .. })));
     drop(held);
     let names: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(names.iter().all(|name| !name.to_string_lossy().contains("damaged")), "{names:?}");
@@ -267,14 +268,14 @@ fn damage_after_damage_is_kept_up_to_a_limit() {
         let mut bytes = fs::read(&file).unwrap();
         bytes[..4096].fill(number);
         fs::write(&file, &bytes).unwrap();
-        let opened = Store::open_or_salvage(root.path()).unwrap();
+        let opened = Store::open_or_salvage(root.path(), DEVICE).unwrap();
         assert_eq!(runs(&opened.store), 201);
-        assert!(opened.salvaged.unwrap().kept.ends_with(&format!("damaged-{number}")));
+        assert!(opened.salvaged.unwrap().kept.unwrap().ends_with(&format!("damaged-{number}")));
     }
     let mut bytes = fs::read(&file).unwrap();
     bytes[..4096].fill(9);
     fs::write(&file, &bytes).unwrap();
-    let error = Store::open_or_salvage(root.path()).unwrap_err().to_string();
+    let error = Store::open_or_salvage(root.path(), DEVICE).unwrap_err().to_string();
     assert!(error.contains("8 damaged stores are kept") && error.contains("limit 8"), "{error}");
     assert_eq!(fs::read(&file).unwrap(), bytes);
 }
@@ -294,7 +295,7 @@ fn a_salvage_that_was_cut_short_begins_again() {
             let _ = fs::remove_file(root.path().join(half_way));
             fs::hard_link(&file, root.path().join(half_way)).unwrap();
         }
-        let opened = Store::open_or_salvage(root.path()).unwrap();
+        let opened = Store::open_or_salvage(root.path(), DEVICE).unwrap();
         assert_eq!(runs(&opened.store), 201);
         opened.store.close();
     }
@@ -322,4 +323,73 @@ fn whatever_a_page_says_nothing_is_taken_that_was_not_written() {
         least = least.min(found.len());
     }
     assert!(least > 100, "{least} of {} runs were left by forty damaged bytes", whole.len());
+}
+
+// The store's file alone was lost, or a backup had left it out: a new one was made, and the copy of the spaces overwritten.
+#[test]
+fn a_store_that_is_missing_comes_back_from_its_copy() {
+    let root = tempfile::tempdir().unwrap();
+    filled(root.path());
+    fs::remove_file(root.path().join("store.redb")).unwrap();
+    let refused = Store::open_with_copy(root.path(), DEVICE).unwrap_err().to_string();
+    assert!(refused.contains("its file is missing, and there is a copy of its spaces beside it"), "{refused}");
+
+    let opened = Store::open_or_salvage(root.path(), DEVICE).unwrap();
+    let salvaged = opened.salvaged.as_ref().unwrap();
+    assert_eq!((salvaged.spaces, salvaged.members, salvaged.runs, &salvaged.kept), (1, 1, 0, &None));
+    assert!(salvaged.to_string().contains("a new one was made of the copy of its spaces: 1 spaces"), "{salvaged}");
+    assert_eq!(rows_of(&opened, Table::Spaces)[0].0, SPACE);
+    drop(opened);
+    assert_eq!(Store::open_or_salvage(root.path(), DEVICE).unwrap().salvaged, None, "it happens once");
+}
+
+#[test]
+fn a_directory_with_neither_is_a_new_replica() {
+    let root = tempfile::tempdir().unwrap();
+    let opened = Store::open_or_salvage(root.path(), DEVICE).unwrap();
+    assert_eq!((opened.image.rows, opened.salvaged), (Vec::new(), None));
+    drop(opened.store);
+    // Nothing was ever in it, so nothing is missing.
+    fs::remove_file(root.path().join("store.redb")).unwrap();
+    assert_eq!(Store::open_with_copy(root.path(), DEVICE).unwrap().image.rows, []);
+}
+
+#[test]
+fn a_store_from_an_older_backup_takes_over_what_its_copy_knows() {
+    let root = tempfile::tempdir().unwrap();
+    let older = filled(root.path());
+    let joined = [row(Table::Spaces, [8; 32], "access"), row(Table::Members, [8; 64], "an entry")];
+    let Opened { store, .. } = Store::open_or_salvage(root.path(), DEVICE).unwrap();
+    commit(&store, joined.to_vec()).unwrap();
+    store.close();
+    fs::write(root.path().join("store.redb"), older).unwrap();
+    let opened = Store::open_with_copy(root.path(), DEVICE).unwrap();
+    assert_eq!(rows_of(&opened, Table::Spaces).len(), 2);
+    assert_eq!(rows_of(&opened, Table::Members).len(), 2);
+    // From then on the two are one again: what is left stays left.
+    commit(&opened.store, vec![anabranch_store::conformance::removal(Table::Spaces, [8; 32])]).unwrap();
+    drop(opened);
+    assert_eq!(rows_of(&Store::open_with_copy(root.path(), DEVICE).unwrap(), Table::Spaces).len(), 1);
+}
+
+#[test]
+fn a_store_of_another_device_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let before = filled(root.path());
+    let error = Store::open_or_salvage(root.path(), DeviceId([4; 32])).unwrap_err();
+    assert!(matches!(error, OpenError::OtherDevice { found: DEVICE, .. }), "{error}");
+    assert_eq!(fs::read(root.path().join("store.redb")).unwrap().len(), before.len());
+    assert_eq!(Store::open_or_salvage(root.path(), DEVICE).unwrap().salvaged, None);
+}
+
+#[test]
+fn a_copy_of_another_device_is_kept_and_not_taken() {
+    let root = tempfile::tempdir().unwrap();
+    filled(root.path());
+    let theirs = fs::read(root.path().join("spaces")).unwrap();
+    let other = DeviceId([4; 32]);
+    fs::remove_file(root.path().join("store.redb")).unwrap();
+    let opened = Store::open_or_salvage(root.path(), other).unwrap();
+    assert_eq!((opened.image.rows, opened.salvaged), (Vec::new(), None));
+    assert_eq!(fs::read(root.path().join("spaces.other-1")).unwrap(), theirs);
 }

@@ -110,3 +110,24 @@ async fn a_store_of_which_nothing_is_left_gets_everything_from_peers_without_a_t
     within("shutdown", bob.shutdown()).await;
     within("shutdown", scene.alice.shutdown()).await;
 }
+
+// The store's file alone was lost: a new replica was made beside the copy of its spaces, which it overwrote.
+#[tokio::test]
+async fn a_store_that_is_missing_gets_everything_from_peers_without_a_ticket() {
+    let scene = scene().await;
+    let directory = scene.bobs.path();
+    fs::remove_file(directory.join("store.redb")).unwrap();
+    let bob = open(Peer::builder().directory(directory)).await;
+    let salvaged = bob.salvaged().unwrap();
+    assert_eq!((salvaged.spaces, salvaged.runs, &salvaged.kept), (1, 0, &None), "{salvaged}");
+    ends_equal(&scene, &bob, false).await;
+    within("shutdown", bob.shutdown()).await;
+    // With neither store nor copy the key alone is left, and it is a new replica.
+    for name in ["store.redb", "spaces"] {
+        fs::remove_file(directory.join(name)).unwrap();
+    }
+    let bob = open(Peer::builder().directory(directory)).await;
+    assert!(bob.salvaged().is_none() && bob.spaces().is_empty());
+    within("shutdown", bob.shutdown()).await;
+    within("shutdown", scene.alice.shutdown()).await;
+}

@@ -3,12 +3,16 @@
 use clap::Args;
 use serde::Serialize;
 
+use crate::cli::Modes;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::Show;
 
 #[derive(Debug, Args)]
-pub(crate) struct Init {}
+pub(crate) struct Init {
+    #[command(flatten)]
+    modes: Modes,
+}
 
 /// What `init` prints.
 #[derive(Debug, Serialize)]
@@ -25,7 +29,11 @@ impl Init {
         let created = !directory.is_initialised();
         let runtime = super::run::runtime()?;
         let initialised = runtime.block_on(async {
-            let peer = anabranch::Peer::builder().directory(directory.path()).open().await?;
+            let mut builder = anabranch::Peer::builder().directory(directory.path());
+            if self.modes.allow_loose_modes {
+                builder = builder.allow_loose_modes();
+            }
+            let peer = builder.open().await?;
             let initialised = Initialised {
                 device: peer.device().to_string(),
                 peer_id: peer.peer_id(),

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
+use crate::cli::Modes;
 use crate::control::Control;
 use crate::descriptors;
 use crate::directory::Directory;
@@ -35,6 +36,8 @@ pub(crate) struct Run {
     /// Do not start on a damaged store, instead of moving it aside and making a new one of what is readable
     #[arg(long)]
     no_salvage: bool,
+    #[command(flatten)]
+    modes: Modes,
     /// Write everything that this node's engine is given to a new file, for `sim replay FILE`. It holds the content of
     /// documents and the keys of their spaces (but not this device's key): keep it to yourself
     #[arg(long, value_name = "FILE")]
@@ -94,6 +97,9 @@ impl Run {
 
         let created = !directory.is_initialised();
         let mut builder = Peer::builder().directory(directory.path());
+        if self.modes.allow_loose_modes {
+            builder = builder.allow_loose_modes();
+        }
         if self.no_salvage {
             builder = builder.refuse_damaged_store();
         }
@@ -238,8 +244,8 @@ fn socket(address: &str) -> Option<SocketAddr> {
     }
 }
 
-/// Tells the log what happens, until the replica ends. That it has stopped (a full disk, say) does not end it: it goes on
-/// answering questions, and refuses edits with the reason.
+/// Tells the log what happens, until the replica ends. That its store has failed does not end the node: it goes on answering
+/// questions, and refuses edits with the reason.
 async fn report(mut events: anabranch::Events) {
     let mut has_stopped = false;
     while let Some(event) = events.next().await {
@@ -289,8 +295,9 @@ fn log(event: Event) {
         Event::StrangerRefused { peer } => warn!(%peer, "a stranger was refused: no space is shared with it"),
         Event::PeerMisbehaved { peer, reason } => warn!(%peer, reason, "peer misbehaved"),
         Event::Stopped { reason } => {
-            error!(reason, "the replica has stopped: no edits are taken; what was saved is safe; start the node again");
+            error!(reason, "no edits are taken; what was saved is safe and can be read");
         }
+        Event::Resumed => info!("edits are taken again"),
     }
 }
 

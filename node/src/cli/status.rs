@@ -53,7 +53,7 @@ fn human(status: &Status) -> Vec<String> {
         format!("process    {}, version {}", status.pid, status.version),
     ];
     if let Some(why) = &status.stopped {
-        lines.push(format!("STOPPED    {why}; no edits are taken until the node is started again"));
+        lines.push(format!("NO EDITS   {why}"));
     }
     match &status.listening[..] {
         [] => lines.push("listening  no (start with `anabranch run --listen MULTIADDR`)".to_owned()),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anabranch_engine::document::Json;
 use anabranch_engine::id::SpaceId;
 use anabranch_engine::keys::SecretKey;
-use anabranch_engine::storage::{CommitId, Request};
+use anabranch_engine::storage::{self, CommitId, Failure, Request};
 use anabranch_engine::time::{Now, Timestamp};
 use anabranch_engine::{
     Command, CommandError, CommandId, Config, Counters, DocumentError, Engine, Event, Input, Output, Reply, SessionId,
@@ -145,7 +145,7 @@ impl Pair {
         if self.processes[0].is_some() {
             return Ok(());
         }
-        let store = Store::open_with_backend(self.disk.backend()).map_err(|error| error.to_string())?;
+        let store = Store::open_on(self.disk.plug()).map_err(|error| error.to_string())?;
         self.start_on(store)
     }
 
@@ -210,12 +210,7 @@ impl Pair {
         }
     }
 
-    fn begin(
-        &mut self,
-        side: Side,
-        store: Option<Store>,
-        image: anabranch_engine::storage::Image,
-    ) -> Result<(), String> {
+    fn begin(&mut self, side: Side, store: Option<Store>, image: storage::Image) -> Result<(), String> {
         self.starts += 1;
         let mut seed = [side as u8; 32];
         seed[..8].copy_from_slice(&self.seed.to_be_bytes());
@@ -425,6 +420,14 @@ impl Pair {
         self.processes[0].as_ref()?.engine.stopped().map(str::to_owned)
     }
 
+    /// Our replica runs, and would write if its disk had room.
+    pub fn waits_for_room(&self) -> bool {
+        let Some(process) = &self.processes[0] else { return false };
+        let halted = process.store.as_ref().filter(|store| store.failed().is_none()).and_then(Store::halted);
+        let ended = process.engine.stopped().is_some_and(|reason| reason.contains("shut down"));
+        matches!(halted, Some(Failure::Full(_))) && !ended
+    }
+
     /// Panics of automerge that were caught since the last call. There is never one.
     pub fn take_panics(&self) -> Vec<String> {
         self.processes.iter().flatten().flat_map(|process| process.guard.take_panics()).collect()
@@ -432,8 +435,11 @@ impl Pair {
 
     /// Virtual time passes.
     pub fn pass(&mut self, seconds: u64) {
-        // It is never done, so this is only waiting.
-        let _ = self.wait(seconds * SECOND, |_| false);
+        let end = self.now + seconds * SECOND;
+        self.turns();
+        while self.advance(end) {
+            self.turns();
+        }
     }
 
     fn clock(&self) -> Now {
@@ -458,20 +464,28 @@ impl Pair {
             if let Some(reason) = self.stopped() {
                 return Err(reason);
             }
-            let due = self.processes.iter_mut().flatten().filter_map(|process| process.engine.poll_timeout());
-            let Some(next) = due.map(|(at, _)| at.0).min().filter(|at| *at <= end) else {
-                self.now = end;
+            if !self.advance(end) {
                 return Ok(());
-            };
-            self.now = next.max(self.now + 1);
-            for side in [Side::Ours, Side::Other] {
-                let process = self.processes[side as usize].as_mut();
-                let due = process.and_then(|process| process.engine.poll_timeout());
-                if due.is_some_and(|(at, _)| at.0 <= self.now) {
-                    self.give(side, Input::Timeout);
-                }
             }
         }
+    }
+
+    /// Goes on to when something is due. False if nothing is before `end`, which it is then.
+    fn advance(&mut self, end: u64) -> bool {
+        let due = self.processes.iter_mut().flatten().filter_map(|process| process.engine.poll_timeout());
+        let Some(next) = due.map(|(at, _)| at.0).min().filter(|at| *at <= end) else {
+            self.now = end;
+            return false;
+        };
+        self.now = next.max(self.now + 1);
+        for side in [Side::Ours, Side::Other] {
+            let process = self.processes[side as usize].as_mut();
+            let due = process.and_then(|process| process.engine.poll_timeout());
+            if due.is_some_and(|(at, _)| at.0 <= self.now) {
+                self.give(side, Input::Timeout);
+            }
+        }
+        true
     }
 
     /// Does everything that can be done without time passing.
@@ -557,10 +571,9 @@ impl Pair {
             let (documents, spaces) = (self.contents(), self.spaces_of(Side::Ours));
             self.book.ask(rows, documents, spaces, self.disk.steps());
         }
-        let is_commit = matches!(request, Request::Commit { .. });
         let Some(store) = self.processes[0].as_ref().and_then(|process| process.store.as_ref()) else { return };
         let reply = store.execute(request);
-        if is_commit && store.failed().is_none() {
+        if matches!(reply, storage::Reply::Committed { result: Ok(()), .. }) {
             self.book.saved(self.disk.steps());
         }
         self.news.push_back((side, number, Input::Stored(reply)));

@@ -183,6 +183,9 @@ impl Script {
             return Err(format!("while it ran: {error}"));
         }
         pair.disk.heal();
+        if fault == Fault::Full && hit {
+            goes_on(&mut pair)?;
+        }
         let seed = call * 31 + fault as u64;
         let (killed, cut) = (pair.disk.image(), pair.disk.crash_image(seed));
         let steps = pair.disk.steps();
@@ -262,6 +265,15 @@ fn rotten(pair: &Pair) -> Result<Vec<u8>, String> {
         image[place] ^= 4;
     }
     Ok(image)
+}
+
+/// There is room again: a replica that runs takes edits in a while, unless it was a sync that failed.
+fn goes_on(pair: &mut Pair) -> Result<(), String> {
+    pair.pass(12);
+    if pair.waits_for_room() {
+        return Err("there is room on the disk, and it does not go on".to_owned());
+    }
+    pair.check_contents().map_err(|error| format!("when there is room again: {error}"))
 }
 
 struct Tried {

@@ -137,6 +137,7 @@ impl World {
             | Happening::Stored { replica, .. }
             | Happening::Worked { replica, .. }
             | Happening::GiveUp { replica, .. }
+            | Happening::RoomReturns { replica, .. }
             | Happening::Forget { replica, .. }
             | Happening::Publish { replica, .. }
             | Happening::Command { replica, .. } => Some(*replica),

@@ -18,6 +18,8 @@ use super::{Kind, SECONDS};
 pub struct OpenStore {
     store: Store,
     requests: VecDeque<Submitted>,
+    /// What commits that failed had to write: the store has it, and may write it yet.
+    unwritten: Vec<Row>,
     /// When the last request so far will be answered.
     last: u64,
 }
@@ -37,7 +39,7 @@ enum Submitted {
 impl OpenStore {
     /// A store with nothing to do.
     pub fn new(store: Store) -> Self {
-        Self { store, requests: VecDeque::new(), last: 0 }
+        Self { store, requests: VecDeque::new(), unwritten: Vec::new(), last: 0 }
     }
 
     /// Nothing waits for the disk.
@@ -102,7 +104,7 @@ impl Submitted {
             let reply = store.execute(request.clone());
             let rows = match request {
                 Request::Commit { rows, .. } => std::mem::take(rows),
-                Request::Scan { .. } | Request::Salvage { .. } => Vec::new(),
+                Request::Resume { .. } | Request::Scan { .. } | Request::Salvage { .. } => Vec::new(),
             };
             *self = Self::Done { reply, rows };
         }
@@ -150,7 +152,9 @@ impl World {
         let Some(mut request) = store.requests.pop_front() else { return };
         request.execute(&store.store);
         let Submitted::Done { reply, rows } = request else { return };
+        store.unwritten.extend(rows);
         if matches!(reply, Reply::Committed { result: Ok(()), .. }) {
+            let rows = std::mem::take(&mut store.unwritten);
             self.ledger.stored(replica, &rows);
         }
         let failure = match &reply {

@@ -254,6 +254,7 @@ impl World {
                 self.tell(|| format!("{who} shares nothing with {} and sends it away", peer(other)));
             }
             Event::Stopped { reason } => self.tell(|| format!("{who} takes no more edits: {reason}")),
+            Event::Resumed => self.tell(|| format!("{who} has room on its disk again and takes edits")),
             Event::DocumentChanged { remote: false, .. }
             | Event::FeedGrew { .. }
             | Event::Listening { .. }

@@ -328,9 +328,9 @@ impl Teller {
             Call::DialFailed { address, reason } => format!("dialing {address} failed: {reason}"),
             Call::Listening { address } => format!("listens on {address}"),
             Call::ListeningEnded { address } => format!("does not listen on {address} any more"),
-            Call::Committed { failure: Some(_), .. } | Call::Scanned { failure: Some(_), .. } => {
-                "the store fails".to_owned()
-            }
+            Call::Committed { failure: Some(_), .. }
+            | Call::Scanned { failure: Some(_), .. }
+            | Call::StoreFailed { .. } => "the store fails".to_owned(),
             Call::Edited { document, change, .. } => {
                 format!("document {document:.8} is edited: a change of {} bytes", change.len())
             }

@@ -246,7 +246,7 @@ impl World {
         there.starts += 1;
         let seed = if reuse { *there.engine_seed.get_or_insert(fresh) } else { fresh };
         let clock = Clock::new(now, uptime, there.wall);
-        let opened = Store::open_with_backend(there.disk.backend())
+        let opened = Store::open_on(there.disk.plug())
             .map_err(|error| error.to_string())
             .and_then(|store| Ok((store.image().map_err(|failure| failure.to_string())?, store)));
         let (image, store) = match opened {

@@ -59,6 +59,10 @@ stats! {
     deaths_before_answer => "deaths before its answer",
     /// Disks that were full.
     full_disks => "full disks",
+    /// Disks that were full and had room again while the process ran.
+    rooms_returned => "disks with room again",
+    /// Stores that were written to again then.
+    resumed => "stores resumed",
     /// Disks that failed.
     broken_disks => "broken disks",
     /// Disks that rotted.

@@ -69,6 +69,7 @@ impl Trace {
                 self.put(&[b"hint", &hint.0.to_be_bytes(), &from.0, topic.as_bytes(), bytes]);
             }
             Input::Stored(reply) => self.reply(reply),
+            Input::StoreFailed(failure) => self.put(&[b"store failed", failure.to_string().as_bytes()]),
             Input::Worked(done) => self.put(&[b"worked", &done.space.0, &done.document.0]),
             Input::LocalChange { space, document, bytes, is_draft } => {
                 self.put(&[b"local", &space.0, &document.0, bytes, &[u8::from(*is_draft)]]);

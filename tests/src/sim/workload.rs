@@ -288,7 +288,7 @@ impl World {
                     self.fail(Kind::Safety, "refused edits", text);
                 }
                 let failing = self.replicas[replica].may_fail();
-                let stopped = matches!(error, DocumentError::Stopped(_)) && failing;
+                let stopped = matches!(error, DocumentError::Stopped(_) | DocumentError::Halted(_)) && failing;
                 match error {
                     DocumentError::NotAWriter(_) if !may_write => self.stats.refused_edits += 1,
                     DocumentError::Busy(_) => {}
@@ -315,6 +315,7 @@ impl World {
         let reply = match result {
             Ok(reply) => reply,
             Err(CommandError::Stopped(_)) if self.replicas[replica].may_fail() => return,
+            Err(CommandError::Halted(_)) if self.replicas[replica].may_fail() => return self.put_off(&waiting),
             Err(CommandError::Damaged(_)) if self.replicas[replica].is_damaged() => return,
             Err(error) if self.is_expected(replica, &waiting, &error) => return,
             Err(error) => {

@@ -113,6 +113,8 @@ pub(super) enum Happening {
     StartAgain { replica: usize },
     /// A process ends because its store failed.
     GiveUp { replica: usize, process: u64 },
+    /// The disk of a replica has room again.
+    RoomReturns { replica: usize, process: u64 },
     /// Frames flow again between these.
     Mend { pairs: Vec<(usize, usize)> },
     /// One who left a space wants to be in it again.
@@ -380,9 +382,15 @@ impl World {
                     self.fail(Kind::Safety, "store", format!("#{replica} stopped without a fault: {reason}"));
                 }
                 self.stats.stores_failed += 1;
-                let after = self.dice.workload.between(100_000, 5_000_000);
+                let mut after = self.dice.workload.between(100_000, 5_000_000);
+                if self.dice.workload.percent(50) {
+                    self.schedule(after, Happening::RoomReturns { replica, process: number });
+                    // It goes on by itself, unless it was not room that it lacked.
+                    after += self.dice.workload.between(2 * SECONDS, 60 * SECONDS);
+                }
                 self.schedule(after, Happening::GiveUp { replica, process: number });
             }
+            Told::Resumed => self.stats.resumed += 1,
             Told::JoinRefused { space, peer, reason } => {
                 if !self.expects_refusals && self.is_honest_device(&peer) {
                     let text = format!("#{replica} may not join {space:.8}, says {peer:.8}: {reason}");
@@ -499,8 +507,16 @@ impl World {
                 }
             }
             Happening::StartAgain { replica } => self.starts_again(replica),
-            Happening::GiveUp { replica, process } => {
+            Happening::RoomReturns { replica, process } => {
                 if self.process(replica, process).is_some() {
+                    self.stats.rooms_returned += 1;
+                    self.replicas[replica].disk.heal();
+                }
+            }
+            Happening::GiveUp { replica, process } => {
+                // Where there was room again it goes on, and nobody has to.
+                let stopped = |running: &mut Process| running.engine.stopped().is_some();
+                if self.process(replica, process).is_some_and(stopped) {
                     self.crash(replica, plan::Crash::Kill, 100_000);
                     self.finds_damage(replica);
                 }

@@ -3,7 +3,6 @@
 use std::io::{Seek, SeekFrom, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
-use std::process::Command;
 
 use anabranch_tests::processes::command::run;
 
@@ -206,91 +205,6 @@ fn assert_says_damaged(directory: &Path) {
 
 fn is_zombie(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
-}
-
-/// A file system of its own for one test, so small that it fills up.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    fn mount(place: &Path, size: &str) -> Result<Self, String> {
-        std::fs::create_dir_all(place).map_err(|error| error.to_string())?;
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o"])
-            .arg(format!("size={size}"))
-            .arg("tmpfs")
-            .arg(place)
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Ok(Self(place.to_path_buf())),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-#[test]
-fn a_full_disk_stops_edits_and_loses_nothing() {
-    let home = tempfile::tempdir().unwrap();
-    let disk = match SmallDisk::mount(&home.path().join("disk"), "6m") {
-        Ok(disk) => disk,
-        Err(reason) => {
-            println!("SKIPPED: no small disk can be mounted here ({reason})");
-            return;
-        }
-    };
-    let trio = Trio::start();
-    let document = new_document(&trio.founder, "plan", &json!({}));
-    // Its log goes elsewhere: the disk is for the store.
-    let directory = disk.0.join("node");
-    let mut command = anabranch_tests::processes::command::program(&directory);
-    command.env("RUST_LOG", "info");
-    let log = std::fs::File::create(home.path().join("full.log")).unwrap();
-    command.args(["run"]).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(log);
-    let mut child = command.spawn().unwrap();
-    wait_until("it runs", || match run(&directory, &["id"], "").code {
-        Some(0) => Ok(()),
-        code => Err(format!("{code:?}")),
-    });
-    let link = Link::to(trio.founder.port());
-    run(&directory, &["space", "join", &trio.ticket("writer", &link)], "").ok();
-    let own = run(&directory, &["doc", "new", "--name", "big"], "").ok().text().to_owned();
-    let mut saved = 0;
-    let refused = loop {
-        // Long keys: bytes without many operations.
-        let value: Value = (0..60).map(|key| (format!("{key}{}", "x".repeat(1_000)), json!(0))).collect();
-        let value = value.to_string();
-        let finished = run(&directory, &["doc", "set", &own, &format!("/k{saved}"), &value], "");
-        if finished.code != Some(0) {
-            break finished;
-        }
-        saved += 1;
-        assert!(saved < 1_000, "the disk never fills");
-    };
-    refused.fails(1, "the disk is full");
-    // It runs on, says why it takes no more, and what it has can be read.
-    assert!(matches!(child.try_wait(), Ok(None)), "a full disk does not end the node");
-    run(&directory, &["doc", "set", &own, "/more", "1"], "").fails(1, "the disk is full");
-    let status = run(&directory, &["--json", "status"], "").ok().json();
-    assert!(status["stopped"].as_str().is_some_and(|why| why.contains("the disk is full")), "{status}");
-    assert!(std::fs::read_to_string(home.path().join("full.log")).unwrap().contains("the replica has stopped"));
-    trio.works(&document, "a full disk elsewhere");
-
-    anabranch_tests::processes::command::signal(child.id(), "TERM");
-    child.wait().unwrap();
-    // Room again, and every write that was acknowledged is there.
-    Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk.0).status().unwrap();
-    let node = Node::start_command(anabranch_tests::processes::command::program(&directory), &directory, &[]);
-    let (_, content) = node.socket().get(&own, "").unwrap();
-    for key in 0..saved {
-        assert!(content.get(format!("k{key}")).is_some(), "write {key} of {saved} is lost");
-    }
-    node.run(&["doc", "set", &own, "/more", "1"]).ok();
 }
 
 #[test]

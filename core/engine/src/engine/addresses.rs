@@ -47,7 +47,7 @@ impl Engine {
                 Err(error) => debug!(%peer, %error, "an address is not remembered"),
             }
         }
-        if !news {
+        if !news || self.halted.is_some() {
             return;
         }
         let known = self.dialer.addresses(&peer);

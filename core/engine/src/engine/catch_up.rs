@@ -82,7 +82,9 @@ impl Engine {
         let Some((space_id, _)) = self.shared_space(id, index) else { return };
         let Some(space) = self.spaces.get(&space_id) else { return };
         let mut frontiers = Vec::new();
-        for key in differences.missing_here {
+        // What cannot be written is not asked for.
+        let takes = self.halted.is_none();
+        for key in differences.missing_here.into_iter().filter(|_| takes) {
             frontiers.push(DocumentFrontier { document: DocumentId(key), actors: Vec::new(), reply: false });
         }
         for key in differences.differing {
@@ -148,7 +150,7 @@ impl Engine {
             if let Some(fork) = comparison.fork {
                 forks.push((theirs.document, fork));
             }
-            if theirs.reply && comparison.behind {
+            if theirs.reply && comparison.behind && self.halted.is_none() {
                 answers.push(DocumentFrontier { document: theirs.document, actors: tips(ours), reply: false });
             }
         }
@@ -354,6 +356,10 @@ impl Engine {
     ) {
         let Some((space_id, peer)) = self.shared_space(id, index) else { return };
         debug!(%peer, ?lane, runs = runs.len(), "runs arrived");
+        if self.halted.is_some() {
+            // They cannot be kept, and no credit is given for them. The peer is asked when they can be.
+            return;
+        }
         // Bulk is held back by credit; live runs that nobody asked for are dropped instead, and caught up with later.
         let now = self.now.mono;
         let unasked = self.sessions.get_mut(&id).filter(|_| lane != Lane::Bulk).is_some_and(|session| {

@@ -48,6 +48,24 @@ impl Engine {
         if self.shutting_down.is_some() {
             return self.reply(id, Err(CommandError::Stopped(String::from("it is being shut down"))));
         }
+        let writes = match &command {
+            Command::CreateSpace { .. }
+            | Command::Invite { .. }
+            | Command::Join { .. }
+            | Command::LeaveSpace { .. }
+            | Command::ForgetPeer { .. } => true,
+            Command::OpenDocument { .. }
+            | Command::WaitSynced { .. }
+            | Command::ReadFeed { .. }
+            | Command::Dial { .. }
+            | Command::ForgetAddress { .. }
+            | Command::Forget(_)
+            | Command::Shutdown => false,
+        };
+        if let Some(reason) = self.halted().filter(|_| writes) {
+            let error = CommandError::Halted(String::from(reason));
+            return self.reply(id, Err(error));
+        }
         match command {
             Command::CreateSpace { name } => self.create_space(id, &name),
             Command::Invite { space, role, max_uses, addresses } => self.invite(id, space, role, max_uses, addresses),
@@ -174,8 +192,16 @@ impl Engine {
         self.shutting_down = Some(id);
     }
 
-    /// Everything is on disk: the end.
+    /// Everything is on disk, or cannot be: the end.
     pub(super) fn finish_shutdown(&mut self) {
+        if let Some(reason) = self.halted().map(String::from)
+            && let Some(id) = self.shutting_down.take()
+        {
+            self.halted = None;
+            self.stopped = Some(String::from("it was shut down"));
+            self.abandon_commands("it was shut down");
+            return self.reply(id, Err(CommandError::Halted(reason)));
+        }
         if self.shutting_down.is_some()
             && self.dirty.is_empty()
             && self.commits.is_idle()

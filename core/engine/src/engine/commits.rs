@@ -1,7 +1,6 @@
 //! Group commit: one commit at a time; what comes while it is in flight forms the next.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
 use crate::engine::Engine;
@@ -103,18 +102,23 @@ impl Commits {
         self.followers.remove(&id).unwrap_or_default()
     }
 
+    /// The commit in flight has failed and is to be tried again: everybody who waits, in vain for now.
+    pub(super) fn fail_followers(&mut self) -> Vec<CommandId> {
+        core::mem::take(&mut self.followers).into_values().flatten().map(|(command, _)| command).collect()
+    }
+
     /// The store failed: everybody who waited, in vain.
     pub(super) fn abandon(&mut self) -> Vec<CommandId> {
         self.rows.clear();
         self.rows_bytes = 0;
-        core::mem::take(&mut self.followers).into_values().flatten().map(|(command, _)| command).collect()
+        self.fail_followers()
     }
 }
 
 impl Engine {
     /// Closes the runs of every changed document and forms the next commit, unless one is in flight.
     pub(super) fn commit(&mut self) {
-        if self.commits.is_in_flight() || self.stopped.is_some() {
+        if self.commits.is_in_flight() || self.stopped.is_some() || self.halted.is_some() {
             return;
         }
         let mut spaces = BTreeSet::new();
@@ -195,6 +199,7 @@ impl Engine {
     pub(super) fn committed(&mut self, id: CommitId, result: Result<(), Failure>) {
         match result {
             Ok(()) => {
+                self.resumed();
                 for (command, reply) in self.commits.committed(id) {
                     self.reply(command, Ok(reply));
                 }
@@ -206,7 +211,7 @@ impl Engine {
                 // What was dirty may be clean now, and all roots told.
                 self.check_waits();
             }
-            Err(failure) => self.stop(failure.to_string()),
+            Err(failure) => self.store_failed(Some(id), &failure),
         }
     }
 }

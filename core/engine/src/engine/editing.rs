@@ -111,6 +111,9 @@ impl Engine {
         if self.shutting_down.is_some() {
             return Err(DocumentError::Stopped(String::from("it is being shut down")));
         }
+        if let Some(reason) = self.halted() {
+            return Err(DocumentError::Halted(reason.to_string()));
+        }
         let known = self.spaces.get(space).ok_or(DocumentError::UnknownSpace(*space))?;
         if let Some(reason) = self.read_only(known) {
             return Err(DocumentError::ReadOnly(reason));

@@ -91,6 +91,8 @@ pub enum Input {
     },
     /// The store has done what it was asked.
     Stored(storage::Reply),
+    /// The store was looked at, and takes nothing more: it is not at its place any more, for example.
+    StoreFailed(storage::Failure),
     /// Heavy work is done.
     Worked(Box<WorkDone>),
     /// A local change as recorded in a trace: applied as if `edit` had made it.
@@ -179,7 +181,7 @@ pub enum Command {
     },
     /// Give up waiting for a command (its application is gone). Not answered, nor is the other one any more.
     Forget(CommandId),
-    /// Sign and store what is pending, close the sessions. Answered with `Done` when all of it is on disk; nothing is
-    /// accepted after that.
+    /// Sign and store what is pending, close the sessions. Answered with `Done` when all of it is on disk, and with `Halted`
+    /// where nothing can be written; nothing is accepted after that.
     Shutdown,
 }

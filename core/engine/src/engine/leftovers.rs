@@ -72,7 +72,7 @@ impl Engine {
     /// Begins to read those of as many documents as may be under way at a time. What a document holds has to be in its record
     /// first: by that leftovers are told from the rest.
     pub(super) fn leftovers_due(&mut self) {
-        if self.to_reread.is_empty() || self.stopped.is_some() {
+        if self.to_reread.is_empty() || self.stopped.is_some() || self.halted.is_some() {
             return;
         }
         self.to_reread.retain(|key| self.residents.contains_key(key));

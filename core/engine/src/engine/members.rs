@@ -243,6 +243,9 @@ impl Engine {
         let Differences { missing_here, mut missing_there, differing } = differences;
         missing_there.extend(differing);
         self.say_entries(id, index, &missing_there);
+        if self.halted.is_some() {
+            return;
+        }
         for keys in missing_here.chunks(RANGES_PER_MESSAGE_MAX) {
             let keys = keys.iter().map(|key| ByteArray::from(*key)).collect();
             self.say(id, &Message::WantEntries { space: index, keys });
@@ -292,6 +295,9 @@ impl Engine {
     }
 
     pub(super) fn heard_entries(&mut self, id: SessionId, index: SpaceIndex, entries: &[ByteVec]) {
+        if self.halted.is_some() {
+            return;
+        }
         let mut complained = false;
         for bytes in entries {
             let Some((space_id, peer)) = self.shared_space(id, index) else { return };

@@ -60,7 +60,7 @@ impl Engine {
 
     /// Begins with as many of the documents to be mended as may be under way at a time.
     pub(super) fn mend_due(&mut self) {
-        if self.to_mend.is_empty() || self.stopped.is_some() {
+        if self.to_mend.is_empty() || self.stopped.is_some() || self.halted.is_some() {
             return;
         }
         let under_way = self.residents.values().filter(|resident| resident.is_mending()).count();

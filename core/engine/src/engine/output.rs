@@ -137,9 +137,12 @@ pub enum CommandError {
     /// Nothing that is stored of the document can be read. Others can.
     #[error("{0}")]
     Damaged(String),
-    /// The store failed: the replica takes no more edits. Reopen it.
+    /// The store failed, or the replica is shut down. Reopen it.
     #[error("the replica has stopped: {0}")]
     Stopped(String),
+    /// Nothing can be written: the disk is full, for example. What is here can be read.
+    #[error("nothing can be changed: {0}")]
+    Halted(String),
 }
 
 /// Something happened.
@@ -275,9 +278,12 @@ pub enum Event {
         /// What it was.
         reason: String,
     },
-    /// The replica takes no more edits. What was saved is safe; reopen it.
+    /// The replica takes no edits. What was saved is safe. Where that is because nothing can be written, what is here can be read,
+    /// and [`Event::Resumed`] may follow; otherwise reopen it.
     Stopped {
         /// Why.
         reason: String,
     },
+    /// There is room on the disk again: edits are taken, and what was edited before and not saved is saved.
+    Resumed,
 }

@@ -546,7 +546,8 @@ impl Engine {
     /// Reports what was taken in, as long as there is room for more.
     pub(super) fn report_credit(&mut self) {
         let waiting: usize = self.backlog_bytes();
-        if waiting > INBOX_BYTES_MAX
+        if self.halted.is_some()
+            || waiting > INBOX_BYTES_MAX
             || self.commits.bytes() > COMMIT_BYTES_MAX
             || self.unrecorded.len() > DOCUMENTS_UNRECORDED_MAX / 2
         {

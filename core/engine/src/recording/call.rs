@@ -175,6 +175,12 @@ pub enum Call {
         #[n(0)]
         address: String,
     },
+    /// [`Input::StoreFailed`].
+    #[n(19)]
+    StoreFailed {
+        #[n(0)]
+        failure: Failed,
+    },
 }
 
 /// A [`Command`].
@@ -274,6 +280,8 @@ pub enum Failed {
     Damaged(#[n(0)] String),
     #[n(2)]
     Io(#[n(0)] String),
+    #[n(3)]
+    Gone(#[n(0)] String),
 }
 
 impl From<&Failure> for Failed {
@@ -282,6 +290,7 @@ impl From<&Failure> for Failed {
             Failure::Full(text) => Self::Full(text.clone()),
             Failure::Damaged(text) => Self::Damaged(text.clone()),
             Failure::Io(text) => Self::Io(text.clone()),
+            Failure::Gone(text) => Self::Gone(text.clone()),
         }
     }
 }
@@ -292,6 +301,7 @@ impl From<Failed> for Failure {
             Failed::Full(text) => Self::Full(text),
             Failed::Damaged(text) => Self::Damaged(text),
             Failed::Io(text) => Self::Io(text),
+            Failed::Gone(text) => Self::Gone(text),
         }
     }
 }
@@ -332,6 +342,7 @@ impl From<&Input> for Call {
                     failure: result.as_ref().err().map(Failed::from),
                 }
             }
+            Input::StoreFailed(failure) => Self::StoreFailed { failure: failure.into() },
             Input::Worked(done) => Self::Worked { space: done.space, document: done.document, birth: done.birth },
             Input::LocalChange { space, document, bytes, is_draft: false } => {
                 Self::Edited { space: *space, document: *document, change: bytes.clone().into() }
@@ -374,6 +385,7 @@ impl Call {
                 let result = failure.map_or(Ok(Scanned { rows, more, damaged }), |failed| Err(failed.into()));
                 Input::Stored(Reply::Scanned { id: ScanId(id), result })
             }
+            Self::StoreFailed { failure } => Input::StoreFailed(failure.into()),
             Self::Edited { space, document, change } => {
                 Input::LocalChange { space, document, bytes: change.into(), is_draft: false }
             }
@@ -489,6 +501,7 @@ mod tests {
             }),
             Input::LocalChange { space, document, bytes: vec![6], is_draft: false },
             Input::LocalChange { space, document, bytes: vec![6, 7], is_draft: true },
+            Input::StoreFailed(Failure::Gone("k".into())),
         ];
         inputs.extend(commands.into_iter().map(|command| Input::Command(CommandId(1), command)));
         for input in inputs {

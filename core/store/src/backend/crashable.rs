@@ -20,7 +20,7 @@ mod history;
 mod tests;
 
 use change::Change;
-pub use connection::Connection;
+pub use connection::{Connection, Plug};
 pub use cut::{Crash, Survival};
 use dice::Dice;
 pub use fault::Fault;
@@ -94,6 +94,11 @@ impl Disk {
         let mut state = self.state();
         state.connections += 1;
         Connection { disk: self.clone(), power_cycle: state.power_cycle, number: state.connections }
+    }
+
+    /// The disk for [`crate::Store::open_on`], until the power goes or all connections are cut off.
+    pub fn plug(&self) -> Plug {
+        Plug { disk: self.clone(), power_cycle: self.state().power_cycle }
     }
 
     /// Cuts the power. What survives of the unsynced writes is drawn from `seed`; planned faults are forgotten.

@@ -127,7 +127,7 @@ impl World {
         let is_expected = match error {
             DocumentError::NotAWriter(_) | DocumentError::UnknownSpace(_) => !may_write,
             DocumentError::Busy(_) => true,
-            DocumentError::Stopped(_) => there.may_fail(),
+            DocumentError::Stopped(_) | DocumentError::Halted(_) => there.may_fail(),
             // It was closed, left, or built again of what was readable.
             DocumentError::NotOpen(_) | DocumentError::Draft(DraftError::BaseGone(_)) => {
                 there.was_damaged || there.is_damaged() || self.stats.leaves > 0 || !self.has_open(replica, place)

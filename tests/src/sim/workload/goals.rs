@@ -401,6 +401,45 @@ impl World {
         }
     }
 
+    /// A command came to nothing because a replica cannot write at present: it is given again.
+    pub(super) fn put_off(&mut self, waiting: &Waiting) {
+        match waiting {
+            Waiting::ForSpace(index) => {
+                let state = &mut self.spaces[*index].state;
+                if matches!(state, Founding::Asked { .. }) {
+                    *state = Founding::NotYet;
+                }
+            }
+            Waiting::ForTicket(index, goal) => {
+                let goal = &mut self.spaces[*index].goals[*goal];
+                if matches!(goal.state, Joining::Inviting { .. }) {
+                    goal.state = Joining::NeedsTicket;
+                }
+            }
+            Waiting::ForJoin(index, goal) => {
+                let goal = &mut self.spaces[*index].goals[*goal];
+                if matches!(goal.state, Joining::Asking { .. }) {
+                    goal.ask_again();
+                }
+            }
+            Waiting::ForLeave(index, goal) => {
+                let goal = &mut self.spaces[*index].goals[*goal];
+                if let Joining::Leaving { process } = &mut goal.state {
+                    // No process has this number: it asks again, if it is not out.
+                    *process = 0;
+                }
+            }
+            Waiting::ForNothing
+            | Waiting::ToOpen(..)
+            | Waiting::ForSync
+            | Waiting::ForFeed(..)
+            | Waiting::ToLeave
+            | Waiting::ForShutdown
+            | Waiting::ForStory => return,
+        }
+        self.schedule(SECONDS, Happening::Pursue);
+    }
+
     /// Whether a replica has founded every space that it is to found.
     pub(in crate::sim) fn has_founded_all(&self, replica: usize) -> bool {
         let mut own = self.spaces.iter().filter(|space| space.founder == replica);

@@ -10,6 +10,7 @@ use redb::{BackendError, StorageBackend};
 use super::change::Change;
 use super::fault::{Call, Fault};
 use super::{Disk, State, misplace};
+use crate::medium::{Access, Medium};
 
 /// One connection to a [`Disk`], as given to redb.
 pub struct Connection {
@@ -122,5 +123,18 @@ impl StorageBackend for Connection {
 
     fn unlock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<(), BackendError> {
         self.close().map_err(BackendError::from)
+    }
+}
+
+/// A disk as a medium: of the power cycle in which it was made, as the connections are that are made to it.
+#[derive(Debug)]
+pub struct Plug {
+    pub(super) disk: Disk,
+    pub(super) power_cycle: u64,
+}
+
+impl Medium for Plug {
+    fn connect(&self, _: Access) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(Connection { power_cycle: self.power_cycle, ..self.disk.backend() }))
     }
 }
