@@ -10,8 +10,8 @@ use async_channel::Receiver;
 use futures::Stream;
 
 use crate::{
-    ChangeHash, ChangeInfo, Conflict, DocumentError, DocumentId, Draft, Edit, EditError, IntoPath, Json, Origin, Patch,
-    Snapshot, Space, Stopped, View,
+    ChangeHash, ChangeInfo, Conflict, DocumentError, DocumentId, Draft, Edit, EditError, IntoPath, Json, LostEdit,
+    Origin, Patch, Snapshot, Space, Stopped, Value, View,
 };
 
 /// An open document. Cheap to clone; it stays in memory until the last clone is dropped.
@@ -170,6 +170,14 @@ impl Document {
         self.read(|view| view.length(path))
     }
 
+    /// The value at a path, each kind apart, if there is one.
+    ///
+    /// # Errors
+    /// As [`Document::read`].
+    pub fn value(&self, path: impl IntoPath) -> Result<Option<Value>, DocumentError> {
+        self.read(|view| view.value(path))
+    }
+
     /// Hashes of the changes that nothing depends on: the version.
     ///
     /// # Errors
@@ -192,6 +200,14 @@ impl Document {
     /// As [`Document::read`].
     pub fn conflicts(&self, path: impl IntoPath) -> Result<Vec<Conflict>, DocumentError> {
         self.read(|view| view.conflicts(path))
+    }
+
+    /// Edits that went into something that another removed or replaced at the same time, so that nobody sees them.
+    ///
+    /// # Errors
+    /// As [`Document::read`].
+    pub fn lost_edits(&self) -> Result<Vec<LostEdit>, DocumentError> {
+        self.read(|view| view.lost_edits())
     }
 
     /// Follows the document from a version that the caller has seen (none: from the beginning). The first item comes at once

@@ -51,8 +51,8 @@ mod space;
 mod store_thread;
 
 pub use anabranch_engine::document::{
-    ChangeInfo, Conflict, DraftError, Edit, EditError, IntoPath, Json, Origin, Patch, PatchAction, PatchMisfit, Path,
-    PathError, Snapshot, UnknownHeads, View, import,
+    ChangeInfo, Conflict, DraftError, Edit, EditError, IntoPath, Json, LostEdit, Origin, Patch, PatchAction,
+    PatchMisfit, Path, PathError, Snapshot, Strings, TypedError, UnknownHeads, Value, View, Writer, import, json,
 };
 pub use anabranch_engine::feed::FeedRow;
 pub use anabranch_engine::id::{

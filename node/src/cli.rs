@@ -17,6 +17,7 @@ mod demo;
 mod document;
 mod edit;
 mod init;
+mod input;
 mod manual;
 mod peer;
 mod run;

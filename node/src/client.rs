@@ -33,31 +33,43 @@ impl Client {
         serde_json::from_value(last).map_err(unreadable)
     }
 
+    /// Asks with a text that follows the request, and returns the answer.
+    pub(crate) fn ask_with<T: DeserializeOwned>(&mut self, command: &Command, text: &[u8]) -> Result<T, Failure> {
+        let mut line = protocol::encode(command)?;
+        line.push(b'\n');
+        // Where not all of it can be sent, the answer says why, or that there is none.
+        let allowed = self.allowed(command);
+        self.grant(&allowed)?;
+        let _sent = self.reader.get_mut().write_all(&line).and_then(|()| self.reader.get_mut().write_all(text));
+        serde_json::from_value(self.answer(&allowed, |_: Value| Ok(()))?).map_err(unreadable)
+    }
+
     /// Asks, hands each item to `each` as it comes, and returns what came last.
     pub(crate) fn ask_many<T: DeserializeOwned>(
         &mut self,
         command: &Command,
-        mut each: impl FnMut(T) -> Result<(), Failure>,
+        each: impl FnMut(T) -> Result<(), Failure>,
     ) -> Result<Value, Failure> {
         let mut line = protocol::encode(command)?;
         line.push(b'\n');
-        let time_limit = match command {
-            // These have their time from the command line already, and the node knows why it was not enough.
-            Command::SpaceJoin { timeout_ms, .. } | Command::WaitSynced { timeout_ms, .. } => {
-                Some(Duration::from_millis(*timeout_ms) + GRACE)
-            }
-            _ => self.time_limit,
-        };
-        #[expect(clippy::disallowed_methods, reason = "a person's time limit decides nothing that replicas agree on")]
-        let begun = Instant::now();
-        self.allow(begun, time_limit)?;
-        self.reader.get_mut().write_all(&line).map_err(|error| lost(&error, time_limit))?;
+        let allowed = self.allowed(command);
+        self.grant(&allowed)?;
+        self.reader.get_mut().write_all(&line).map_err(|error| allowed.lost(&error))?;
+        self.answer(&allowed, each)
+    }
+
+    fn answer<T: DeserializeOwned>(
+        &mut self,
+        allowed: &Allowed,
+        mut each: impl FnMut(T) -> Result<(), Failure>,
+    ) -> Result<Value, Failure> {
+        let mut line = Vec::new();
         loop {
             line.clear();
             let limit = LINE_BYTES_MAX as u64 + 1;
-            self.allow(begun, time_limit)?;
+            self.grant(allowed)?;
             let read = (&mut self.reader).take(limit).read_until(b'\n', &mut line);
-            let bytes = read.map_err(|error| lost(&error, time_limit))?;
+            let bytes = read.map_err(|error| allowed.lost(&error))?;
             if bytes == 0 {
                 return Err(Failure::new(Exit::NoNode, "the node ended before it answered"));
             }
@@ -72,27 +84,53 @@ impl Client {
         }
     }
 
+    /// What a request may take, from now on.
+    fn allowed(&self, command: &Command) -> Allowed {
+        let limit = match command {
+            // These have their time from the command line already, and the node knows why it was not enough.
+            Command::SpaceJoin { timeout_ms, .. }
+            | Command::WaitSynced { timeout_ms, .. }
+            | Command::PeerDial { timeout_ms, .. } => Some(Duration::from_millis(*timeout_ms) + GRACE),
+            _ => self.time_limit,
+        };
+        #[expect(clippy::disallowed_methods, reason = "a person's time limit decides nothing that replicas agree on")]
+        let begun = Instant::now();
+        Allowed { begun, limit }
+    }
+
     /// Lets the next reads and writes take what is left of a request's time.
-    fn allow(&self, begun: Instant, time_limit: Option<Duration>) -> Result<(), Failure> {
-        let Some(limit) = time_limit else { return Ok(()) };
-        let left = limit.checked_sub(begun.elapsed()).filter(|left| !left.is_zero());
-        let left = left.ok_or_else(|| too_late(limit))?;
+    fn grant(&self, allowed: &Allowed) -> Result<(), Failure> {
+        let Some(left) = allowed.left()? else { return Ok(()) };
         let stream = self.reader.get_ref();
         stream
             .set_read_timeout(Some(left))
             .and_then(|()| stream.set_write_timeout(Some(left)))
-            .map_err(|error| lost(&error, time_limit))
+            .map_err(|error| allowed.lost(&error))
     }
 }
 
-fn lost(error: &std::io::Error, time_limit: Option<Duration>) -> Failure {
-    use std::io::ErrorKind as Kind;
-    match (error.kind(), time_limit) {
-        (Kind::WouldBlock | Kind::TimedOut, Some(limit)) => too_late(limit),
-        (Kind::ConnectionReset | Kind::BrokenPipe, _) => {
-            Failure::new(Exit::NoNode, format!("the node ended before it answered: {error}"))
+/// The time that a request may take.
+struct Allowed {
+    begun: Instant,
+    limit: Option<Duration>,
+}
+
+impl Allowed {
+    fn left(&self) -> Result<Option<Duration>, Failure> {
+        let Some(limit) = self.limit else { return Ok(None) };
+        let left = limit.checked_sub(self.begun.elapsed()).filter(|left| !left.is_zero());
+        left.map(Some).ok_or_else(|| too_late(limit))
+    }
+
+    fn lost(&self, error: &std::io::Error) -> Failure {
+        use std::io::ErrorKind as Kind;
+        match (error.kind(), self.limit) {
+            (Kind::WouldBlock | Kind::TimedOut, Some(limit)) => too_late(limit),
+            (Kind::ConnectionReset | Kind::BrokenPipe, _) => {
+                Failure::new(Exit::NoNode, format!("the node ended before it answered: {error}"))
+            }
+            _ => Failure::error(format!("lost the connection to the node: {error}")),
         }
-        _ => Failure::error(format!("lost the connection to the node: {error}")),
     }
 }
 

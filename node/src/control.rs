@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use anabranch::{Document, Peer};
 use serde::Serialize;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use crate::failure::Failure;
-use anabranch_protocol::{self as protocol, Command, LINE_BYTES_MAX, Line};
+use anabranch_protocol::{self as protocol, Command, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line};
 
 mod documents;
 mod edits;
@@ -177,6 +177,7 @@ fn share(command: &Command) -> Share {
         | Command::DocGet { .. }
         | Command::DocEdit { .. }
         | Command::DocImport { .. }
+        | Command::DocRevert { .. }
         | Command::DocExport { .. }
         | Command::DocLog { .. }
         | Command::DocDiff { .. }
@@ -296,16 +297,28 @@ impl Connection {
                 answers.last(&control.new_document(space.as_deref(), name.as_deref()).await).await
             }
             Command::DocList { space } => answers.list(control.document_lines(space.as_deref()).await).await,
-            Command::DocGet { which, path, at } => answers.last(&control.get(open, &which, path, &at).await).await,
-            Command::DocEdit { which, edits, each, saved, lines } => {
-                let order = edits::Order { edits, each, saved, lines };
+            Command::DocGet { which, path, at, typed } => {
+                answers.last(&control.get(open, &which, path, &at, typed).await).await
+            }
+            Command::DocEdit { which, edits, each, saved, reading, lines } => {
+                let order = edits::Order { edits, each, saved, reading, lines };
                 let result = control.edit(open, &which, order, answers).await?;
                 answers.last(&result).await
             }
-            Command::DocImport { space, document, name, value } => {
-                answers.last(&control.import(space.as_deref(), document.as_deref(), name, value).await).await
+            Command::DocImport { space, document, name, bytes, reading, replace, check } => {
+                if bytes > IMPORT_BYTES_MAX {
+                    let failure = Failure::usage(format!("the JSON is {bytes} bytes, limit {IMPORT_BYTES_MAX}"));
+                    answers.last(&Err::<(), _>(failure)).await?;
+                    // What follows would be taken for requests.
+                    return Err(std::io::ErrorKind::InvalidData.into());
+                }
+                let mut text = vec![0; bytes];
+                reader.read_exact(&mut text).await?;
+                let order = import::Order { space, document, name, reading, replace, check };
+                answers.last(&control.import(order, text).await).await
             }
-            Command::DocExport { which, at } => match control.export(open, &which, &at).await {
+            Command::DocRevert { which, to } => answers.last(&control.revert(&which, &to).await).await,
+            Command::DocExport { which, at, typed } => match control.export(open, &which, &at, typed).await {
                 Ok((pieces, exported)) => {
                     for piece in pieces {
                         answers.item(&piece).await?;

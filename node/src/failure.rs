@@ -74,11 +74,18 @@ impl From<anabranch::CommandError> for Failure {
 
 impl From<anabranch::DocumentError> for Failure {
     fn from(error: anabranch::DocumentError) -> Self {
-        use anabranch::DocumentError as E;
+        use anabranch::{DocumentError as E, DraftError, EditError};
+        if let E::Draft(DraftError::TooLarge { value, unit, limit })
+        | E::Edit(EditError::Draft(DraftError::TooLarge { value, unit, limit })) = &error
+        {
+            return Self::usage(format!(
+                "this makes {value} {unit}, limit {limit} for what is made as a whole: split it, or go on in another document"
+            ));
+        }
         let exit = match &error {
             E::UnknownSpace(_) | E::UnknownHeads(_) => Exit::NotFound,
             E::NotAWriter(_) | E::ReadOnly(_) => Exit::Refused,
-            E::Edit(anabranch::EditError::Missing(_)) => Exit::NotFound,
+            E::Edit(EditError::Missing(_)) => Exit::NotFound,
             E::Edit(_) => Exit::Usage,
             E::NotOpen(_) | E::Busy(_) | E::Stopped(_) | E::Halted(_) | E::Draft(_) => Exit::Error,
         };

@@ -23,6 +23,8 @@ mod disks;
 mod errors;
 #[path = "processes/history.rs"]
 mod history;
+#[path = "processes/import.rs"]
+mod import;
 #[path = "processes/kill.rs"]
 mod kill;
 #[path = "processes/leaving.rs"]

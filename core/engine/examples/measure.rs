@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use anabranch_engine::document::import::{Import, Rules};
 use anabranch_engine::document::{Author, Document, EditError, OpenWork, Settle};
 use anabranch_engine::gate::{Authority, Guard, Panicked, Slot, inspect};
 use anabranch_engine::id::{AclHash, ActorId, DocumentId, SpaceId};
@@ -188,8 +189,10 @@ fn main() {
     let rows: Vec<Json> = (0..20_000).map(|i| serde_json::json!({"id": i, "name": format!("row {i}")})).collect();
     let mut document = Document::empty(SPACE, DOCUMENT);
     timed("imported", || {
-        for step in anabranch_engine::document::import::steps("/rows".parse().unwrap(), Json::Array(rows)) {
-            document.edit(author(&key, 3), |edit| step.apply(edit)).unwrap();
+        let (rows, rules) = (Json::Array(rows).into(), Rules::default());
+        let mut import = Import::new(&document.view(), "/rows", rows, rules).unwrap();
+        while !import.is_done() {
+            document.edit(author(&key, 3), |edit| import.write(edit)).unwrap();
         }
     });
     timed("as JSON", || document.view().json());

@@ -20,13 +20,15 @@ use crate::limits::{
 };
 use crate::run::{Run, RunHeader, UnsignedRun};
 
+mod difference;
 pub mod draft;
 pub mod edit;
 pub(crate) mod history;
 pub mod import;
 mod inbox;
 mod journal;
-mod json;
+pub mod json;
+mod lost;
 pub mod mend;
 mod merge;
 mod open;
@@ -36,6 +38,8 @@ mod read;
 pub mod record;
 mod sequence_diff;
 mod text_diff;
+mod typed;
+mod value;
 pub mod view;
 pub mod work;
 
@@ -43,10 +47,13 @@ pub use draft::{Ahead, Draft, DraftError};
 pub use edit::{Edit, EditError};
 pub use history::{Copied, Shared};
 pub use journal::{Followed, Origin, Step};
+pub use lost::{LOST_EDITS_MAX, LostEdit, Writer};
 pub use open::OpenWork;
 pub use patch::{Patch, PatchAction, PatchMisfit};
 pub use path::{IntoPath, Path, PathError};
 pub use serde_json::Value as Json;
+pub use typed::TypedError;
+pub use value::{Strings, Value};
 pub use view::{ChangeInfo, Conflict, Snapshot, View};
 
 use draft::DraftRun;

@@ -125,9 +125,15 @@ pub const CHANGE_OPS_MAX: u64 = 200_000;
 pub const CHANGE_PREDECESSORS_MAX: u64 = 1_000_000;
 /// Bytes of keys in one change after run-length decoding. A thousand bytes can stand for a gigabyte.
 pub const CHANGE_EXPANDED_BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// Greatest first value and step of a counter, either way. With `DOCUMENT_OPS_MAX` steps the sum stays within 64 bits
-/// (automerge's own addition panics beyond).
+/// Greatest step of a counter, either way. A first value and `DOCUMENT_OPS_MAX` steps stay within 64 bits in all (automerge's
+/// own addition panics beyond).
 pub const COUNTER_STEP_MAX: u64 = 1 << 38;
+/// Greatest first value of a counter, either way: 8 PiB in bytes, and what a float holds exactly, as other programs read JSON.
+pub const COUNTER_VALUE_MAX: u64 = 1 << 53;
+const _: () = assert!(
+    COUNTER_VALUE_MAX + COUNTER_STEP_MAX * DOCUMENT_OPS_MAX <= i64::MAX as u64,
+    "counters are added up in 64 bits"
+);
 /// Changes in one run.
 pub const RUN_CHANGES_MAX: u64 = 1_024;
 /// Raw bytes of one run. Only a draft makes a large one: 10 MB of JSON with 100,000 strings, or 5 MB of it as texts, fit. With

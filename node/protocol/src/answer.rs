@@ -171,6 +171,28 @@ pub struct Edited {
     pub saved: bool,
 }
 
+/// A document was made to read as a file does, or as it did before.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Imported {
+    pub space: String,
+    /// `None`: one that would be made.
+    pub document: Option<String>,
+    /// The version before.
+    pub before: Vec<String>,
+    pub heads: Vec<String>,
+    pub operations: u64,
+    /// Of values and keys.
+    pub bytes: u64,
+    pub added: u64,
+    pub changed: u64,
+    pub removed: u64,
+    pub changes: u64,
+    /// It is on disk; else it was only checked.
+    pub saved: bool,
+    /// The command that brings the version before back, if there was one and there is something to bring back.
+    pub revert: Option<String>,
+}
+
 /// One edit of several was made.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Acknowledged {
@@ -204,18 +226,28 @@ pub struct ChangeLine {
     pub patches: Option<Vec<Value>>,
 }
 
-/// A place with concurrent values.
+/// A place with concurrent values; or one edit, the only value, that nobody sees because of what another did at the same time.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ConflictLine {
     pub path: String,
     /// The one that reads return comes first.
     pub values: Vec<ConflictValue>,
+    /// Who removed or replaced what the edit went into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_by: Option<ConflictWriter>,
 }
 
 /// One of the concurrent values.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ConflictValue {
     pub value: Value,
+    #[serde(flatten)]
+    pub writer: ConflictWriter,
+}
+
+/// Who wrote it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ConflictWriter {
     pub actor: String,
     pub device: Option<String>,
 }

@@ -7,7 +7,7 @@ mod answer;
 mod request;
 
 pub use answer::*;
-pub use request::{Command, EditStep, Which};
+pub use request::{Command, EditStep, NAME_KEY, Reading, Strings, Which};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,6 +17,9 @@ pub const VERSION: u32 = 1;
 
 /// One line, either way, its end not counted.
 pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// JSON text of one import.
+pub const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Pieces of text in an export are about this long.
 pub const EXPORT_PIECE_BYTES: usize = 1024 * 1024;
@@ -46,6 +49,9 @@ pub enum Malformed {
     /// It is not JSON, or not that of a request.
     #[error("malformed request: {0}")]
     Json(#[from] serde_json::Error),
+    /// It has a number that would be rounded.
+    #[error("malformed request: {0}")]
+    Number(#[from] anabranch_engine::document::json::JsonError),
     /// It does not say what to do.
     #[error("malformed request: it has no `do`")]
     NoCommand,
@@ -111,6 +117,7 @@ pub fn encode(command: &Command) -> Result<Vec<u8>, Malformed> {
 /// It is no request, or one of another version.
 pub fn decode(line: &[u8]) -> Result<Command, Malformed> {
     let incoming: Incoming = serde_json::from_slice(line)?;
+    anabranch_engine::document::json::check_integers(line)?;
     match (incoming.v, incoming.command) {
         (Some(VERSION), Some(_)) => Ok(serde_json::from_slice(line)?),
         (Some(VERSION), None) => Err(Malformed::NoCommand),
@@ -134,7 +141,8 @@ mod tests {
             EditStep::Set { path: "/a".into(), value: serde_json::json!({"b": [1, 2.5, null]}) },
             EditStep::Splice { path: "/t".into(), pos: 3, del: 0, ins: "ü".into() },
         ];
-        let command = Command::DocEdit { which, edits, each: true, saved: true, lines: vec![4, 6] };
+        let reading = Reading { typed: true, strings: Strings::Plain };
+        let command = Command::DocEdit { which, edits, each: true, saved: true, reading, lines: vec![4, 6] };
         assert_eq!(decode(&encode(&command).unwrap()).unwrap(), command);
         assert_eq!(decode(&encode(&Command::Id).unwrap()).unwrap(), Command::Id);
     }

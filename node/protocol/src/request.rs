@@ -4,9 +4,13 @@
     reason = "a field is called what its JSON key is; where that does not say it all, it has a line"
 )]
 
-use anabranch_engine::document::{Edit, EditError};
+use anabranch_engine::document::import::{Import, Rules};
+use anabranch_engine::document::{self, Edit, EditError, TypedError, View};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// A document's root key that is its name. What is put in place of the whole document leaves it if it has none itself.
+pub const NAME_KEY: &str = "name";
 
 /// What a command asks of the node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +53,9 @@ pub enum Command {
         path: String,
         #[serde(default)]
         at: Vec<String>,
+        /// The value comes as typed JSON.
+        #[serde(default)]
+        typed: bool,
     },
     /// Items are [`Acknowledged`](crate::Acknowledged) if `each`; answered with [`Edited`](crate::Edited).
     DocEdit {
@@ -60,17 +67,34 @@ pub enum Command {
         each: bool,
         /// Answer when on disk, else when applied.
         saved: bool,
+        /// How the values in the edits are meant.
+        #[serde(flatten)]
+        reading: Reading,
         /// Line number of each edit, for error texts, where they came as lines.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         lines: Vec<u64>,
     },
-    /// Answered with [`Edited`](crate::Edited).
+    /// Followed by that many bytes of JSON text in UTF-8. Answered with [`Imported`](crate::Imported).
     DocImport {
         space: Option<String>,
         /// `None`: a new one.
         document: Option<String>,
         name: Option<String>,
-        value: Value,
+        bytes: usize,
+        #[serde(flatten)]
+        reading: Reading,
+        /// Put in place of what is there, else what differs is written.
+        #[serde(default)]
+        replace: bool,
+        /// Say what would be done, and do not.
+        #[serde(default)]
+        check: bool,
+    },
+    /// What makes a document read as it did at an earlier version. Answered with [`Imported`](crate::Imported).
+    DocRevert {
+        #[serde(flatten)]
+        which: Which,
+        to: Vec<String>,
     },
     /// Items are strings: JSON text in pieces. Answered with [`Exported`](crate::Exported).
     DocExport {
@@ -78,6 +102,9 @@ pub enum Command {
         which: Which,
         #[serde(default)]
         at: Vec<String>,
+        /// As typed JSON.
+        #[serde(default)]
+        typed: bool,
     },
     /// Items are [`ChangeLine`](crate::ChangeLine)s.
     DocLog {
@@ -120,6 +147,52 @@ pub struct Which {
     pub document: String,
 }
 
+/// How JSON is meant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// It is typed JSON, else plain.
+    #[serde(default)]
+    pub typed: bool,
+    #[serde(default)]
+    pub strings: Strings,
+}
+
+/// What JSON strings become.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strings {
+    /// Texts, which several people may edit at once.
+    #[default]
+    Text,
+    /// Plain strings, which are replaced as a whole.
+    Plain,
+}
+
+impl Reading {
+    /// Reads JSON text in UTF-8.
+    ///
+    /// # Errors
+    /// It is not JSON, no typed JSON where that is asked for, or has something that no document holds.
+    pub fn parse(self, text: &[u8]) -> Result<document::Value, String> {
+        let value = document::Value::parse(text, self.strings.into()).map_err(|error| error.to_string())?;
+        if self.typed { value.untagged().map_err(|error| error.to_string()) } else { Ok(value) }
+    }
+
+    fn value(self, json: &Value) -> Result<document::Value, TypedError> {
+        let value = document::Value::from_json(json.clone(), self.strings.into());
+        if self.typed { value.untagged() } else { Ok(value) }
+    }
+}
+
+impl From<Strings> for document::Strings {
+    fn from(strings: Strings) -> Self {
+        match strings {
+            Strings::Text => Self::Text,
+            Strings::Plain => Self::Plain,
+        }
+    }
+}
+
 /// One edit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
@@ -154,12 +227,13 @@ impl EditStep {
     ///
     /// # Errors
     /// As the method of [`Edit`] that it is.
-    pub fn apply(&self, edit: &mut Edit<'_>) -> Result<(), EditError> {
+    pub fn apply(&self, edit: &mut Edit<'_>, reading: Reading) -> Result<(), EditError> {
         match self {
             // The end of a list has a name of its own in JSON Pointers (RFC 6901, section 4).
-            Self::Set { path, value } if path.ends_with("/-") => edit.insert(path, value.clone()),
-            Self::Set { path, value } => edit.set(path, value.clone()),
-            Self::Insert { path, value } => edit.insert(path, value.clone()),
+            Self::Set { path, value } if path.ends_with("/-") => edit.insert(path, reading.value(value)?),
+            Self::Set { path, value } if path.is_empty() => edit.merge(path, reading.value(value)?, WHOLE),
+            Self::Set { path, value } => edit.set(path, reading.value(value)?),
+            Self::Insert { path, value } => edit.insert(path, reading.value(value)?),
             Self::Remove { path } => edit.remove(path),
             Self::Counter { path, value } => edit.set_counter(path, *value),
             Self::Increment { path, by } => edit.increment(path, *by),
@@ -167,5 +241,44 @@ impl EditStep {
             Self::Text { path, text } => edit.update_text(path, text),
             Self::Timestamp { path, ms } => edit.set_timestamp(path, *ms),
         }
+    }
+
+    /// The same in pieces that each fit into one change, whatever its size; `None` for what is one operation.
+    ///
+    /// # Errors
+    /// As [`Import::new`].
+    pub fn in_pieces(&self, view: &View<'_>, reading: Reading) -> Result<Option<Import>, EditError> {
+        Ok(Some(match self {
+            Self::Set { path, value } if path.ends_with("/-") => Import::insertion(view, path, reading.value(value)?)?,
+            Self::Set { path, value } => Import::new(view, path, reading.value(value)?, WHOLE)?,
+            Self::Insert { path, value } => Import::insertion(view, path, reading.value(value)?)?,
+            Self::Text { path, text } => Import::of_text(view, path, text.clone())?,
+            Self::Splice { path, pos, del, ins } => Import::of_splice(view, path, *pos, *del, ins.clone())?,
+            Self::Remove { .. } | Self::Counter { .. } | Self::Increment { .. } | Self::Timestamp { .. } => {
+                return Ok(None);
+            }
+        }))
+    }
+
+    /// About how many bytes it puts in.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Set { value, .. } | Self::Insert { value, .. } => weight(value),
+            Self::Text { text, .. } => text.len(),
+            Self::Splice { del, ins, .. } => del.saturating_add(ins.len()),
+            Self::Remove { .. } | Self::Counter { .. } | Self::Increment { .. } | Self::Timestamp { .. } => 8,
+        }
+    }
+}
+
+/// `set` puts a value in place of what is there, but for the name of a document that is set as a whole.
+const WHOLE: Rules<'_> = Rules { replace: true, kinds: document::import::Kinds::Keep, kept: Some(NAME_KEY) };
+
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+        Value::String(text) => text.len() + 8,
+        Value::Array(items) => 8 + items.iter().map(weight).sum::<usize>(),
+        Value::Object(members) => 8 + members.iter().map(|(key, member)| key.len() + weight(member)).sum::<usize>(),
     }
 }

@@ -1,20 +1,23 @@
 //! `anabranch doc ..`: documents and what is in them.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::cli::edit::Edit;
+use crate::cli::input::{Input, parse_json};
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::show::{Show, Shown, count, heads, print_json_piece, short};
-use anabranch_protocol::{Command, ConflictLine, DocumentLine, EditStep, Edited, Exported, Got, LINE_BYTES_MAX, Which};
+use anabranch_protocol::{
+    Command, ConflictLine, ConflictWriter, DocumentLine, EditStep, Edited, Exit, Exported, Got, IMPORT_BYTES_MAX,
+    Imported, LINE_BYTES_MAX, Reading, Strings, Which,
+};
 
 mod history;
 mod text;
@@ -49,6 +52,9 @@ pub(crate) enum Doc {
         /// Print a string as it is, without quotes
         #[arg(long, conflicts_with = "json")]
         raw: bool,
+        /// Print typed JSON, which keeps counters, timestamps, bytes and plain strings apart
+        #[arg(long, conflicts_with = "raw")]
+        typed: bool,
     },
     /// Put a JSON value at a path, in place of what is there
     Set {
@@ -59,6 +65,8 @@ pub(crate) enum Doc {
         /// JSON: 7, true, '"words"', '{"a":[1,2]}'; `-` reads it from standard input
         #[arg(allow_hyphen_values = true)]
         value: String,
+        #[command(flatten)]
+        meant: Meant,
         /// Answer when applied, before it is on disk
         #[arg(long)]
         no_wait: bool,
@@ -76,7 +84,8 @@ pub(crate) enum Doc {
         #[arg(long)]
         no_wait: bool,
     },
-    /// Read a JSON object from a file into a new document, or in place of what a document says
+    /// Make a document read as a JSON object in a file does, by what differs, or make a new one of it
+    #[command(after_help = IMPORT)]
     Import {
         /// Where to: a document's name or id, or SPACE/DOC
         #[arg(required_unless_present = "new", conflicts_with = "new")]
@@ -92,6 +101,22 @@ pub(crate) enum Doc {
         /// The name of the new document, as its root key `name`
         #[arg(long, requires = "new")]
         name: Option<String>,
+        #[command(flatten)]
+        meant: Meant,
+        /// Put the file in place of everything that is there, also where nothing differs
+        #[arg(long, conflicts_with = "new")]
+        replace: bool,
+        /// Say what would be done, and do nothing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Make a document read as it did at an earlier version, by what differs
+    Revert {
+        #[command(flatten)]
+        which: Target,
+        /// The version: its heads, separated by commas (see `doc log`)
+        #[arg(long, value_name = "HEADS", value_delimiter = ',', required = true)]
+        to: Vec<String>,
     },
     /// Write a document as JSON
     Export {
@@ -103,6 +128,9 @@ pub(crate) enum Doc {
         /// As it was at these heads, separated by commas
         #[arg(long, value_name = "HEADS", value_delimiter = ',')]
         at: Vec<String>,
+        /// As typed JSON, which keeps counters, timestamps, bytes and plain strings apart
+        #[arg(long)]
+        typed: bool,
     },
     /// Print a document's changes, each after those it depends on
     Log(history::Log),
@@ -110,13 +138,48 @@ pub(crate) enum Doc {
     Diff(history::Diff),
     /// Print a text as it is, or make it say what a file says, by the least change
     Text(text::Text),
-    /// Print where members wrote different values at the same time
+    /// Print where members wrote different values at the same time, and edits that went into what another removed
     Conflicts {
         #[command(flatten)]
         which: Target,
         /// Only at this JSON Pointer
         path: Option<String>,
     },
+}
+
+/// Shown below `doc import --help`.
+const IMPORT: &str = "\
+An import is made as a whole or not at all, and prints the command that goes back to the version before.
+Texts, lists and maps are changed where they differ, so what others edit meanwhile is kept. Without --typed,
+values that JSON has no kind for keep theirs: a number that comes to a counter is added up to, a string that
+comes to a plain string stays one. A name of the document that the file does not have stays.";
+
+/// How JSON is meant.
+#[derive(Debug, Args)]
+pub(crate) struct Meant {
+    /// What strings become: texts that several people may edit at once, or plain strings, which are replaced as a whole
+    /// and cost one operation each
+    #[arg(long, value_enum, default_value = "text")]
+    strings: StringsArg,
+    /// It is typed JSON: {\"$counter\":5}, {\"$timestamp\":0}, {\"$bytes\":\"AAE=\"}, {\"$plain\":\"words\"}
+    #[arg(long)]
+    typed: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StringsArg {
+    Text,
+    Plain,
+}
+
+impl Meant {
+    pub(crate) fn reading(&self) -> Reading {
+        let strings = match self.strings {
+            StringsArg::Text => Strings::Text,
+            StringsArg::Plain => Strings::Plain,
+        };
+        Reading { typed: self.typed, strings }
+    }
 }
 
 /// Which document.
@@ -165,21 +228,26 @@ impl Doc {
                 }
                 Ok(())
             }
-            Self::Get { which, path, at, raw } => {
-                let command = Command::DocGet { which: which.which(), path, at };
+            Self::Get { which, path, at, raw, typed } => {
+                let command = Command::DocGet { which: which.which(), path, at, typed };
                 let got = Client::connect(directory)?.ask::<Got>(&command)?;
                 show.one(&got, |got| match &got.value {
                     Value::String(text) if raw => Shown::raw(text),
                     value => Shown::json(value),
                 })
             }
-            Self::Set { which, path, value, no_wait } => {
-                let value = if value == "-" { read_json(Path::new("-"))? } else { parse_json(&value, "the value")? };
-                edit_one(directory, show, which, EditStep::Set { path, value }, !no_wait)
+            Self::Set { which, path, value, meant, no_wait } => {
+                let value = match value.as_str() {
+                    "-" => Input::read(Path::new("-"), LINE_BYTES_MAX)?.json()?,
+                    value => parse_json(value.as_bytes(), "the value")?,
+                };
+                edit_one(directory, show, which, EditStep::Set { path, value }, meant.reading(), !no_wait)
             }
             Self::Edit(edit) => edit.execute(directory, show),
-            Self::Rm { which, path, no_wait } => edit_one(directory, show, which, EditStep::Remove { path }, !no_wait),
-            Self::Import { doc, file, new, space, name } => {
+            Self::Rm { which, path, no_wait } => {
+                edit_one(directory, show, which, EditStep::Remove { path }, Reading::default(), !no_wait)
+            }
+            Self::Import { doc, file, new, space, name, meant, replace, check } => {
                 let file = match (&doc, file, new) {
                     (_, _, Some(file)) | (Some(_), Some(file), None) => file,
                     _ => {
@@ -188,16 +256,26 @@ impl Doc {
                         ));
                     }
                 };
-                let value = read_json(&file)?;
-                let command = Command::DocImport { space, document: doc, name, value };
-                let edited = Client::connect(directory)?.ask::<Edited>(&command)?;
-                show.one(&edited, |edited| {
-                    let changes = count(edited.changes as usize, "change");
-                    format!("{}  imported in {changes}, saved, now at {}", edited.document, heads(&edited.heads))
-                })
+                let input = Input::read(&file, IMPORT_BYTES_MAX)?;
+                input.json::<IgnoredAny>()?;
+                let bytes = input.text.len();
+                let reading = meant.reading();
+                let command = Command::DocImport { space, document: doc, name, bytes, reading, replace, check };
+                let imported = Client::connect(directory)?.ask_with::<Imported>(&command, &input.text);
+                let imported = imported.map_err(|failure| match failure.exit {
+                    // It is about the file: the rest of the command line was looked at before.
+                    Exit::Usage => Failure::usage(format!("{}: {failure}", input.name)),
+                    _ => failure,
+                })?;
+                show.one(&imported, |imported| imported_text(imported, "imported"))
             }
-            Self::Export { which, out, at } => {
-                let command = Command::DocExport { which: which.which(), at };
+            Self::Revert { which, to } => {
+                let command = Command::DocRevert { which: which.which(), to };
+                let reverted = Client::connect(directory)?.ask::<Imported>(&command)?;
+                show.one(&reverted, |reverted| imported_text(reverted, "reverted"))
+            }
+            Self::Export { which, out, at, typed } => {
+                let command = Command::DocExport { which: which.which(), at, typed };
                 let mut client = Client::connect(directory)?;
                 match out.map(Output::named) {
                     Some(Output::File(file)) => {
@@ -243,81 +321,71 @@ impl Doc {
 }
 
 fn conflict(line: &ConflictLine) -> Vec<String> {
+    let device = |writer: &ConflictWriter| writer.device.as_deref().map_or("-", short).to_owned();
     let mut lines = vec![line.path.clone()];
     for (i, value) in line.values.iter().enumerate() {
-        let mark = if i == 0 { "shown" } else { "also " };
-        let device = value.device.as_deref().map_or("-", short);
-        lines.push(format!("    {mark}  {}  (device {device}, actor {})", value.value, short(&value.actor)));
+        let mark = match (&line.removed_by, i) {
+            (Some(_), _) => "lost ",
+            (None, 0) => "shown",
+            (None, _) => "also ",
+        };
+        let writer = &value.writer;
+        let who = format!("(device {}, actor {})", device(writer), short(&writer.actor));
+        lines.push(format!("    {mark}  {}  {who}", value.value));
+    }
+    if let Some(remover) = &line.removed_by {
+        let device = device(remover);
+        lines.push(format!("    what it is in was removed or replaced at the same time by device {device}"));
     }
     lines
 }
 
-fn edit_one(directory: &Directory, show: Show, which: Target, step: EditStep, saved: bool) -> Result<(), Failure> {
-    let command = Command::DocEdit { which: which.which(), edits: vec![step], each: false, saved, lines: Vec::new() };
+fn edit_one(
+    directory: &Directory,
+    show: Show,
+    which: Target,
+    step: EditStep,
+    reading: Reading,
+    saved: bool,
+) -> Result<(), Failure> {
+    let (which, edits) = (which.which(), vec![step]);
+    let command = Command::DocEdit { which, edits, each: false, saved, reading, lines: Vec::new() };
     let edited = Client::connect(directory)?.ask::<Edited>(&command)?;
     show.one(&edited, edited_text)
 }
 
 /// `0123abcd  3 edits in 1 change, saved, now at 89abcdef`
 pub(crate) fn edited_text(edited: &Edited) -> String {
+    let (document, heads) = (short(&edited.document), heads(&edited.heads));
+    if edited.changes == 0 {
+        return format!("{document}  no change, at {heads}");
+    }
     format!(
-        "{}  {} in {}, {}, now at {}",
-        short(&edited.document),
+        "{document}  {} in {}, {}, now at {heads}",
         count(edited.edits as usize, "edit"),
         count(edited.changes as usize, "change"),
         if edited.saved { "saved" } else { "not yet saved" },
-        heads(&edited.heads),
     )
 }
 
-/// Reads JSON, or says where it stops being JSON.
-pub(crate) fn parse_json(text: &str, what: &str) -> Result<Value, Failure> {
-    serde_json::from_str(text).map_err(|error| {
-        // A word that is not JSON is most often meant as a string.
-        let word = text.trim();
-        let looks_like_words = !word.is_empty() && !word.starts_with(['{', '[', '"']) && word.len() <= 200;
-        let hint = if looks_like_words { format!("; a string needs quotes: '\"{word}\"'") } else { String::new() };
-        Failure::usage(format!("malformed JSON in {what}: {error}{hint}"))
-    })
-}
-
-fn read_json(file: &Path) -> Result<Value, Failure> {
-    let (what, reader): (String, Box<dyn Read>) = if file == Path::new("-") {
-        ("standard input".to_owned(), Box::new(std::io::stdin()))
-    } else {
-        let opened =
-            File::open(file).map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
-        (file.display().to_string(), Box::new(opened))
-    };
-    let mut bytes = Vec::new();
-    reader
-        .take(LINE_BYTES_MAX as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::usage(format!("cannot read {what}: {error}")))?;
-    if bytes.len() > LINE_BYTES_MAX {
-        return Err(Failure::usage(format!("{what} is over {LINE_BYTES_MAX} bytes, the limit of one command")));
+/// `0123..  imported in 1 change, saved, now at 89abcdef: 2 added, 1 changed, 0 removed`, and the way back.
+fn imported_text(imported: &Imported, done: &str) -> Vec<String> {
+    let document = imported.document.as_deref().unwrap_or("a new document");
+    if imported.changes == 0 {
+        return vec![format!("{document}  nothing to change, at {}", heads(&imported.heads))];
     }
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|error| Failure::usage(format!("malformed JSON in {what}: it is not UTF-8: {error}")))?;
-    parse_json(text, &what)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bare_word_is_told_how_to_become_json() {
-        let failure = parse_json("hello", "the value").unwrap_err();
-        assert!(failure.message.contains("malformed JSON in the value"), "{failure}");
-        assert!(failure.message.contains("line 1 column 1"), "{failure}");
-        assert!(failure.message.contains("'\"hello\"'"), "{failure}");
+    let changes = count(imported.changes as usize, "change");
+    let Imported { added, changed, removed, .. } = imported;
+    let counts = format!("{added} added, {changed} changed, {removed} removed");
+    if !imported.saved {
+        let operations = count(imported.operations as usize, "operation");
+        let bytes = count(imported.bytes as usize, "byte");
+        return vec![format!("{document}  would be {done} in {changes} of {operations} and {bytes}: {counts}")];
     }
-
-    #[test]
-    fn broken_json_says_where_it_breaks() {
-        let failure = parse_json("{\"a\": [1,\n 2,,]}", "x.json").unwrap_err();
-        assert!(failure.message.contains("line 2 column 4"), "{failure}");
-        assert!(!failure.message.contains("quotes"), "{failure}");
+    let mut lines =
+        vec![format!("{document}  {done} in {changes}, saved, now at {}: {counts}", heads(&imported.heads))];
+    if let Some(revert) = &imported.revert {
+        lines.push(format!("it was at {}; to go back: {revert}", heads(&imported.before)));
     }
+    lines
 }

@@ -2,15 +2,16 @@
 
 use std::io::{BufRead, BufReader, Read};
 
+use anabranch::json::check_integers;
 use clap::Args;
 
 use crate::cli::arrivals::{Arrivals, Taken};
-use crate::cli::document::{Target, edited_text};
+use crate::cli::document::{Meant, Target, edited_text};
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, count, heads};
-use anabranch_protocol::{Acknowledged, Command, EditStep, Edited, LINE_BYTES_MAX, Which};
+use anabranch_protocol::{Acknowledged, Command, EditStep, Edited, LINE_BYTES_MAX, Reading, Which};
 
 /// Shown below `doc edit --help`.
 pub(crate) const STEPS: &str = r#"Each line is one of
@@ -37,6 +38,8 @@ pub(crate) struct Edit {
     /// With --each: print a line for each edit as soon as it is on disk, before reading the next
     #[arg(long, requires = "each", conflicts_with = "no_wait")]
     ack: bool,
+    #[command(flatten)]
+    meant: Meant,
     /// Answer when applied, before it is on disk
     #[arg(long)]
     no_wait: bool,
@@ -46,7 +49,7 @@ impl Edit {
     pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
         let mut client = Client::connect(directory)?;
         let which = self.which.which();
-        let request = Request { which: &which, each: self.each, saved: !self.no_wait };
+        let request = Request { which: &which, each: self.each, saved: !self.no_wait, reading: self.meant.reading() };
         if self.each {
             return follow(&mut client, &request, self.ack, show);
         }
@@ -137,6 +140,7 @@ struct Request<'a> {
     which: &'a Which,
     each: bool,
     saved: bool,
+    reading: Reading,
 }
 
 impl Request<'_> {
@@ -147,7 +151,9 @@ impl Request<'_> {
         lines: Vec<u64>,
         each: impl FnMut(Acknowledged) -> Result<(), Failure>,
     ) -> Result<Edited, Failure> {
-        let command = Command::DocEdit { which: self.which.clone(), edits, each: self.each, saved: self.saved, lines };
+        let (which, each_a_change) = (self.which.clone(), self.each);
+        let (saved, reading) = (self.saved, self.reading);
+        let command = Command::DocEdit { which, edits, each: each_a_change, saved, reading, lines };
         let last = client.ask_many(&command, each)?;
         serde_json::from_value(last)
             .map_err(|error| Failure::error(format!("the node's answer cannot be read: {error}")))
@@ -221,18 +227,23 @@ impl<R: BufRead> Lines<R> {
     }
 
     fn step(&self, line: &[u8]) -> Result<EditStep, Failure> {
-        serde_json::from_slice(line).map_err(|error| {
-            // serde_json counts lines from the start of what it was given, which is one line of ours. A value that does not
-            // fit has no place: all of the line was read before it was looked at.
+        let number = self.number;
+        // serde_json counts lines from the start of what it was given, which is one line of ours.
+        let without_line = |error: &dyn std::fmt::Display| {
             let text = error.to_string();
-            let text = text.split(" at line ").next().unwrap_or(&text);
-            let (number, column) = (self.number, error.column());
+            text.split(" at line ").next().unwrap_or(&text).to_owned()
+        };
+        let step = serde_json::from_slice(line).map_err(|error| {
+            let text = without_line(&error);
+            // A value that does not fit has no place: all of the line was read before it was looked at.
             if error.is_data() {
-                Failure::usage(format!("line {number}: not an edit: {}", plain(text)))
+                Failure::usage(format!("line {number}: not an edit: {}", plain(&text)))
             } else {
-                Failure::usage(format!("line {number}, column {column}: malformed JSON: {text}"))
+                Failure::usage(format!("line {number}, column {}: malformed JSON: {text}", error.column()))
             }
-        })
+        })?;
+        check_integers(line).map_err(|error| Failure::usage(format!("line {number}: {}", without_line(&error))))?;
+        Ok(step)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Documents: listing, reading, their history, their conflicts.
 
-use anabranch::{ChangeHash, Conflict, Document, Path};
-use serde_json::Value;
+use anabranch::{ActorId, ChangeHash, Conflict, DeviceId, Document, LostEdit, Path};
 
 use crate::control::Control;
 use crate::control::names::{Expect, texts};
 use crate::failure::Failure;
-use anabranch_protocol::{ConflictLine, ConflictValue, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Which};
+use anabranch_protocol::{
+    ConflictLine, ConflictValue, ConflictWriter, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Which,
+};
 
 impl Control {
     pub(super) async fn new_document(&self, space: Option<&str>, name: Option<&str>) -> Result<Edited, Failure> {
@@ -46,12 +47,20 @@ impl Control {
         which: &Which,
         path: String,
         at: &[String],
+        typed: bool,
     ) -> Result<Got, Failure> {
         let path: Path = path.parse().map_err(Failure::usage)?;
         let document = self.document(open, which, Expect::Known).await?;
         let (heads, found) = read(&document, at, {
             let path = path.clone();
-            move |view| (view.heads(), if path.is_root() { Some(view.json()) } else { view.get(path) })
+            move |view| {
+                let value = match typed {
+                    true => view.value(path).map(|value| value.tagged().into_json()),
+                    false if path.is_root() => Some(view.json()),
+                    false => view.get(path),
+                };
+                (view.heads(), value)
+            }
         })
         .await?;
         let value = found
@@ -70,9 +79,14 @@ impl Control {
         open: &mut Option<Document>,
         which: &Which,
         at: &[String],
+        typed: bool,
     ) -> Result<(Vec<String>, Exported), Failure> {
         let document = self.document(open, which, Expect::Known).await?;
-        let (heads, text) = read(&document, at, |view| (view.heads(), format!("{:#}", view.json()))).await?;
+        let (heads, text) = read(&document, at, move |view| {
+            let json = if typed { view.value("").unwrap_or_default().tagged().into_json() } else { view.json() };
+            (view.heads(), format!("{json:#}"))
+        })
+        .await?;
         let exported = Exported {
             space: document.space().id().to_string(),
             document: document.id().to_string(),
@@ -90,30 +104,40 @@ impl Control {
     ) -> Result<Vec<ConflictLine>, Failure> {
         let path: Option<Path> = path.map(|path| path.parse()).transpose().map_err(Failure::usage)?;
         let document = self.document(open, which, Expect::Known).await?;
-        let found = blocking(move || {
+        let (found, lost) = blocking(move || {
             document.read(|view| match path {
-                Some(path) => vec![(path.clone(), view.conflicts(path))],
-                None => view.all_conflicts(),
+                Some(path) => {
+                    let mut lost = view.lost_edits();
+                    lost.retain(|edit| edit.path.parts().starts_with(path.parts()));
+                    (vec![(path.clone(), view.conflicts(path))], lost)
+                }
+                None => (view.all_conflicts(), view.lost_edits()),
             })
         })
         .await??;
-        Ok(found
-            .into_iter()
-            .filter(|(_, values)| !values.is_empty())
-            .map(|(path, values)| ConflictLine {
-                path: path.to_string(),
-                values: values.into_iter().map(conflict_value).collect(),
-            })
-            .collect())
+        let found = found.into_iter().filter(|(_, values)| !values.is_empty()).map(|(path, values)| ConflictLine {
+            path: path.to_string(),
+            values: values.into_iter().map(conflict_value).collect(),
+            removed_by: None,
+        });
+        Ok(found.chain(lost.into_iter().map(lost_line)).collect())
     }
 }
 
 fn conflict_value(conflict: Conflict) -> ConflictValue {
-    ConflictValue {
-        value: conflict.value,
-        actor: conflict.actor.to_string(),
-        device: conflict.device.map(|device| device.to_string()),
-    }
+    let Conflict { value, actor, device, .. } = conflict;
+    ConflictValue { value, writer: writer(actor, device) }
+}
+
+fn lost_line(lost: LostEdit) -> ConflictLine {
+    let LostEdit { path, value, by, removed_by } = lost;
+    let value = ConflictValue { value: value.unwrap_or_default(), writer: writer(by.actor, by.device) };
+    let removed_by = Some(writer(removed_by.actor, removed_by.device));
+    ConflictLine { path: path.to_string(), values: vec![value], removed_by }
+}
+
+fn writer(actor: ActorId, device: Option<DeviceId>) -> ConflictWriter {
+    ConflictWriter { actor: actor.to_string(), device: device.map(|device| device.to_string()) }
 }
 
 /// Reads a document as it is, or as it was at `at`.
@@ -178,23 +202,6 @@ fn pieces(text: &str) -> Vec<String> {
         rest = after;
     }
     pieces
-}
-
-/// Checks that a value can be a document.
-pub(super) fn object(value: Value) -> Result<serde_json::Map<String, Value>, Failure> {
-    match value {
-        Value::Object(members) => Ok(members),
-        other => {
-            let what = match other {
-                Value::Null => "null",
-                Value::Bool(_) => "true or false",
-                Value::Number(_) => "a number",
-                Value::String(_) => "a string",
-                Value::Array(_) | Value::Object(_) => "a list",
-            };
-            Err(Failure::usage(format!("a document is a JSON object, this is {what}")))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
-//! Edits: one change for all, or a change for each.
+//! Edits: one change for all of them, or a change for each. What is too large for one change is made in a draft, whose changes
+//! are published together.
 
-use anabranch::{Document, DocumentError, EditError};
-use futures::executor::block_on;
+use anabranch::{Document, DocumentError, Draft, EditError, View};
 
 use crate::control::documents::blocking;
+use crate::control::import::{publish, wait_for_disk, write_all};
 use crate::control::names::{Expect, texts};
 use crate::control::{Answers, Control};
 use crate::failure::Failure;
-use anabranch_protocol::{Acknowledged, EditStep, Edited, Exit, Which};
+use anabranch_protocol::{Acknowledged, EditStep, Edited, Exit, Reading, Which};
+
+/// Edits that put in more than this, about, are made in a draft: they would hold up everything else. Guess: some 10 ms.
+const DIRECT_BYTES_MAX: usize = 32 * 1024;
 
 /// What to do.
 pub(super) struct Order {
@@ -16,6 +20,8 @@ pub(super) struct Order {
     pub(super) each: bool,
     /// Answer when on disk.
     pub(super) saved: bool,
+    /// How the values in them are meant.
+    pub(super) reading: Reading,
     /// Line number of each edit, where they came as lines.
     pub(super) lines: Vec<u64>,
 }
@@ -52,15 +58,15 @@ impl Control {
             Ok(document) => document,
             Err(failure) => return Ok(Err(failure)),
         };
-        let Order { edits, each, saved, lines } = order;
+        let Order { edits, each, saved, reading, lines } = order;
         let lines = Lines { numbers: lines, single: edits.len() == 1 };
         let total = edits.len();
         let made = if each {
-            each_a_change(&document, edits, lines.clone()).await
+            each_a_change(&document, edits, reading, lines.clone()).await
         } else {
-            one_change(&document, edits, lines.clone()).await.map(|heads| (vec![heads; usize::from(total > 0)], None))
+            together(&document, edits, reading, lines.clone()).await
         };
-        let (made, failed) = match made {
+        let Made { heads, changes, failed } = match made {
             Ok(made) => made,
             Err(failure) => return Ok(Err(failure)),
         };
@@ -69,14 +75,14 @@ impl Control {
             return Ok(Err(stopped.into()));
         }
         if each {
-            for (index, heads) in made.iter().enumerate() {
+            for (index, heads) in heads.iter().enumerate() {
                 answers.item(&Acknowledged { line: lines.number(index), heads: heads.clone(), saved }).await?;
             }
         }
         if let Some(failure) = failed {
             return Ok(Err(failure));
         }
-        let heads = match made.last() {
+        let heads = match heads.last() {
             Some(heads) => heads.clone(),
             None => match document.heads() {
                 Ok(heads) => texts(&heads),
@@ -88,7 +94,7 @@ impl Control {
             document: document.id().to_string(),
             heads,
             edits: total as u64,
-            changes: made.len() as u64,
+            changes,
             saved,
         }))
     }
@@ -118,50 +124,121 @@ impl Lines {
     }
 }
 
-async fn one_change(document: &Document, edits: Vec<EditStep>, lines: Lines) -> Result<Vec<String>, Failure> {
+/// What was made.
+struct Made {
+    /// The version after each edit, or after all.
+    heads: Vec<Vec<String>>,
+    /// Changes that came of it.
+    changes: u64,
+    /// Why the rest was not made.
+    failed: Option<Failure>,
+}
+
+/// All edits or none.
+async fn together(document: &Document, edits: Vec<EditStep>, reading: Reading, lines: Lines) -> Result<Made, Failure> {
     let document = document.clone();
     blocking(move || {
-        change(&document, &edits, 0).map_err(|misfit| lines.failure(misfit))?;
-        Ok(texts(&document.heads()?))
+        let changes = all(&document, &edits, reading, 0).map_err(|misfit| lines.failure(misfit))?;
+        Ok(Made { heads: vec![texts(&document.heads()?)], changes, failed: None })
     })
     .await?
 }
 
-/// The heads after each edit, and why the rest was not made.
+/// Each edit as a change of its own, up to the first that fails.
 async fn each_a_change(
     document: &Document,
     edits: Vec<EditStep>,
+    reading: Reading,
     lines: Lines,
-) -> Result<(Vec<Vec<String>>, Option<Failure>), Failure> {
+) -> Result<Made, Failure> {
     let document = document.clone();
     blocking(move || {
-        let mut made = Vec::new();
+        let mut made = Made { heads: Vec::new(), changes: 0, failed: None };
         for (index, step) in edits.iter().enumerate() {
-            if let Err(misfit) = change(&document, std::slice::from_ref(step), index) {
-                let failure = lines.failure(misfit);
-                return Ok((made, Some(failure)));
+            match all(&document, std::slice::from_ref(step), reading, index) {
+                Ok(changes) => made.changes += changes,
+                Err(misfit) => {
+                    made.failed = Some(lines.failure(misfit));
+                    break;
+                }
             }
-            made.push(texts(&document.heads()?));
+            made.heads.push(texts(&document.heads()?));
         }
-        Ok((made, None))
+        Ok(made)
     })
     .await?
 }
 
-/// Makes one change of `steps`, the first of which is number `first`. Where edits come faster than the disk takes them, it
-/// waits for the disk.
-fn change(document: &Document, steps: &[EditStep], first: usize) -> Result<(), Misfit> {
+/// Makes `steps`, the first of which is number `first`, in one change if that holds them, and says in how many.
+fn all(document: &Document, steps: &[EditStep], reading: Reading, first: usize) -> Result<u64, Misfit> {
+    if steps.iter().map(EditStep::weight).sum::<usize>() <= DIRECT_BYTES_MAX {
+        match one_change(document, steps, reading, first) {
+            Err(Misfit { error: DocumentError::Edit(EditError::ChangeTooLarge { .. }), .. }) => {}
+            made => return made,
+        }
+    }
+    let mut draft = document.draft()?;
+    let changes = in_pieces(&mut draft, steps, reading, first)?;
+    publish(&mut draft)?;
+    Ok(changes)
+}
+
+/// Makes `steps` as one change. Where edits come faster than the disk takes them, it waits for the disk.
+fn one_change(document: &Document, steps: &[EditStep], reading: Reading, first: usize) -> Result<u64, Misfit> {
     loop {
         let made = document.try_edit(|edit| {
-            steps.iter().enumerate().try_for_each(|(index, step)| {
-                step.apply(edit).map_err(|error| Misfit { index: first + index, ..error.into() })
-            })
+            apply(edit, steps, reading, first)?;
+            Ok(u64::from(edit.has_changed()))
         });
         match made {
-            Err(Misfit { error: DocumentError::Busy(_), .. }) => {
-                block_on(document.saved()).map_err(|stopped| DocumentError::Stopped(stopped.reason))?;
-            }
+            Err(Misfit { error: DocumentError::Busy(_), .. }) => wait_for_disk(document)?,
             made => return made,
+        }
+    }
+}
+
+fn apply(edit: &mut anabranch::Edit<'_>, steps: &[EditStep], reading: Reading, first: usize) -> Result<(), Misfit> {
+    steps.iter().enumerate().try_for_each(|(index, step)| {
+        step.apply(edit, reading).map_err(|error| Misfit { index: first + index, ..error.into() })
+    })
+}
+
+/// Makes `steps` in a draft: small ones together, as many as surely fit into one change, large ones in several changes.
+fn in_pieces(draft: &mut Draft, steps: &[EditStep], reading: Reading, first: usize) -> Result<u64, Misfit> {
+    let mut changes = 0;
+    let mut rest = steps;
+    while let Some(step) = rest.first() {
+        let at = first + steps.len() - rest.len();
+        let mut weight = 0;
+        let fits = |step: &&EditStep| {
+            weight += step.weight();
+            weight <= DIRECT_BYTES_MAX && !matches!(step, EditStep::Text { .. })
+        };
+        let (together, after) = rest.split_at(rest.iter().take_while(fits).count());
+        if together.is_empty() {
+            changes += one_in_pieces(draft, step, reading).map_err(|error| Misfit { index: at, error })?;
+            rest = &rest[1..];
+            continue;
+        }
+        let changed = draft.try_edit(|edit| {
+            apply(edit, together, reading, at)?;
+            Ok::<_, Misfit>(edit.has_changed())
+        })?;
+        changes += u64::from(changed);
+        rest = after;
+    }
+    Ok(changes)
+}
+
+fn one_in_pieces(draft: &mut Draft, step: &EditStep, reading: Reading) -> Result<u64, DocumentError> {
+    match draft.read(|view: &View<'_>| step.in_pieces(view, reading))? {
+        Some(mut import) => write_all(draft, &mut import),
+        None => {
+            let changed = draft.edit(|edit| {
+                step.apply(edit, reading)?;
+                Ok(edit.has_changed())
+            })?;
+            Ok(u64::from(changed))
         }
     }
 }

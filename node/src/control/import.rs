@@ -1,53 +1,192 @@
-//! Importing JSON of any size: what does not fit into one change becomes several, which are published together.
+//! Importing JSON of any size, and going back to an earlier version: what is to be done is found and checked as a whole, made in
+//! a draft, and published at once. A document is as it was before or as was asked, here and at every peer.
 
-use anabranch::{Path, import};
-use serde_json::Value;
+use anabranch::import::{Import, Kinds, Rules};
+use anabranch::{Document, DocumentError, Draft, EditError, Value, View};
+use futures::executor::block_on;
 
 use crate::control::Control;
-use crate::control::documents::{blocking, object};
+use crate::control::documents::{blocking, versions};
 use crate::control::names::{Expect, texts};
 use crate::failure::Failure;
-use anabranch_protocol::{Edited, Which};
+use anabranch_protocol::{Imported, NAME_KEY, Reading, Strings, Which};
+
+/// What to import, and how.
+pub(super) struct Order {
+    pub(super) space: Option<String>,
+    /// `None`: into a new document.
+    pub(super) document: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) reading: Reading,
+    /// In place of what is there.
+    pub(super) replace: bool,
+    /// Only say what would be done.
+    pub(super) check: bool,
+}
 
 impl Control {
-    /// Makes a document of `value`, or makes one say it: as a whole, or not at all.
-    pub(super) async fn import(
-        &self,
-        space: Option<&str>,
-        document: Option<&str>,
-        name: Option<String>,
-        value: Value,
-    ) -> Result<Edited, Failure> {
-        let mut members = object(value)?;
-        if let Some(name) = name {
-            members.insert("name".to_owned(), Value::String(name));
-        }
+    /// Makes a document read as JSON text does, or makes one that does.
+    pub(super) async fn import(&self, order: Order, text: Vec<u8>) -> Result<Imported, Failure> {
+        let Order { space, document, name, reading, replace, check } = order;
+        let value = blocking(move || read_object(&text, reading, name)).await??;
+        let is_new = document.is_none();
         let document = match document {
-            Some(text) => {
-                let which = Which { space: space.map(str::to_owned), document: text.to_owned() };
-                self.document(&mut None, &which, Expect::Any).await?
-            }
-            None => self.space(space)?.create_document().await?,
+            Some(document) => self.document(&mut None, &Which { space, document }, Expect::Any).await?,
+            // It comes to be when something is published.
+            None => self.space(space.as_deref())?.create_document().await?,
         };
-        let editing = document.clone();
-        let (heads, changes) = blocking(move || {
-            let steps = import::steps(Path::root(), Value::Object(members));
-            let mut draft = editing.draft()?;
-            for step in &steps {
-                draft.edit(|edit| step.apply(edit))?;
+        let kinds = if reading.typed { Kinds::Exact } else { Kinds::Keep };
+        let find = move |view: &View<'_>| {
+            let rules = Rules { replace, kinds, kept: Some(NAME_KEY) };
+            Import::new(view, "", value, rules)
+        };
+        let made = self.make(&document, check, find).await;
+        let mut imported = made.map_err(|failure| match failure {
+            Unmade::Edit(error @ EditError::DocumentFull { .. }) if reading.strings == Strings::Text => Failure::usage(
+                format!("{error}, or import strings that nobody edits by characters with `--strings plain`"),
+            ),
+            other => other.into(),
+        })?;
+        if is_new && check {
+            imported.document = None;
+        }
+        Ok(imported)
+    }
+
+    /// Makes a document read as it did at an earlier version.
+    pub(super) async fn revert(&self, which: &Which, to: &[String]) -> Result<Imported, Failure> {
+        let document = self.document(&mut None, which, Expect::Known).await?;
+        let heads = versions(&document, to).await?;
+        let find = move |view: &View<'_>| {
+            let earlier = view.earlier(&heads).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))?;
+            let value = earlier.value("").unwrap_or_default();
+            Ok::<_, Unmade>(Import::new(view, "", value, Rules { kinds: Kinds::Exact, ..Rules::default() })?)
+        };
+        Ok(self.make(&document, false, find).await?)
+    }
+
+    /// Does what `find` finds to be done, or only finds out what that comes to.
+    async fn make<E: Into<Unmade> + Send + 'static>(
+        &self,
+        document: &Document,
+        check: bool,
+        find: impl FnOnce(&View<'_>) -> Result<Import, E> + Send + 'static,
+    ) -> Result<Imported, Unmade> {
+        let own = document.clone();
+        let made = blocking(move || {
+            let mut draft = own.draft()?;
+            let (before, import) = draft.read(|view| (view.heads(), find(view)));
+            let mut import = import.map_err(Into::into)?;
+            let changes = write_all(&mut draft, &mut import)?;
+            if !check {
+                publish(&mut draft)?;
             }
-            draft.publish()?;
-            Ok::<_, anabranch::DocumentError>((editing.heads()?, steps.len()))
-        })
-        .await??;
-        document.saved().await?;
-        Ok(Edited {
+            let heads = if check { before.clone() } else { own.heads()? };
+            Ok::<_, Unmade>((before, heads, import.tally(), changes))
+        });
+        let (before, heads, tally, changes) = made.await??;
+        if !check {
+            document.saved().await.map_err(Failure::from)?;
+        }
+        let goes_back = !check && changes > 0 && !before.is_empty();
+        Ok(Imported {
             space: document.space().id().to_string(),
-            document: document.id().to_string(),
+            document: Some(document.id().to_string()),
             heads: texts(&heads),
-            edits: changes as u64,
-            changes: changes as u64,
-            saved: true,
+            operations: tally.operations,
+            bytes: tally.bytes,
+            added: tally.added,
+            changed: tally.changed,
+            removed: tally.removed,
+            changes,
+            saved: !check,
+            revert: goes_back.then(|| self.revert_command(document, &texts(&before))),
+            before: texts(&before),
         })
     }
+
+    fn revert_command(&self, document: &Document, before: &[String]) -> String {
+        let space = match self.peer.spaces().len() {
+            1 => String::new(),
+            _ => format!(" --space {}", document.space().id()),
+        };
+        format!("anabranch doc revert {} --to {}{space}", document.id(), before.join(","))
+    }
+}
+
+/// Why something was not made.
+pub(super) enum Unmade {
+    Edit(EditError),
+    Document(DocumentError),
+    Failure(Failure),
+}
+
+impl From<EditError> for Unmade {
+    fn from(error: EditError) -> Self {
+        Self::Edit(error)
+    }
+}
+
+impl From<DocumentError> for Unmade {
+    fn from(error: DocumentError) -> Self {
+        match error {
+            DocumentError::Edit(error) => Self::Edit(error),
+            error => Self::Document(error),
+        }
+    }
+}
+
+impl From<Failure> for Unmade {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Unmade> for Failure {
+    fn from(unmade: Unmade) -> Self {
+        match unmade {
+            Unmade::Edit(error) => DocumentError::Edit(error).into(),
+            Unmade::Document(error) => error.into(),
+            Unmade::Failure(failure) => failure,
+        }
+    }
+}
+
+fn read_object(text: &[u8], reading: Reading, name: Option<String>) -> Result<Value, Failure> {
+    let mut value = reading.parse(text).map_err(Failure::usage)?;
+    let Value::Map(members) = &mut value else {
+        return Err(Failure::usage(format!("a document is a JSON object, this is {}", value.kind())));
+    };
+    if let Some(name) = name {
+        members.insert(NAME_KEY.to_owned(), Value::Text(name));
+    }
+    Ok(value)
+}
+
+/// Writes all of it, and says in how many changes.
+pub(super) fn write_all(draft: &mut Draft, import: &mut Import) -> Result<u64, DocumentError> {
+    let mut changes = 0;
+    while !import.is_done() {
+        let changed = draft.edit(|edit| {
+            import.write(edit)?;
+            Ok(edit.has_changed())
+        })?;
+        changes += u64::from(changed);
+    }
+    Ok(changes)
+}
+
+/// Publishes a draft. Where changes come faster than the disk takes them, it waits for the disk.
+pub(super) fn publish(draft: &mut Draft) -> Result<(), DocumentError> {
+    loop {
+        match draft.publish() {
+            Err(DocumentError::Busy(_)) => wait_for_disk(draft.document())?,
+            published => return published.map(|_| ()),
+        }
+    }
+}
+
+/// Returns when all edits made so far are on disk.
+pub(super) fn wait_for_disk(document: &Document) -> Result<(), DocumentError> {
+    block_on(document.saved()).map_err(|stopped| DocumentError::Stopped(stopped.reason))
 }

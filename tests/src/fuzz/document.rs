@@ -1,8 +1,8 @@
 //! Edits with any paths and values: what an application asks for is done or refused, and what was made of it is taken by every
 //! other replica.
 
-use anabranch_engine::document::import::steps;
-use anabranch_engine::document::{Author, Document, Edit, EditError, Json, Path};
+use anabranch_engine::document::import::{Import, Rules};
+use anabranch_engine::document::{Author, Document, Edit, EditError, Json, Strings, Value};
 use anabranch_engine::gate::payload_tip;
 use anabranch_engine::id::{ActorId, DeviceId};
 
@@ -133,15 +133,18 @@ pub fn attempt(document: &mut Document, f: impl FnOnce(&mut Edit<'_>) -> Result<
     }
 }
 
-/// A value in steps, each an edit of its own.
+/// A value by its difference from what is there, each piece an edit of its own; the document reads as the value does then.
 fn import(document: &mut Document, operation: &Operation) {
-    let Ok(path) = operation.path.parse::<Path>() else { return };
-    for step in steps(path, operation.json()) {
-        let made = document.edit(author(), |edit| step.apply(edit));
-        if let Err(error @ (EditError::Internal(_) | EditError::Refused(_))) = made {
-            panic!("{error}");
-        }
+    let strings = if operation.choices & 16 == 0 { Strings::Text } else { Strings::Plain };
+    let value = Value::from_json(operation.json(), strings);
+    let rules = Rules { replace: operation.choices & 32 != 0, ..Rules::default() };
+    let Ok(mut import) = Import::new(&document.view(), &operation.path, value.clone(), rules) else { return };
+    while !import.is_done() {
+        document.edit(author(), |edit| import.write(edit)).unwrap_or_else(|error| panic!("{error}"));
     }
+    let mut again = Import::new(&document.view(), &operation.path, value, Rules::default()).expect("it is there now");
+    document.edit(author(), |edit| again.write(edit)).unwrap_or_else(|error: EditError| panic!("{error}"));
+    assert_eq!(again.tally().operations, 0, "what is there is written again");
 }
 
 /// Everything that is not signed yet goes to the other document.

@@ -2,7 +2,7 @@
 //! read alike; the edits in it are done or refused whole, and what they make is taken by every other replica.
 
 use anabranch_engine::document::Document;
-use anabranch_protocol::{Command, EditStep, decode, encode};
+use anabranch_protocol::{Command, EditStep, Reading, decode, encode};
 
 use super::document::{attempt, tell};
 use super::gate::{DOCUMENT, SPACE};
@@ -12,25 +12,25 @@ const EDITS_MAX: usize = 64;
 
 /// A request, or lines of edits.
 pub fn request(data: &[u8]) {
-    let edits = match decode(data) {
+    let (edits, reading): (Vec<EditStep>, Reading) = match decode(data) {
         Ok(command) => {
             let line = encode(&command).unwrap_or_else(|error| panic!("what was read cannot be written: {error}"));
             let again = decode(&line).unwrap_or_else(|error| panic!("what was written cannot be read: {error}"));
             assert_eq!(again, command);
             match command {
-                Command::DocEdit { edits, .. } => edits,
-                Command::DocImport { value, .. } => vec![EditStep::Set { path: String::new(), value }],
+                Command::DocEdit { edits, reading, .. } => (edits, reading),
                 _ => return,
             }
         }
         Err(malformed) => {
             assert!(!malformed.to_string().is_empty());
-            data.split(|byte| *byte == b'\n').map_while(|line| serde_json::from_slice(line).ok()).collect()
+            let lines = data.split(|byte| *byte == b'\n').map_while(|line| serde_json::from_slice(line).ok());
+            (lines.collect(), Reading::default())
         }
     };
     let (mut document, mut other) = (Document::empty(SPACE, DOCUMENT), Document::empty(SPACE, DOCUMENT));
     for step in edits.iter().take(EDITS_MAX) {
-        attempt(&mut document, |edit| step.apply(edit));
+        attempt(&mut document, |edit| step.apply(edit, reading));
     }
     tell(&mut document, &mut other);
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 
-use anabranch_engine::document::Json;
+use anabranch_engine::document::Value;
 use anabranch_engine::gate::payload_tip;
 use anabranch_engine::id::{ChangeHash, DeviceId, DocumentId, EntryHash, SpaceId};
 use anabranch_engine::keys::{Domain, SecretKey};
@@ -91,7 +91,7 @@ impl Replica {
         })
     }
 
-    fn set(&mut self, space: SpaceId, document: DocumentId, path: &str, value: impl Into<Json>) -> Vec<Wish> {
+    fn set(&mut self, space: SpaceId, document: DocumentId, path: &str, value: impl Into<Value>) -> Vec<Wish> {
         self.ask(Command::OpenDocument { space, document });
         let edited =
             self.engine.edit(self.now, &space, &document, |edit| edit.set(path, value).map_err(DocumentError::from));

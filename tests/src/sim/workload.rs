@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use anabranch_engine::document::Edit;
+use anabranch_engine::document::import::Rules;
 use anabranch_engine::feed::FeedRow;
 use anabranch_engine::id::{DocumentId, SpaceId};
 use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Engine, Reply};
@@ -402,7 +403,8 @@ fn change_something(edit: &mut Edit<'_>, dice: &mut Dice, first: bool) -> Result
                 if edit.get("/map").is_none() {
                     edit.set("/map", json!({}))?;
                 }
-                edit.set(format!("/map/{}", dice.below(5)).as_str(), some_value(dice))?;
+                // By what differs: a text that is there already is edited, not replaced.
+                edit.merge(format!("/map/{}", dice.below(5)).as_str(), some_value(dice), Rules::default())?;
             }
             92..96 => {
                 let key = format!("k{}", dice.below(4));

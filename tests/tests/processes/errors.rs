@@ -260,12 +260,13 @@ fn a_value_over_a_limit_is_refused_with_both_numbers() {
     let node = &trio.founder;
     let key = "k".repeat(2_000);
     node.run(&["doc", "set", "plan", &format!("/{key}"), "1"]).fails(2, "2000 bytes, limit 1024");
-    let long = json!("x".repeat(220_000)).to_string();
-    node.run_with(&["doc", "set", "plan", "/a", "-"], &long).fails(2, "220001 operations in one change, limit 200000");
+    let long = json!("x".repeat(300_000)).to_string();
+    let refused = node.run_with(&["doc", "set", "plan", "/a", "-", "--strings", "plain"], &long);
+    refused.fails(2, "a plain string at `/a` is 300000 bytes, limit 262144");
     let deep = format!("{}1{}", "[".repeat(70), "]".repeat(70));
     node.run(&["doc", "set", "plan", "/a", &deep]).fails(2, "limit 64");
-    let many = json!(vec![0; 200_001]).to_string();
-    node.run_with(&["doc", "set", "plan", "/list", "-"], &many).fails(2, "limit 200000");
+    let full = json!("x".repeat(10_000_000)).to_string();
+    node.run_with(&["doc", "set", "plan", "/a", "-"], &full).fails(2, "operations, limit 10000000");
     node.run(&["space", "create", &"n".repeat(200)]).fails(2, "128");
     node.run(&["space", "invite", "--uses", "101"]).fails(2, "100");
     node.run(&["space", "invite", "--role", "king"]).fails(2, "a role is `reader`, `writer` or `admin`");

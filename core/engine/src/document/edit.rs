@@ -9,14 +9,13 @@ use automerge::transaction::{Transactable, Transaction};
 use serde_json::Value as Json;
 
 use crate::document::draft::DraftError;
-use crate::document::json::{self, Cost};
+use crate::document::import::{Import, Rules};
 use crate::document::path::{IntoPath, Path, PathError};
-use crate::document::{read, text_diff};
+use crate::document::typed::TypedError;
+use crate::document::value::{Value, check_increment, increments};
+use crate::document::{json, read, text_diff};
 use crate::gate::Refusal;
-use crate::limits::{
-    CHANGE_BYTES_MAX, CHANGE_EXPANDED_BYTES_MAX, CHANGE_OPS_MAX, COUNTER_STEP_MAX, DEPTH_MAX, KEY_BYTES_MAX,
-    VALUE_BYTES_MAX,
-};
+use crate::limits::{CHANGE_BYTES_MAX, CHANGE_EXPANDED_BYTES_MAX, CHANGE_OPS_MAX};
 
 /// The document inside `edit`. Positions in text are Unicode code points. A method that fails has changed nothing.
 pub struct Edit<'a> {
@@ -36,6 +35,9 @@ pub enum EditError {
     /// The path cannot be read.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// The value is no typed JSON.
+    #[error(transparent)]
+    Typed(#[from] TypedError),
     /// There is nothing at this path (which may be the beginning of the one given).
     #[error("there is nothing at `{0}`")]
     Missing(Path),
@@ -63,10 +65,12 @@ pub enum EditError {
         length: usize,
     },
     /// One value or key is too large. Text is not bounded by this, only by the limits of a change.
-    #[error("{what} is {value} {unit}, limit {limit}")]
+    #[error("{what} at `{at}` is {value} {unit}, limit {limit}")]
     ValueTooLarge {
-        /// `a value`, `a key`, `a counter's step`, `the nesting`
+        /// `a plain string`, `a key`, `a counter's first value`, `the nesting`
         what: &'static str,
+        /// Where it would be.
+        at: Path,
         /// What it is.
         value: u64,
         /// `bytes`, `levels`
@@ -74,7 +78,15 @@ pub enum EditError {
         /// What is allowed.
         limit: u64,
     },
-    /// The edit as a whole is too large for one change. Splitting it helps ([`crate::document::import`] splits JSON).
+    /// A float that is no number that can be written.
+    #[error("the number at `{at}` is {number}: only finite numbers can be written")]
+    NotFinite {
+        /// Where it would be.
+        at: Path,
+        /// `NaN`, `infinite`
+        number: &'static str,
+    },
+    /// The edit as a whole is too large for one change. Splitting it helps ([`Import`] splits values of any size).
     #[error("this edit makes {value} {unit} in one change, limit {limit}: split it into several edits")]
     ChangeTooLarge {
         /// How many.
@@ -162,20 +174,42 @@ impl<'a> Edit<'a> {
         (self.tx, self.broken.map_or(Ok(counted), Err))
     }
 
-    /// Puts a JSON value at `path`, replacing what is there: two replicas that do this at once leave a conflict. At the
+    /// Puts a value at `path`, JSON or any other, replacing what is there: two replicas that do this at once leave a conflict. At the
     /// root (`""`) the object's members replace all keys. At the index just behind a list's end it appends. Makes no
     /// missing parents.
-    pub fn set(&mut self, path: impl IntoPath, value: impl Into<Json>) -> Result<(), EditError> {
+    pub fn set(&mut self, path: impl IntoPath, value: impl Into<Value>) -> Result<(), EditError> {
         let path = path.into_path()?;
         let value = value.into();
         let Some((obj, kind, last)) = self.container(&path)? else { return self.set_root(&path, &value) };
         let (prop, insert) = self.slot(&path, kind, &last)?;
-        self.check_value(&value, path.parts().len())?;
+        self.check_value(&value, &path)?;
         self.put(&obj, prop, insert, &value)
     }
 
-    /// Inserts a JSON value into a list before the index that `path` ends with; `-` or the list's length appends.
-    pub fn insert(&mut self, path: impl IntoPath, value: impl Into<Json>) -> Result<(), EditError> {
+    /// Makes what is at `path` read as `value` does, by what differs: texts are edited, lists gain and lose elements, maps are
+    /// compared key by key. So what others do meanwhile in the same texts, lists and maps is kept. With [`Kinds::Keep`] a number
+    /// that comes to a counter is added up to, and likewise for other kinds.
+    ///
+    /// [`Kinds::Keep`]: crate::document::import::Kinds::Keep
+    pub fn merge(&mut self, path: impl IntoPath, value: impl Into<Value>, rules: Rules<'_>) -> Result<(), EditError> {
+        let mut import = Import::find(&self.tx, None, &path.into_path()?, value.into(), rules)?;
+        while !import.is_done() {
+            if let Err(error) = import.write(self) {
+                // Half of it is done.
+                self.broken = Some(error.clone());
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether anything was done so far.
+    pub fn has_changed(&self) -> bool {
+        self.tx.pending_ops() > 0
+    }
+
+    /// Inserts a value into a list before the index that `path` ends with; `-` or the list's length appends.
+    pub fn insert(&mut self, path: impl IntoPath, value: impl Into<Value>) -> Result<(), EditError> {
         let path = path.into_path()?;
         let value = value.into();
         let Some((obj, kind, last)) = self.container(&path)? else {
@@ -189,7 +223,7 @@ impl<'a> Edit<'a> {
         if index > length {
             return Err(EditError::OutOfRange { path: parent(&path), position: index, length });
         }
-        self.check_value(&value, path.parts().len())?;
+        self.check_value(&value, &path)?;
         self.put(&obj, am::Prop::Seq(index), true, &value)
     }
 
@@ -210,16 +244,21 @@ impl<'a> Edit<'a> {
         self.done(|tx| tx.delete(&obj, prop))
     }
 
-    /// Puts a counter at `path`. Setting it again replaces it; concurrent [`Self::increment`]s add up.
+    /// Puts a counter at `path`, whose first value is at most [`COUNTER_VALUE_MAX`] either way. Setting it again replaces it;
+    /// concurrent [`Self::increment`]s add up.
+    ///
+    /// [`COUNTER_VALUE_MAX`]: crate::limits::COUNTER_VALUE_MAX
     pub fn set_counter(&mut self, path: impl IntoPath, value: i64) -> Result<(), EditError> {
-        check_step(value)?;
-        self.set_scalar(path, am::ScalarValue::counter(value), 9)
+        self.set(path, Value::Counter(value))
     }
 
-    /// Adds to the counter at `path`.
+    /// Adds to the counter at `path`, at most [`COUNTER_VALUE_MAX`] either way: one operation for every [`COUNTER_STEP_MAX`].
+    ///
+    /// [`COUNTER_VALUE_MAX`]: crate::limits::COUNTER_VALUE_MAX
+    /// [`COUNTER_STEP_MAX`]: crate::limits::COUNTER_STEP_MAX
     pub fn increment(&mut self, path: impl IntoPath, by: i64) -> Result<(), EditError> {
-        check_step(by)?;
         let path = path.into_path()?;
+        check_increment(&path, by)?;
         let Some((obj, kind, last)) = self.container(&path)? else {
             return Err(wrong_type(path, "a counter", "the root"));
         };
@@ -229,25 +268,27 @@ impl<'a> Edit<'a> {
             Some((am::Value::Scalar(scalar), _)) if matches!(scalar.as_ref(), am::ScalarValue::Counter(_)) => {}
             Some((found, _)) => return Err(wrong_type(path, "a counter", read::value_name(&found))),
         }
-        self.charge(1, 9, key_len(&prop))?;
-        self.done(|tx| tx.increment(&obj, prop, by))
+        let steps = increments(by).count() as u64;
+        self.charge(steps, 9 * steps, steps * key_len(&prop))?;
+        for step in increments(by) {
+            self.done(|tx| tx.increment(&obj, prop.clone(), step))?;
+        }
+        Ok(())
     }
 
     /// Puts bytes at `path`. JSON shows them as base64.
     pub fn set_bytes(&mut self, path: impl IntoPath, bytes: &[u8]) -> Result<(), EditError> {
-        check_bytes(bytes.len())?;
-        self.set_scalar(path, am::ScalarValue::Bytes(bytes.to_vec()), bytes.len())
+        self.set(path, Value::Bytes(bytes.to_vec()))
     }
 
     /// Puts a point in time at `path`, in milliseconds since 1970.
     pub fn set_timestamp(&mut self, path: impl IntoPath, ms: i64) -> Result<(), EditError> {
-        self.set_scalar(path, am::ScalarValue::Timestamp(ms), 9)
+        self.set(path, Value::Timestamp(ms))
     }
 
     /// Puts a string at `path` that is replaced as a whole and never merged: for names of things, not for prose.
     pub fn set_plain_string(&mut self, path: impl IntoPath, text: &str) -> Result<(), EditError> {
-        check_bytes(text.len())?;
-        self.set_scalar(path, am::ScalarValue::Str(text.into()), text.len())
+        self.set(path, Value::Plain(String::from(text)))
     }
 
     /// Deletes `delete` characters of the text at `path` from `position` on and inserts `insert` there.
@@ -301,6 +342,11 @@ impl<'a> Edit<'a> {
         read::kind(&self.tx, None, &path.into_path().ok()?)
     }
 
+    /// What is at `path` now, each kind apart.
+    pub fn value(&self, path: impl IntoPath) -> Option<Value> {
+        read::value(&self.tx, None, &path.into_path().ok()?)
+    }
+
     /// The text or plain string at `path`.
     pub fn text(&self, path: impl IntoPath) -> Option<String> {
         read::text(&self.tx, None, &path.into_path().ok()?)
@@ -311,11 +357,11 @@ impl<'a> Edit<'a> {
         read::length(&self.tx, None, &path.into_path().ok()?)
     }
 
-    fn set_root(&mut self, path: &Path, value: &Json) -> Result<(), EditError> {
-        let Json::Object(members) = value else {
-            return Err(wrong_type(path.clone(), "a JSON object", read::json_name(value)));
+    fn set_root(&mut self, path: &Path, value: &Value) -> Result<(), EditError> {
+        let Value::Map(members) = value else {
+            return Err(wrong_type(path.clone(), "a JSON object", value.kind()));
         };
-        self.check_value(value, 0)?;
+        self.check_value(value, path)?;
         let gone: Vec<String> =
             self.tx.keys(am::ROOT).filter(|key| !members.contains_key(key)).collect::<Vec<String>>();
         self.charge(gone.len() as u64, 0, gone.iter().map(|key| key.len() as u64).sum())?;
@@ -323,20 +369,9 @@ impl<'a> Edit<'a> {
             self.done(|tx| tx.delete(am::ROOT, key))?;
         }
         for (key, member) in members {
-            self.put_json(&am::ROOT, am::Prop::Map(key.clone()), false, member)?;
+            self.put_value(&am::ROOT, am::Prop::Map(key.clone()), false, member)?;
         }
         Ok(())
-    }
-
-    fn set_scalar(&mut self, path: impl IntoPath, scalar: am::ScalarValue, bytes: usize) -> Result<(), EditError> {
-        let path = path.into_path()?;
-        let Some((obj, kind, last)) = self.container(&path)? else {
-            return Err(wrong_type(path, "a key or an index", "the root"));
-        };
-        let (prop, insert) = self.slot(&path, kind, &last)?;
-        self.charge(1, bytes as u64, key_len(&prop))?;
-        self.grow(insert);
-        self.put_scalar(&obj, prop, insert, scalar)
     }
 
     /// The object that holds what `path` names, and the name in it; `None` for the root.
@@ -359,13 +394,7 @@ impl<'a> Edit<'a> {
         }
         let pointer = path.as_pointer().map(String::from);
         let path = path.into_path()?;
-        let (obj, kind) = read::object(&self.tx, None, &path).map_err(|error| match error {
-            EditError::WrongType { path: at, found, .. } if at == path => wrong_type(at, "a text", found),
-            other => other,
-        })?;
-        if kind != am::ObjType::Text {
-            return Err(wrong_type(path, "a text", read::kind_name(kind)));
-        }
+        let (obj, kind) = (read::text_object(&self.tx, None, &path)?, am::ObjType::Text);
         self.cache.0 = Some(Cached { pointer, path, obj: obj.clone(), kind, length: None });
         Ok(obj)
     }
@@ -403,30 +432,13 @@ impl<'a> Edit<'a> {
         self.tx.get(obj, prop.clone()).map_err(internal)
     }
 
-    /// Refuses a JSON value that is over a limit, counted whole before anything is done, and charges for it. `depth` is the
-    /// number of parts of the path that it is put at.
-    fn check_value(&mut self, value: &Json, depth: usize) -> Result<(), EditError> {
-        let cost = Cost::of(value);
-        if depth + cost.depth > DEPTH_MAX + 1 {
-            return Err(EditError::ValueTooLarge {
-                what: "the nesting",
-                value: (depth + cost.depth - 1) as u64,
-                unit: "levels",
-                limit: DEPTH_MAX as u64,
-            });
-        }
-        if cost.key_too_long() {
-            return Err(EditError::ValueTooLarge {
-                what: "a key",
-                value: cost.key_bytes_max as u64,
-                unit: "bytes",
-                limit: KEY_BYTES_MAX as u64,
-            });
-        }
+    /// Refuses a value with a part that is over a limit, counted whole before anything is done, and charges for it.
+    fn check_value(&mut self, value: &Value, path: &Path) -> Result<(), EditError> {
+        let cost = value.cost(path)?;
         self.charge(cost.ops, cost.value_bytes, cost.key_bytes)
     }
 
-    fn charge(&mut self, ops: u64, value_bytes: u64, key_bytes: u64) -> Result<(), EditError> {
+    pub(super) fn charge(&mut self, ops: u64, value_bytes: u64, key_bytes: u64) -> Result<(), EditError> {
         let ops = self.tx.pending_ops() as u64 + ops;
         let value_bytes = self.value_bytes + value_bytes;
         let key_bytes = self.key_bytes + key_bytes;
@@ -458,51 +470,62 @@ impl<'a> Edit<'a> {
         }
     }
 
-    fn put(&mut self, obj: &am::ObjId, prop: am::Prop, insert: bool, value: &Json) -> Result<(), EditError> {
+    fn put(&mut self, obj: &am::ObjId, prop: am::Prop, insert: bool, value: &Value) -> Result<(), EditError> {
         self.key_bytes += key_len(&prop);
         self.grow(insert);
-        self.put_json(obj, prop, insert, value)
+        self.put_value(obj, prop, insert, value)
     }
 
     /// Puts a value that has been checked and charged for. Recursion is bounded by `DEPTH_MAX`.
-    fn put_json(&mut self, obj: &am::ObjId, prop: am::Prop, insert: bool, value: &Json) -> Result<(), EditError> {
-        if let Some(scalar) = json::scalar_in(value) {
+    fn put_value(&mut self, obj: &am::ObjId, prop: am::Prop, insert: bool, value: &Value) -> Result<(), EditError> {
+        if let Some(scalar) = value.scalar() {
             return self.put_scalar(obj, prop, insert, scalar);
         }
-        let kind = match value {
-            Json::String(_) => am::ObjType::Text,
-            Json::Array(_) => am::ObjType::List,
-            _ => am::ObjType::Map,
-        };
-        let new = self.done(|tx| match prop {
-            am::Prop::Seq(index) if insert => tx.insert_object(obj, index, kind),
-            prop => tx.put_object(obj, prop, kind),
-        })?;
+        let new = self.put_object(obj, prop, insert, value)?;
         match value {
-            Json::String(text) => self.done(|tx| tx.splice_text(&new, 0, 0, text)),
-            Json::Array(items) => self.fill_list(&new, items),
-            Json::Object(members) => {
+            Value::Text(text) => self.done(|tx| tx.splice_text(&new, 0, 0, text)),
+            Value::List(items) => self.fill_list(&new, items),
+            Value::Map(members) => {
                 for (key, member) in members {
-                    self.put_json(&new, am::Prop::Map(key.clone()), false, member)?;
+                    self.put_value(&new, am::Prop::Map(key.clone()), false, member)?;
                 }
                 Ok(())
             }
-            Json::Null | Json::Bool(_) | Json::Number(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
+    /// Puts the object that a value becomes, empty.
+    pub(super) fn put_object(
+        &mut self,
+        obj: &am::ObjId,
+        prop: am::Prop,
+        insert: bool,
+        value: &Value,
+    ) -> Result<am::ObjId, EditError> {
+        let kind = match value {
+            Value::Text(_) => am::ObjType::Text,
+            Value::List(_) => am::ObjType::List,
+            _ => am::ObjType::Map,
+        };
+        self.done(|tx| match prop {
+            am::Prop::Seq(index) if insert => tx.insert_object(obj, index, kind),
+            prop => tx.put_object(obj, prop, kind),
+        })
+    }
+
     /// Scalars go in in one splice, which is much faster than one by one.
-    fn fill_list(&mut self, list: &am::ObjId, items: &[Json]) -> Result<(), EditError> {
-        if let Some(scalars) = items.iter().map(json::scalar_in).collect::<Option<Vec<_>>>() {
+    fn fill_list(&mut self, list: &am::ObjId, items: &[Value]) -> Result<(), EditError> {
+        if let Some(scalars) = items.iter().map(Value::scalar).collect::<Option<Vec<_>>>() {
             return self.done(|tx| tx.splice(list, 0, 0, scalars));
         }
         for (index, item) in items.iter().enumerate() {
-            self.put_json(list, am::Prop::Seq(index), true, item)?;
+            self.put_value(list, am::Prop::Seq(index), true, item)?;
         }
         Ok(())
     }
 
-    fn put_scalar(
+    pub(super) fn put_scalar(
         &mut self,
         obj: &am::ObjId,
         prop: am::Prop,
@@ -515,9 +538,14 @@ impl<'a> Edit<'a> {
         })
     }
 
+    /// Where things are is to be found again: something else goes on to write.
+    pub(super) fn forget_places(&mut self) {
+        self.cache.clear();
+    }
+
     /// Everything is checked before automerge is asked, so a refusal is unexpected and leaves the edit half done: it is
     /// given up as a whole, even if the closure ignores the error.
-    fn done<T>(
+    pub(super) fn done<T>(
         &mut self,
         f: impl FnOnce(&mut Transaction<'a>) -> Result<T, am::AutomergeError>,
     ) -> Result<T, EditError> {
@@ -560,30 +588,6 @@ fn existing_prop(path: &Path, kind: am::ObjType, last: &str) -> Result<am::Prop,
         am::ObjType::List => read::index(last).map(am::Prop::Seq).ok_or_else(|| EditError::NotAnIndex(path.clone())),
         am::ObjType::Text => Err(wrong_type(parent(path), "a map or a list", "a text")),
     }
-}
-
-fn check_bytes(length: usize) -> Result<(), EditError> {
-    if length <= VALUE_BYTES_MAX {
-        return Ok(());
-    }
-    Err(EditError::ValueTooLarge {
-        what: "a value",
-        value: length as u64,
-        unit: "bytes",
-        limit: VALUE_BYTES_MAX as u64,
-    })
-}
-
-fn check_step(by: i64) -> Result<(), EditError> {
-    if by.unsigned_abs() <= COUNTER_STEP_MAX {
-        return Ok(());
-    }
-    Err(EditError::ValueTooLarge {
-        what: "a counter's step",
-        value: by.unsigned_abs(),
-        unit: "units",
-        limit: COUNTER_STEP_MAX,
-    })
 }
 
 #[cfg(test)]

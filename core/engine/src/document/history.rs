@@ -78,6 +78,14 @@ impl Shared {
     }
 }
 
+/// How many operations a document has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OpsLeft {
+    pub left: u64,
+    /// Those that it may have in all.
+    pub limit: u64,
+}
+
 /// A change, out of or on its way into a history.
 #[derive(Clone, Debug)]
 pub(crate) struct Change(pub(crate) am::Change);
@@ -361,10 +369,14 @@ impl History {
         if self.heads > CHANGE_DEPS_MAX {
             return Err(full(self.heads, "heads", CHANGE_DEPS_MAX));
         }
-        let left = |limit: u64, used: u64| (limit.saturating_sub(used), limit);
-        let (document_ops, document_ops_limit) =
-            left(DOCUMENT_OPS_MAX, self.ops()).min(left(OP_COUNTER_MAX, self.max_op));
-        Ok(Room { document_ops, document_ops_limit })
+        let OpsLeft { left, limit } = self.ops_left();
+        Ok(Room { document_ops: left, document_ops_limit: limit })
+    }
+
+    /// How many operations may still be added.
+    pub(crate) fn ops_left(&self) -> OpsLeft {
+        let left = |limit: u64, used: u64| OpsLeft { left: limit.saturating_sub(used), limit };
+        left(DOCUMENT_OPS_MAX, self.ops()).min(left(OP_COUNTER_MAX, self.max_op))
     }
 
     /// Looks at the local change just made as a peer's gate would, and takes it back if it would be refused.

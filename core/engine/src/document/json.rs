@@ -1,68 +1,58 @@
-//! JSON and documents. In: objects become maps, arrays lists, strings text, whole numbers integers (signed if they fit),
-//! other numbers floats. Out: text and plain strings are strings, counters numbers, timestamps integers (milliseconds since
-//! 1970), bytes base64 strings (RFC 4648, padded), floats that JSON cannot write null. Keys come sorted.
+//! JSON and documents. In: objects become maps, arrays lists, strings texts or plain strings, whole numbers integers (signed if
+//! they fit, refused beyond 64 bits), other numbers floats. Out: texts and plain strings are strings, counters numbers,
+//! timestamps integers (milliseconds since 1970), bytes base64 strings (RFC 4648, padded), floats that JSON cannot write null.
+//! Keys come sorted.
 
-use alloc::string::String;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 
 use automerge as am;
 use automerge::ReadDoc;
 use data_encoding::BASE64;
-use serde_json::{Map, Value as Json};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::Value as Json;
 
+use crate::document::value::{Strings, Value};
 use crate::limits::{DEPTH_MAX, KEY_BYTES_MAX};
 
-/// What a JSON value costs as automerge operations. Counted before anything is done, so that an edit is refused whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cost {
-    /// Operations: one for each value, and one for each character of a string.
-    pub ops: u64,
-    /// Bytes of values.
-    pub value_bytes: u64,
-    /// Bytes of keys, each time they occur.
-    pub key_bytes: u64,
-    /// Levels: 1 for a scalar or text.
-    pub depth: usize,
-    /// Longest key in bytes.
-    pub key_bytes_max: usize,
-}
+/// Text that is not JSON, or none that a document can hold; says where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct JsonError(String);
 
-impl Cost {
-    /// Counts `value`, without recursion: it may be nested as deep as memory allows.
-    pub(crate) fn of(value: &Json) -> Self {
-        let mut cost = Self::default();
-        let mut stack = alloc::vec![(value, 1)];
-        while let Some((value, depth)) = stack.pop() {
-            cost.depth = cost.depth.max(depth);
-            cost.ops += 1;
-            match value {
-                Json::Null | Json::Bool(_) => {}
-                Json::Number(_) => cost.value_bytes += 9,
-                Json::String(text) => {
-                    cost.ops += text.chars().count() as u64;
-                    cost.value_bytes += text.len() as u64;
-                }
-                Json::Array(items) => stack.extend(items.iter().map(|item| (item, depth + 1))),
-                Json::Object(members) => {
-                    for (key, member) in members {
-                        cost.key_bytes += key.len() as u64;
-                        cost.key_bytes_max = cost.key_bytes_max.max(key.len());
-                        stack.push((member, depth + 1));
-                    }
-                }
+impl Value {
+    /// Reads JSON text (UTF-8), whose strings become `strings`.
+    ///
+    /// # Errors
+    /// It is not JSON, or has a key, a nesting or an integer over the limits. The error names line and column.
+    pub fn parse(text: &[u8], strings: Strings) -> Result<Self, JsonError> {
+        check_integers(text)?;
+        let read = |text| {
+            let mut deserializer = serde_json::Deserializer::from_slice(text);
+            let value = Seed { strings, depth: 0 }.deserialize(&mut deserializer)?;
+            deserializer.end().map(|()| value)
+        };
+        read(text).map_err(|error: serde_json::Error| JsonError(error.to_string()))
+    }
+
+    /// As plain JSON: the kinds that JSON lacks become those that it has.
+    pub fn into_json(self) -> Json {
+        match self {
+            Self::Null => Json::Null,
+            Self::Bool(b) => Json::Bool(b),
+            Self::Int(i) | Self::Counter(i) | Self::Timestamp(i) => Json::from(i),
+            Self::Uint(u) => Json::from(u),
+            Self::Float(float) => Json::from(float),
+            Self::Plain(text) | Self::Text(text) => Json::String(text),
+            Self::Bytes(bytes) => Json::String(BASE64.encode(&bytes)),
+            Self::List(items) => Json::Array(items.into_iter().map(Self::into_json).collect()),
+            Self::Map(members) => {
+                Json::Object(members.into_iter().map(|(key, member)| (key, member.into_json())).collect())
             }
         }
-        cost
-    }
-
-    /// Whether it is nested deeper than any document may be.
-    pub(crate) fn is_too_deep(&self) -> bool {
-        self.depth > DEPTH_MAX
-    }
-
-    /// Whether a key is longer than allowed.
-    pub(crate) fn key_too_long(&self) -> bool {
-        self.key_bytes_max > KEY_BYTES_MAX
     }
 }
 
@@ -71,17 +61,204 @@ pub(crate) fn bytes(value: &Json) -> usize {
     size_of::<Json>() + value.as_str().map_or(0, str::len)
 }
 
-/// The scalar that a JSON value becomes; `None` for what becomes an object.
-pub(crate) fn scalar_in(value: &Json) -> Option<am::ScalarValue> {
-    match value {
-        Json::Null => Some(am::ScalarValue::Null),
-        Json::Bool(b) => Some(am::ScalarValue::Boolean(*b)),
-        Json::Number(n) => Some(match (n.as_i64(), n.as_u64()) {
-            (Some(i), _) => am::ScalarValue::Int(i),
-            (None, Some(u)) => am::ScalarValue::Uint(u),
-            (None, None) => am::ScalarValue::F64(n.as_f64().unwrap_or(f64::NAN)),
-        }),
-        Json::String(_) | Json::Array(_) | Json::Object(_) => None,
+/// Refuses integers that 64 bits do not hold, which readers of JSON round in silence. Anything else that is wrong with the
+/// text is left to the reader.
+///
+/// # Errors
+/// Names the first such integer, its line and column.
+pub fn check_integers(text: &[u8]) -> Result<(), JsonError> {
+    let (mut at, mut line, mut line_start) = (0, 1, 0);
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'"' => at = end_of_string(text, at + 1),
+            b'-' | b'0'..=b'9' => {
+                let length = text[at..].iter().take_while(|byte| is_in_number(**byte)).count();
+                if let Ok(number) = core::str::from_utf8(&text[at..at + length])
+                    && is_beyond_64_bits(number)
+                {
+                    let shown = number.get(..40).map_or_else(|| number.to_string(), |start| format!("{start}.."));
+                    return Err(JsonError(format!(
+                        "integer {shown} is beyond 64 bits: write it as a string at line {line} column {}",
+                        at - line_start + 1
+                    )));
+                }
+                at += length;
+                continue;
+            }
+            b'\n' => (line, line_start) = (line + 1, at + 1),
+            _ => {}
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// Where the quote that ends a string is. Strings hold no line ends.
+fn end_of_string(text: &[u8], mut at: usize) -> usize {
+    loop {
+        match memchr::memchr2(b'"', b'\\', text.get(at..).unwrap_or_default()) {
+            None => return text.len(),
+            Some(offset) if text[at + offset] == b'"' => return at + offset,
+            Some(offset) => at += offset + 2,
+        }
+    }
+}
+
+fn is_in_number(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
+}
+
+fn is_beyond_64_bits(number: &str) -> bool {
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    // 18 digits always fit.
+    digits.len() > 18
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && number.parse::<i64>().is_err()
+        && number.parse::<u64>().is_err()
+}
+
+/// Reads a value straight from text. The levels are counted, so that the error has the line.
+#[derive(Clone, Copy)]
+struct Seed {
+    strings: Strings,
+    depth: usize,
+}
+
+impl Seed {
+    fn below<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth >= DEPTH_MAX {
+            return Err(E::custom(format!("nested deeper than {DEPTH_MAX} levels, the limit")));
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, b: bool) -> Result<Value, E> {
+        Ok(Value::Bool(b))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Int(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(Value::from(number))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(Value::Float(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(self.strings.value(String::from(text)))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(self.strings.value(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let below = self.below()?;
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(below)? {
+            list.push(item);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let below = self.below()?;
+        let mut map = BTreeMap::new();
+        while let Some(key) = members.next_key::<String>()? {
+            if key.len() > KEY_BYTES_MAX {
+                return Err(A::Error::custom(format!("a key is {} bytes, limit {KEY_BYTES_MAX}", key.len())));
+            }
+            map.insert(key, members.next_value_seed(below)?);
+        }
+        Ok(Value::Map(map))
+    }
+}
+
+/// What a document's content is read into.
+pub(crate) trait Out: Sized {
+    fn scalar(scalar: &am::ScalarValueRef<'_>) -> Self;
+    fn text(text: String) -> Self;
+    fn list(items: impl Iterator<Item = Self>) -> Self;
+    fn map(members: impl Iterator<Item = (String, Self)>) -> Self;
+    fn nothing() -> Self;
+}
+
+impl Out for Json {
+    fn scalar(scalar: &am::ScalarValueRef<'_>) -> Self {
+        scalar_out(scalar)
+    }
+
+    fn text(text: String) -> Self {
+        Self::String(text)
+    }
+
+    fn list(items: impl Iterator<Item = Self>) -> Self {
+        Self::Array(items.collect())
+    }
+
+    fn map(members: impl Iterator<Item = (String, Self)>) -> Self {
+        Self::Object(members.collect())
+    }
+
+    fn nothing() -> Self {
+        Self::Null
+    }
+}
+
+impl Out for Value {
+    fn scalar(scalar: &am::ScalarValueRef<'_>) -> Self {
+        use am::ScalarValueRef as S;
+        match scalar {
+            S::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
+            S::Str(text) => Self::Plain(String::from(text.as_ref())),
+            S::Int(i) => Self::Int(*i),
+            S::Counter(i) => Self::Counter(*i),
+            S::Timestamp(ms) => Self::Timestamp(*ms),
+            S::Uint(u) => Self::Uint(*u),
+            S::F64(float) => Self::Float(*float),
+            S::Boolean(b) => Self::Bool(*b),
+            S::Unknown { .. } | S::Null => Self::Null,
+        }
+    }
+
+    fn text(text: String) -> Self {
+        Self::Text(text)
+    }
+
+    fn list(items: impl Iterator<Item = Self>) -> Self {
+        Self::List(items.collect())
+    }
+
+    fn map(members: impl Iterator<Item = (String, Self)>) -> Self {
+        Self::Map(members.collect())
+    }
+
+    fn nothing() -> Self {
+        Self::Null
     }
 }
 
@@ -101,30 +278,20 @@ pub(crate) fn scalar_out(value: &am::ScalarValueRef<'_>) -> Json {
 
 /// As [`scalar_out`], for the owned kind of scalar.
 pub(crate) fn owned_scalar_out(value: &am::ScalarValue) -> Json {
-    use am::ScalarValue as S;
-    match value {
-        S::Bytes(bytes) => Json::String(BASE64.encode(bytes)),
-        S::Str(text) => Json::String(String::from(text.as_str())),
-        S::Int(i) | S::Timestamp(i) => Json::from(*i),
-        S::Counter(c) => Json::from(i64::from(c)),
-        S::Uint(u) => Json::from(*u),
-        S::F64(f) => Json::from(*f),
-        S::Boolean(b) => Json::Bool(*b),
-        S::Unknown { .. } | S::Null => Json::Null,
-    }
+    scalar_out(&value.clone().into())
 }
 
-/// An object as JSON, now or at `heads`. Honest documents are at most [`DEPTH_MAX`] deep; what a hostile one holds below
+/// An object's content, now or at `heads`. Honest documents are at most [`DEPTH_MAX`] deep; what a hostile one holds below
 /// that is shown as null.
-pub(crate) fn object_out<R: ReadDoc>(
+pub(crate) fn object_out<R: ReadDoc, O: Out>(
     doc: &R,
     heads: Option<&[am::ChangeHash]>,
     obj: &am::ObjId,
     kind: am::ObjType,
     depth: usize,
-) -> Json {
+) -> O {
     if depth > DEPTH_MAX {
-        return Json::Null;
+        return O::nothing();
     }
     match kind {
         am::ObjType::Map | am::ObjType::Table => {
@@ -132,21 +299,19 @@ pub(crate) fn object_out<R: ReadDoc>(
                 None => doc.map_range(obj, ..),
                 Some(heads) => doc.map_range_at(obj, .., heads),
             };
-            let mut members = Map::new();
-            for item in range {
+            O::map(range.map(|item| {
                 let value = value_out(doc, heads, &item.value, || item.id(), depth);
-                members.insert(String::from(item.key.as_ref()), value);
-            }
-            Json::Object(members)
+                (String::from(item.key.as_ref()), value)
+            }))
         }
         am::ObjType::List => {
             let range = match heads {
                 None => doc.list_range(obj, ..),
                 Some(heads) => doc.list_range_at(obj, .., heads),
             };
-            Json::Array(range.map(|item| value_out(doc, heads, &item.value, || item.id(), depth)).collect::<Vec<_>>())
+            O::list(range.map(|item| value_out(doc, heads, &item.value, || item.id(), depth)))
         }
-        am::ObjType::Text => Json::String(text_out(doc, heads, obj)),
+        am::ObjType::Text => O::text(text_out(doc, heads, obj)),
     }
 }
 
@@ -159,29 +324,67 @@ pub(crate) fn text_out<R: ReadDoc>(doc: &R, heads: Option<&[am::ChangeHash]>, ob
     .unwrap_or_default()
 }
 
-fn value_out<R: ReadDoc>(
+fn value_out<R: ReadDoc, O: Out>(
     doc: &R,
     heads: Option<&[am::ChangeHash]>,
     value: &am::ValueRef<'_>,
     id: impl FnOnce() -> am::ObjId,
     depth: usize,
-) -> Json {
+) -> O {
     match value {
         am::ValueRef::Object(kind) => object_out(doc, heads, &id(), *kind, depth + 1),
-        am::ValueRef::Scalar(scalar) => scalar_out(scalar),
+        am::ValueRef::Scalar(scalar) => O::scalar(scalar),
     }
 }
 
-/// A value found with `get` as JSON.
-pub(crate) fn found_out<R: ReadDoc>(
+/// A value found with `get`.
+pub(crate) fn found_out<R: ReadDoc, O: Out>(
     doc: &R,
     heads: Option<&[am::ChangeHash]>,
     value: &am::Value<'_>,
     id: &am::ObjId,
     depth: usize,
-) -> Json {
+) -> O {
     match value {
         am::Value::Object(kind) => object_out(doc, heads, id, *kind, depth),
-        am::Value::Scalar(scalar) => owned_scalar_out(scalar),
+        am::Value::Scalar(scalar) => O::scalar(&scalar.as_ref().clone().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_beyond_64_bits_are_refused_with_their_place() {
+        let error = |text: &str| Value::parse(text.as_bytes(), Strings::Text).unwrap_err().to_string();
+        let text = "{\"a\": \"123456789012345678901\\\"\",\n \"b\": -123456789012345678901}";
+        assert_eq!(
+            error(text),
+            "integer -123456789012345678901 is beyond 64 bits: write it as a string at line 2 column 7"
+        );
+        assert!(error("18446744073709551616").contains("beyond 64 bits"));
+        for exact in ["18446744073709551615", "-9223372036854775808", "1e30", "123456789012345678901.5"] {
+            assert!(Value::parse(exact.as_bytes(), Strings::Text).is_ok(), "{exact}");
+        }
+        assert_eq!(Value::parse(b"18446744073709551615", Strings::Text), Ok(Value::Uint(u64::MAX)));
+    }
+
+    #[test]
+    fn what_no_document_holds_is_refused_with_its_line() {
+        let error = |text: &str| Value::parse(text.as_bytes(), Strings::Text).unwrap_err().to_string();
+        let key = format!("{{\n\"{}\": 1}}", "k".repeat(1_100));
+        assert_eq!(error(&key), "a key is 1100 bytes, limit 1024 at line 2 column 1102");
+        let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
+        assert_eq!(error(&deep), "nested deeper than 64 levels, the limit at line 1 column 66");
+        assert!(Value::parse(&deep.as_bytes()[1..129], Strings::Text).is_ok());
+    }
+
+    #[test]
+    fn strings_become_what_is_asked_for() {
+        let read = |strings| Value::parse(br#"{"a":["\u00e4"]}"#, strings).map(Value::into_json);
+        assert_eq!(Value::parse(b"\"a\"", Strings::Plain), Ok(Value::Plain("a".to_string())));
+        assert_eq!(Value::parse(b"\"a\"", Strings::Text), Ok(Value::Text("a".to_string())));
+        assert_eq!(read(Strings::Plain), read(Strings::Text));
     }
 }

@@ -76,6 +76,18 @@ impl Path {
         Some((Self(parent.to_vec()), last))
     }
 
+    pub(crate) fn push(&mut self, key: String) {
+        self.0.push(key);
+    }
+
+    pub(crate) fn push_index(&mut self, index: usize) {
+        self.0.push(index.to_string());
+    }
+
+    pub(crate) fn pop(&mut self) {
+        self.0.pop();
+    }
+
     pub(crate) fn up_to(&self, parts: usize) -> Self {
         Self(self.0[..parts.min(self.0.len())].to_vec())
     }

@@ -1,6 +1,6 @@
 //! Finding things in a document by path. Shared by [`crate::document::Edit`] and [`crate::document::View`].
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 use automerge as am;
 use automerge::ReadDoc;
@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use crate::document::edit::EditError;
 use crate::document::json;
 use crate::document::path::Path;
+use crate::document::value::Value;
 
 /// A position in history; `None` is the present.
 pub(crate) type At<'a> = Option<&'a [am::ChangeHash]>;
@@ -24,6 +25,73 @@ pub(crate) fn kind<R: ReadDoc>(doc: &R, at: At<'_>, path: &Path) -> Option<&'sta
     find(doc, at, path).map(|(value, _)| value_name(&value))
 }
 
+/// What is at `path`, each kind apart.
+pub(crate) fn value<R: ReadDoc>(doc: &R, at: At<'_>, path: &Path) -> Option<Value> {
+    let (value, id) = find(doc, at, path)?;
+    Some(json::found_out(doc, at, &value, &id, path.parts().len()))
+}
+
+/// Where something is or may be put.
+pub(crate) struct Place<'d> {
+    /// The map or list that holds it.
+    pub obj: am::ObjId,
+    /// Its name in there.
+    pub prop: am::Prop,
+    /// What is there; nothing at a new key and behind the end of a list.
+    pub there: Option<(am::Value<'d>, am::ObjId)>,
+}
+
+/// The place at `path`; `None` for the root.
+///
+/// # Errors
+/// As [`object`] for what holds it, and if that is a list and the path ends with no index of it or of its end.
+pub(crate) fn place<'d, R: ReadDoc>(doc: &'d R, at: At<'_>, path: &Path) -> Result<Option<Place<'d>>, EditError> {
+    let Some((parent, last)) = path.split_last() else { return Ok(None) };
+    let (obj, kind) = object(doc, at, &parent)?;
+    let prop = match kind {
+        am::ObjType::Map | am::ObjType::Table => am::Prop::Map(last.to_string()),
+        am::ObjType::List => {
+            let position = index(last).ok_or_else(|| EditError::NotAnIndex(path.clone()))?;
+            let length = length_of(doc, at, &obj);
+            if position > length {
+                return Err(EditError::OutOfRange { path: parent, position, length });
+            }
+            am::Prop::Seq(position)
+        }
+        am::ObjType::Text => {
+            return Err(EditError::WrongType { path: parent, expected: "a map or a list", found: "a text" });
+        }
+    };
+    let there = get_at(doc, at, &obj, prop.clone());
+    Ok(Some(Place { obj, prop, there }))
+}
+
+/// The list and the index in it that something may be put in before; `-` is its end.
+///
+/// # Errors
+/// As [`place`], and if it is no list.
+pub(crate) fn insertion<R: ReadDoc>(doc: &R, at: At<'_>, path: &Path) -> Result<(am::ObjId, usize), EditError> {
+    let list = |path: Path, found| EditError::WrongType { path, expected: "a list", found };
+    let Some((parent, last)) = path.split_last() else { return Err(list(Path::root(), "the root")) };
+    let (obj, kind) = object(doc, at, &parent)?;
+    if kind != am::ObjType::List {
+        return Err(list(parent, kind_name(kind)));
+    }
+    let length = length_of(doc, at, &obj);
+    match if last == "-" { Some(length) } else { index(last) } {
+        None => Err(EditError::NotAnIndex(path.clone())),
+        Some(position) if position > length => Err(EditError::OutOfRange { path: parent, position, length }),
+        Some(position) => Ok((obj, position)),
+    }
+}
+
+fn length_of<R: ReadDoc>(doc: &R, at: At<'_>, obj: &am::ObjId) -> usize {
+    match at {
+        None => doc.length(obj),
+        Some(heads) => doc.length_at(obj, heads),
+    }
+}
+
 /// The text or plain string at `path`.
 pub(crate) fn text<R: ReadDoc>(doc: &R, at: At<'_>, path: &Path) -> Option<String> {
     match find(doc, at, path)? {
@@ -35,10 +103,7 @@ pub(crate) fn text<R: ReadDoc>(doc: &R, at: At<'_>, path: &Path) -> Option<Strin
 /// Characters of the text, elements of the list or keys of the map at `path`.
 pub(crate) fn length<R: ReadDoc>(doc: &R, at: At<'_>, path: &Path) -> Option<usize> {
     let (am::Value::Object(_), id) = find(doc, at, path)? else { return None };
-    Some(match at {
-        None => doc.length(&id),
-        Some(heads) => doc.length_at(&id, heads),
-    })
+    Some(length_of(doc, at, &id))
 }
 
 /// The object at `path`.
@@ -68,6 +133,23 @@ pub(crate) fn object<R: ReadDoc>(doc: &R, at: At<'_>, path: &Path) -> Result<(am
         }
     }
     Ok(current)
+}
+
+/// The text at `path`.
+///
+/// # Errors
+/// As [`object`], and if it is something else.
+pub(crate) fn text_object<R: ReadDoc>(doc: &R, at: At<'_>, path: &Path) -> Result<am::ObjId, EditError> {
+    let found = object(doc, at, path).map_err(|error| match error {
+        EditError::WrongType { path: here, found, .. } if here == *path => {
+            EditError::WrongType { path: here, expected: "a text", found }
+        }
+        other => other,
+    });
+    match found? {
+        (obj, am::ObjType::Text) => Ok(obj),
+        (_, kind) => Err(EditError::WrongType { path: path.clone(), expected: "a text", found: kind_name(kind) }),
+    }
 }
 
 /// The winning value at `path` and its id.
@@ -158,16 +240,5 @@ pub(crate) fn value_name(value: &am::Value<'_>) -> &'static str {
             am::ScalarValue::Unknown { .. } => "of an unknown type",
             am::ScalarValue::Null => "null",
         },
-    }
-}
-
-pub(crate) fn json_name(value: &Json) -> &'static str {
-    match value {
-        Json::Null => "null",
-        Json::Bool(_) => "a boolean",
-        Json::Number(_) => "a number",
-        Json::String(_) => "a string",
-        Json::Array(_) => "an array",
-        Json::Object(_) => "an object",
     }
 }

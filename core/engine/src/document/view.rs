@@ -8,11 +8,13 @@ use automerge::ReadDoc;
 use serde_json::Value as Json;
 
 use crate::document::UnknownHeads;
-use crate::document::history::{self, History};
+use crate::document::history::{self, History, OpsLeft};
 use crate::document::json;
+use crate::document::lost::{self, LostEdit};
 use crate::document::patch::{self, Patch};
 use crate::document::path::{IntoPath, Path};
 use crate::document::read;
+use crate::document::value::Value;
 use crate::id::{ActorId, ChangeHash, DeviceId};
 use crate::limits::DEPTH_MAX;
 use crate::mutants::{Mutant, Mutated};
@@ -101,6 +103,14 @@ impl<'a> View<'a> {
         Self { mutated, ..self }
     }
 
+    /// The same document as it was at `heads`.
+    ///
+    /// # Errors
+    /// Names the first of `heads` that is not in the document.
+    pub fn earlier(&self, heads: &[ChangeHash]) -> Result<Self, UnknownHeads> {
+        Ok(Self { at: Some(known(self.history, heads)?), ..self.clone() })
+    }
+
     /// The version: the hashes that nothing in it depends on, sorted.
     pub fn heads(&self) -> Vec<ChangeHash> {
         match &self.at {
@@ -117,6 +127,16 @@ impl<'a> View<'a> {
     /// What is at `path`, as JSON.
     pub fn get(&self, path: impl IntoPath) -> Option<Json> {
         read::get(self.doc(), self.when(), &path.into_path().ok()?)
+    }
+
+    /// What is at `path`, each kind apart.
+    pub fn value(&self, path: impl IntoPath) -> Option<Value> {
+        read::value(self.doc(), self.when(), &path.into_path().ok()?)
+    }
+
+    /// How many operations may still be added to the document.
+    pub(crate) fn ops_left(&self) -> OpsLeft {
+        self.history.ops_left()
     }
 
     /// The text or plain string at `path`.
@@ -166,6 +186,13 @@ impl<'a> View<'a> {
         found
     }
 
+    /// Edits that went into something that another removed or replaced at the same time, so that nobody sees them: at most
+    /// [`LOST_EDITS_MAX`](crate::document::LOST_EDITS_MAX), until somebody who has seen both writes there again. Reads the whole
+    /// history.
+    pub fn lost_edits(&self) -> Vec<LostEdit> {
+        lost::find(self.history, self.when())
+    }
+
     /// Every change up to this version, each after those it depends on.
     pub fn history(&self) -> Vec<ChangeInfo> {
         self.history.changes_up_to(self.when())
@@ -188,11 +215,11 @@ impl<'a> View<'a> {
         Ok(patches)
     }
 
-    fn doc(&self) -> &'a am::Automerge {
+    pub(crate) fn doc(&self) -> &'a am::Automerge {
         self.history.automerge()
     }
 
-    fn when(&self) -> read::At<'_> {
+    pub(crate) fn when(&self) -> read::At<'_> {
         self.at.as_deref()
     }
 

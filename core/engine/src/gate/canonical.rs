@@ -12,7 +12,7 @@ use crate::gate::inspector::{
     ACTION, Chunk, EXPAND, INSERT, KEY_ACTOR, KEY_COUNTER, KEY_STRING, MARK_NAME, OBJ_ACTOR, OBJ_COUNTER, PRED_ACTOR,
     PRED_COUNT, PRED_COUNTER, VALUE, VALUE_META,
 };
-use crate::limits::COUNTER_STEP_MAX;
+use crate::limits::{COUNTER_STEP_MAX, COUNTER_VALUE_MAX};
 
 /// Parses a change that the inspector has passed, and encodes it again to compare, unless it [`is_keystroke`]. May panic: call
 /// it under the guard.
@@ -38,15 +38,17 @@ pub(crate) fn parse_trusted(bytes: &[u8]) -> Result<am::Change, Refusal> {
 
 /// Counters are summed when they are read, outside of any guard, and the sum must fit.
 fn check_counter(op: &am::legacy::Op) -> Result<(), Refusal> {
-    let step = match &op.action {
-        am::legacy::OpType::Increment(by) => *by,
-        am::legacy::OpType::Put(am::ScalarValue::Counter(start)) => i64::from(start),
+    let (what, value, limit) = match &op.action {
+        am::legacy::OpType::Increment(by) => ("step", *by, COUNTER_STEP_MAX),
+        am::legacy::OpType::Put(am::ScalarValue::Counter(start)) => {
+            ("first value", i64::from(start), COUNTER_VALUE_MAX)
+        }
         _ => return Ok(()),
     };
-    if step.unsigned_abs() <= COUNTER_STEP_MAX {
+    if value.unsigned_abs() <= limit {
         return Ok(());
     }
-    Err(Refusal::TooLarge(format!("a counter's step of {step}, limit {COUNTER_STEP_MAX}")))
+    Err(Refusal::TooLarge(format!("a counter's {what} of {value}, limit {limit}")))
 }
 
 /// Whether this is, in its canonical encoding, one string put or inserted or one value deleted that replaces one value at most:

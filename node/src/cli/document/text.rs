@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, Shown, print_bytes};
-use anabranch_protocol::{Command, EditStep, Edited, Exit, Got, LINE_BYTES_MAX, Which};
+use anabranch_protocol::{Command, EditStep, Edited, Exit, Got, LINE_BYTES_MAX, Reading, Which};
 
 #[derive(Debug, Args)]
 pub(crate) struct Text {
@@ -52,12 +52,12 @@ impl Text {
 
 fn edit(client: &mut Client, which: &Which, step: EditStep, saved: bool) -> Result<Edited, Failure> {
     let (which, edits) = (which.clone(), vec![step]);
-    client.ask(&Command::DocEdit { which, edits, each: false, saved, lines: Vec::new() })
+    client.ask(&Command::DocEdit { which, edits, each: false, saved, reading: Reading::default(), lines: Vec::new() })
 }
 
 fn print(directory: &Directory, show: Show, which: Which, path: String) -> Result<(), Failure> {
     let at = path.clone();
-    let got = Client::connect(directory)?.ask::<Got>(&Command::DocGet { which, path, at: Vec::new() })?;
+    let got = Client::connect(directory)?.ask::<Got>(&Command::DocGet { which, path, at: Vec::new(), typed: false })?;
     match &got.value {
         Value::String(text) if show.json || std::io::stdout().is_terminal() => show.one(&got, |_| Shown::raw(text)),
         // To the byte, so that the file that it goes to can come back as it is.

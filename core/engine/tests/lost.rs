@@ -1,0 +1,88 @@
+//! Edits that went into something that another removed or replaced at the same time are named.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use anabranch_engine::document::{Edit, EditError, Json, LostEdit};
+use common::Peer;
+use serde_json::json;
+
+/// Two who have the same, and then each do something without the other.
+fn apart(
+    base: impl FnOnce(&mut Edit<'_>) -> Result<(), EditError>,
+    alices: impl FnOnce(&mut Edit<'_>) -> Result<(), EditError>,
+    bobs: impl FnOnce(&mut Edit<'_>) -> Result<(), EditError>,
+) -> (Peer, Peer) {
+    let (mut alice, mut bob) = (Peer::new(1), Peer::new(2));
+    alice.edit(base).unwrap();
+    bob.receive(alice.take_runs());
+    alice.edit(alices).unwrap();
+    bob.edit(bobs).unwrap();
+    meet(&mut alice, &mut bob);
+    (alice, bob)
+}
+
+fn meet(alice: &mut Peer, bob: &mut Peer) {
+    let (alices, bobs) = (alice.take_runs(), bob.take_runs());
+    alice.receive(bobs);
+    bob.receive(alices);
+    assert_eq!(lost(alice), lost(bob));
+}
+
+fn lost(peer: &Peer) -> Vec<LostEdit> {
+    peer.document.view().lost_edits()
+}
+
+fn told(peer: &Peer) -> Vec<(String, Option<Json>)> {
+    lost(peer).into_iter().map(|edit| (edit.path.to_string(), edit.value)).collect()
+}
+
+#[test]
+fn an_edit_inside_what_another_replaced_is_named_until_somebody_writes_there() {
+    let (mut alice, mut bob) = apart(
+        |edit| edit.set("/data", json!({"a": 1, "b": 2})),
+        |edit| edit.set("/data", json!({"a": 1, "b": 4})),
+        |edit| edit.set("/data/a", 3),
+    );
+    assert_eq!(told(&alice), [("/data/a".to_string(), Some(json!(3)))]);
+    let edit = lost(&alice).remove(0);
+    assert_ne!(edit.by.device, edit.removed_by.device);
+    assert!(bob.document.view().history().iter().any(|change| change.hash == edit.by.change));
+    bob.edit(|edit| edit.set("/data/a", 3)).unwrap();
+    meet(&mut alice, &mut bob);
+    assert_eq!(told(&alice), []);
+}
+
+#[test]
+fn an_edit_inside_what_another_removed_is_named() {
+    let (alice, _) = apart(
+        |edit| edit.set("/tasks", json!([{"t": "one"}, {"t": "two"}])),
+        |edit| edit.remove("/tasks/1"),
+        |edit| {
+            edit.set("/tasks/1/done", true)?;
+            edit.splice_text("/tasks/1/t", 3, 0, "!")
+        },
+    );
+    let expected = [("/tasks/1/done".to_string(), Some(json!(true))), ("/tasks/1/t".to_string(), Some(json!("two!")))];
+    assert_eq!(told(&alice), expected);
+}
+
+#[test]
+fn an_addition_to_a_counter_that_another_replaced_is_named() {
+    let (alice, _) =
+        apart(|edit| edit.set_counter("/n", 5), |edit| edit.increment("/n", 1), |edit| edit.set_counter("/n", 0));
+    assert_eq!(told(&alice), [("/n".to_string(), Some(json!(6)))]);
+}
+
+#[test]
+fn what_was_not_at_the_same_time_is_not_lost() {
+    let (mut alice, mut bob) =
+        apart(|edit| edit.set("/data", json!({"a": 1})), |edit| edit.set("/data/a", 2), |edit| edit.set("/data/b", 3));
+    bob.edit(|edit| edit.remove("/data")).unwrap();
+    meet(&mut alice, &mut bob);
+    alice.edit(|edit| edit.set("/data", json!({"c": {"d": 1}}))).unwrap();
+    alice.edit(|edit| edit.set("/data/c", 1)).unwrap();
+    meet(&mut alice, &mut bob);
+    assert_eq!(told(&alice), []);
+}
