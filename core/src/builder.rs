@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anabranch_engine::gate::{Guard, Slot};
 use anabranch_engine::keys::SecretKey;
+use anabranch_engine::limits::DOCUMENTS_RESIDENT_MAX;
 use anabranch_engine::storage::{Failure, Image};
 use anabranch_engine::{Config, Engine};
 use anabranch_net::{NetConfig, NetError, NetLimits, Network};
@@ -254,7 +255,8 @@ fn begin(ground: Ground, builder: &Builder, finished: (Sender<()>, Receiver<()>)
     }
     let clock = Clock::start();
     let (seed_of_engine, now, slot) = (random_seed()?, clock.now(), slots.into_iter().next());
-    let config = Config { guard: guard.clone(), slot: slot.clone() };
+    let residents_max = DOCUMENTS_RESIDENT_MAX;
+    let config = Config { guard: guard.clone(), slot: slot.clone(), residents_max };
     let damaged = |detail| place.problem(Failure::Damaged(detail));
     #[cfg(not(target_arch = "wasm32"))]
     let mut engine = match &builder.record {

@@ -50,6 +50,7 @@ mod slot;
 mod space;
 mod store_thread;
 
+pub use anabranch_engine::document::summary::Summary;
 pub use anabranch_engine::document::{
     ChangeInfo, Conflict, DraftError, Edit, EditError, IntoPath, Json, LostEdit, Origin, Patch, PatchAction,
     PatchMisfit, Path, PathError, Snapshot, Strings, TypedError, UnknownHeads, Value, View, Writer, import, json,
@@ -63,7 +64,7 @@ pub use anabranch_engine::space::membership::Member;
 pub use anabranch_engine::space::roles::{ParseRoleError, Role};
 pub use anabranch_engine::space::ticket::{Ticket, TicketError};
 pub use anabranch_engine::{
-    CommandError, Counters, DocumentError, Event, LossOnLeaving, PeerStatus, SpaceStatus, limits,
+    CommandError, Counters, DocumentError, DocumentInfo, Event, LossOnLeaving, PeerStatus, SpaceStatus, limits,
 };
 pub use anabranch_net::{device_of, peer_id_text};
 pub use anabranch_store::Salvaged;

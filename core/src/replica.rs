@@ -230,7 +230,9 @@ impl Replica {
     /// Gives the engine a command. The future waits for the answer; dropping it gives up.
     pub(crate) fn command(self: &Arc<Self>, command: Command) -> Result<Answer, CommandError> {
         let opens = match &command {
-            Command::OpenDocument { space, document } => Some((*space, *document)),
+            Command::CreateDocument { space, document, .. } | Command::OpenDocument { space, document } => {
+                Some((*space, *document))
+            }
             Command::CreateSpace { .. }
             | Command::Invite { .. }
             | Command::Join { .. }
@@ -602,6 +604,9 @@ impl State {
                 Err(reason) => self.close(&reason.to_string()),
             }
             return;
+        }
+        if let Ok(Reply::DocumentCreated { commit: Some(commit) }) = &result {
+            self.edited = self.edited.max(*commit);
         }
         let Some(Waiting { answer, opens }) = self.commands.remove(&id) else { return };
         // If nobody takes the answer, nobody will let go of what it opened.

@@ -17,13 +17,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use crate::failure::Failure;
-use anabranch_protocol::{self as protocol, Command, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line};
+use anabranch_protocol::{self as protocol, Command, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line, Which};
 
 mod documents;
 mod edits;
 mod history;
 mod import;
 mod names;
+mod naming;
+mod pattern;
 mod peers;
 mod spaces;
 mod status;
@@ -44,7 +46,8 @@ const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct Control {
     peer: Peer,
     directory: PathBuf,
-    names: Arc<names::Names>,
+    /// Held while a name is given.
+    naming: Arc<tokio::sync::Mutex<()>>,
     places: Arc<Places>,
     /// The node was asked to end.
     is_closing: Arc<AtomicBool>,
@@ -97,7 +100,7 @@ impl Control {
         Self {
             peer,
             directory: directory.to_path_buf(),
-            names: Arc::default(),
+            naming: Arc::default(),
             places: Arc::new(Places {
                 connections: places(CONNECTIONS_MAX),
                 staying: places(STAYING_MAX),
@@ -173,6 +176,7 @@ fn share(command: &Command) -> Share {
         | Command::SpaceInvite { .. }
         | Command::SpaceLeave { .. }
         | Command::DocNew { .. }
+        | Command::DocRename { .. }
         | Command::DocList { .. }
         | Command::DocGet { .. }
         | Command::DocEdit { .. }
@@ -279,7 +283,7 @@ impl Connection {
                 answers.last(&result).await
             }
             Command::PeerForget { peer } => answers.last(&control.forget(&peer).await).await,
-            Command::SpaceCreate { name } => answers.last(&control.create_space(&name).await).await,
+            Command::SpaceCreate { name, force } => answers.last(&control.create_space(&name, force).await).await,
             Command::SpaceList => answers.list(Ok(control.space_lines())).await,
             Command::SpaceInvite { space, role, uses, addresses } => {
                 answers.last(&control.invite(space.as_deref(), &role, uses, addresses).await).await
@@ -293,10 +297,15 @@ impl Connection {
                 answers.last(&control.leave(&space, force).await).await
             }
             Command::SpaceMembers { space } => answers.list(control.members(space.as_deref())).await,
-            Command::DocNew { space, name } => {
-                answers.last(&control.new_document(space.as_deref(), name.as_deref()).await).await
+            Command::DocNew { space, name, force } => {
+                answers.last(&control.new_document(space.as_deref(), name.as_deref(), force).await).await
             }
-            Command::DocList { space } => answers.list(control.document_lines(space.as_deref()).await).await,
+            Command::DocRename { which, name, force } => {
+                answers.last(&control.rename(open, &which, &name, force).await).await
+            }
+            Command::DocList { space, pattern, sort } => {
+                answers.list(control.document_lines(space.as_deref(), pattern.as_deref(), sort)).await
+            }
             Command::DocGet { which, path, at, typed } => {
                 answers.last(&control.get(open, &which, path, &at, typed).await).await
             }
@@ -305,7 +314,7 @@ impl Connection {
                 let result = control.edit(open, &which, order, answers).await?;
                 answers.last(&result).await
             }
-            Command::DocImport { space, document, name, bytes, reading, replace, check } => {
+            Command::DocImport { space, default_space, document, name, force, bytes, reading, replace, check } => {
                 if bytes > IMPORT_BYTES_MAX {
                     let failure = Failure::usage(format!("the JSON is {bytes} bytes, limit {IMPORT_BYTES_MAX}"));
                     answers.last(&Err::<(), _>(failure)).await?;
@@ -314,7 +323,8 @@ impl Connection {
                 }
                 let mut text = vec![0; bytes];
                 reader.read_exact(&mut text).await?;
-                let order = import::Order { space, document, name, reading, replace, check };
+                let document = document.map(|document| Which { space: space.clone(), default_space, document });
+                let order = import::Order { space, document, name, force, reading, replace, check };
                 answers.last(&control.import(order, text).await).await
             }
             Command::DocRevert { which, to } => answers.last(&control.revert(&which, &to).await).await,
@@ -333,8 +343,9 @@ impl Connection {
             }
             Command::DocDiff { which, from, to } => answers.last(&control.diff(open, &which, &from, &to).await).await,
             Command::DocConflicts { which, path } => answers.list(control.conflicts(open, &which, path).await).await,
-            Command::Watch { space, document, since } => {
-                let watching = control.watch(space.as_deref(), document.as_deref(), since, answers);
+            Command::Watch { space, default_space, document, since } => {
+                let which = document.map(|document| Which { space: space.clone(), default_space, document });
+                let watching = control.watch(space.as_deref(), which.as_ref(), since, answers);
                 let result = unless_gone(reader, watching).await??;
                 answers.last(&result).await
             }

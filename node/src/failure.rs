@@ -63,7 +63,7 @@ impl From<anabranch::CommandError> for Failure {
     fn from(error: anabranch::CommandError) -> Self {
         use anabranch::CommandError as E;
         let exit = match &error {
-            E::UnknownSpace(_) => Exit::NotFound,
+            E::UnknownSpace(_) | E::UnknownDocument(_) => Exit::NotFound,
             E::NotAllowed(_) | E::Refused { .. } => Exit::Refused,
             E::Invalid(_) => Exit::Usage,
             E::Damaged(_) | E::Stopped(_) | E::Halted(_) => Exit::Error,

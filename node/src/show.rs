@@ -139,6 +139,23 @@ pub(crate) fn count(number: usize, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
+/// Bytes in at most three digits, one of them behind the point: `12 B`, `1.2 kB`, `123 MB`.
+pub(crate) fn size(bytes: u64) -> String {
+    let (mut tenths, mut units) = (bytes.saturating_mul(10), ["B", "kB", "MB", "GB", "TB"].into_iter());
+    let mut unit = units.next().unwrap_or_default();
+    for next in units {
+        if tenths < 10_000 {
+            break;
+        }
+        (tenths, unit) = (tenths / 1_000, next);
+    }
+    if tenths < 100 && unit != "B" {
+        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    } else {
+        format!("{} {unit}", tenths / 10)
+    }
+}
+
 /// Seconds since 1970 as a date and a time of day, in UTC.
 pub(crate) fn time(wall_s: i64) -> String {
     let (days, second) = (wall_s.div_euclid(86_400), wall_s.rem_euclid(86_400));
@@ -176,6 +193,16 @@ mod tests {
         assert_eq!(Shown::json(&serde_json::json!({ "k\u{202e}": "\n" })).0, "{\n  \"k\\u202e\": \"\\n\"\n}");
         let json = Show { json: true }.text(&"\u{9b}", |_| String::new()).unwrap();
         assert_eq!(json, "\"\\u009b\"");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        let sizes = [0, 999, 1_000, 1_949, 12_345, 999_999, 1_250_000, 120_000_000, 7_000_000_000];
+        assert_eq!(
+            sizes.map(size),
+            ["0 B", "999 B", "1.0 kB", "1.9 kB", "12 kB", "999 kB", "1.2 MB", "120 MB", "7.0 GB"]
+        );
+        size(u64::MAX);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
+pub mod actors;
 pub mod arrive;
 pub mod clock;
 pub mod durable_writes;

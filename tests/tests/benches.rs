@@ -58,6 +58,14 @@ fn arrive_reports_time_of_sequential_and_concurrent_traces() {
 }
 
 #[test]
+fn actors_reports_what_they_cost() {
+    let figures =
+        ["1k", "10k", "100k"].map(|step| ["record_bytes", "commit_ms", "open_ms"].map(|of| format!("{of}_{step}")));
+    let ours: Vec<&str> = figures.iter().flatten().map(String::as_str).collect();
+    assert_reports(&bench(&["actors"]), "actors", &ours, &["open_ms_1k", "open_ms_10k", "open_ms_100k"]);
+}
+
+#[test]
 fn durable_writes_reports_both_rates() {
     assert_reports(&bench(&["durable-writes"]), "durable-writes", &["per_s_1", "per_s_16"], &["per_s_1", "per_s_16"]);
 }

@@ -29,6 +29,8 @@ mod import;
 mod kill;
 #[path = "processes/leaving.rs"]
 mod leaving;
+#[path = "processes/names.rs"]
+mod names;
 #[path = "processes/operating.rs"]
 mod operating;
 #[path = "processes/output.rs"]

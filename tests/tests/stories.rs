@@ -1,9 +1,11 @@
 //! Behaviour between replicas, told one by one: real engines and stores, a simulated network, virtual time.
 
+use std::collections::BTreeSet;
+
 use anabranch_engine::document::EditError;
-use anabranch_engine::id::SpaceId;
+use anabranch_engine::id::{DocumentId, SpaceId};
 use anabranch_engine::space::roles::Role;
-use anabranch_engine::{Command, CommandError, DocumentError, Reply};
+use anabranch_engine::{Begins, Command, CommandError, DocumentError, Reply};
 use anabranch_tests::sim::Options;
 use anabranch_tests::sim::clock::ClockFault;
 use anabranch_tests::sim::story::{Story, Who};
@@ -504,4 +506,118 @@ fn what_only_we_hold_is_known_until_another_member_holds_it() {
     story.mend();
     story.agree();
     assert!(story.loss_on_leaving(bob, space).is_none());
+}
+
+// A document that nobody had edited was listed nowhere, and gone after a restart.
+#[test]
+fn an_empty_document_is_there_for_all_and_after_a_restart() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let note = story.empty_document(alice, space);
+    story.saved(alice);
+    story.agree();
+    assert_eq!(story.json(bob, note), json!({}));
+    story.kill(alice, 5);
+    assert_eq!(story.world.engine(alice.0).expect("it runs").documents(&space), [note.1]);
+    story.edit(alice, note, |edit| Ok(edit.set("/a", 1)?));
+    story.edit(bob, note, |edit| Ok(edit.set("/b", 2)?));
+    story.agree();
+    assert_eq!(story.json(bob, note), json!({ "a": 1, "b": 2 }));
+    story.is_silent();
+}
+
+// Whatever id was opened became a document with the first edit, one with a wrong digit too.
+#[test]
+fn only_making_a_document_makes_one() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let document = DocumentId([7; 16]);
+    let open = Command::OpenDocument { space, document };
+    assert_eq!(story.ask(alice, open.clone()).unwrap_err(), CommandError::UnknownDocument(document));
+    // One that is to begin with its first edit is not there before it.
+    let later = Command::CreateDocument { space, document, begins: Begins::WithFirstEdit };
+    assert!(matches!(story.ask(alice, later), Ok(Reply::DocumentCreated { commit: None })));
+    assert_eq!(story.ask(alice, open.clone()).unwrap_err(), CommandError::UnknownDocument(document));
+    assert!(story.world.engine(alice.0).expect("it runs").documents(&space).is_empty());
+    // Made twice it is one.
+    let make = Command::CreateDocument { space, document, begins: Begins::Empty };
+    match story.ask(bob, make.clone()) {
+        Ok(Reply::DocumentCreated { commit: Some(commit) }) => story.world.created(bob.0, (space, document), commit),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(story.ask(bob, make.clone()), Ok(Reply::DocumentOpen)));
+    story.wait(5);
+    assert!(matches!(story.ask(alice, open), Ok(Reply::DocumentOpen)));
+    assert!(matches!(story.ask(alice, make), Ok(Reply::DocumentOpen)));
+}
+
+#[test]
+fn nobody_makes_a_document_where_they_may_not_write() {
+    let mut story = Story::new();
+    let (alice, _, space) = alice_and_bob(&mut story);
+    let (reader, newcomer) = (story.someone("Rita"), story.someone("Nina"));
+    story.invite(alice, space, reader, Role::Reader);
+    let make = Command::CreateDocument { space, document: DocumentId([7; 16]), begins: Begins::Empty };
+    let refused = story.ask(reader, make.clone()).unwrap_err();
+    assert!(refused.to_string().contains("a reader in the space, a writer is needed"), "{refused}");
+    let ticket = story.ticket(alice, space, Role::Writer);
+    story.cut(&[newcomer], &[alice, reader]);
+    story.begin(newcomer, Command::Join { ticket });
+    let refused = story.ask(newcomer, make).unwrap_err();
+    assert!(refused.to_string().contains("still being joined"), "{refused}");
+}
+
+#[test]
+fn lists_say_what_a_document_is_called_without_opening_it() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let note = story.document(alice, space);
+    story.edit(alice, note, |edit| Ok(edit.set("/name", "plan")?));
+    story.edit(alice, note, |edit| Ok(edit.set("/text", "some words")?));
+    story.agree();
+    // Nothing is in memory after a start.
+    story.kill(bob, 5);
+    let listed = story.world.engine(bob.0).expect("it runs").list(&space);
+    assert_eq!(listed.len(), 1);
+    let (info, there) = (&listed[0], story.world.engine(alice.0).expect("it runs").list(&space));
+    assert_eq!(info.summary.name.as_deref(), Some("plan"));
+    assert_eq!(info.summary.ops, 5 + 11);
+    assert!(info.summary.bytes > 100 && info.summary.changed_s > 0, "{info:?}");
+    assert_eq!((&info.summary, &info.heads, &info.problem), (&there[0].summary, &there[0].heads, &None));
+    story.edit(alice, note, |edit| Ok(edit.remove("/name")?));
+    story.agree();
+    assert_eq!(story.world.engine(bob.0).expect("it runs").list(&space)[0].summary.name, None);
+}
+
+// A document that left memory and came back was written under a fresh actor each time, until it could hold no more.
+#[test]
+fn an_actor_lives_as_long_as_its_process_also_when_its_document_leaves_memory() {
+    let mut story = Story::with(Options { residents_max: 1, ..Options::calm(1) });
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let notes = [(); 4].map(|()| story.document(alice, space));
+    let rounds = |story: &mut Story, from: i64| {
+        for n in from..from + 3 {
+            for note in notes {
+                story.edit(alice, note, |edit| Ok(edit.set("/n", n)?));
+                story.saved(alice);
+                story.world.close_document(alice.0, note);
+            }
+        }
+    };
+    rounds(&mut story, 0);
+    let counters = story.world.engine(alice.0).expect("it runs").counters();
+    assert!(counters.documents_evicted >= 6 && counters.documents_opened >= 6, "{counters:?}");
+    let actors = |story: &mut Story, who: Who| {
+        notes.map(|note| {
+            let history = story.read(who, note, |view| view.history());
+            history.into_iter().map(|change| change.actor).collect::<BTreeSet<_>>().len()
+        })
+    };
+    assert_eq!(actors(&mut story, alice), [1; 4]);
+    // Another process is another actor, and never one that was there.
+    story.kill(alice, 5);
+    rounds(&mut story, 3);
+    assert_eq!(actors(&mut story, alice), [2; 4]);
+    story.agree();
+    assert_eq!(actors(&mut story, bob), [2; 4]);
 }

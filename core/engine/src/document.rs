@@ -37,6 +37,7 @@ pub mod path;
 mod read;
 pub mod record;
 mod sequence_diff;
+pub mod summary;
 mod text_diff;
 mod typed;
 mod value;
@@ -142,6 +143,17 @@ pub struct Author {
     pub fresh_actor: ActorId,
     /// Written into the change for people to read. Seconds since 1970.
     pub wall_s: i64,
+}
+
+/// An actor that local changes were made under, and its last change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnActor {
+    /// The actor.
+    pub actor: ActorId,
+    /// The number of its last change.
+    pub seq: u64,
+    /// And the hash.
+    pub tip: ChangeHash,
 }
 
 /// What became of the runs that a document had in its inbox.
@@ -294,6 +306,31 @@ impl Document {
             self.journal.add(Step { patches, heads: self.history.heads(), origin: Origin::Local });
         }
         Ok((value, true))
+    }
+
+    /// Makes the document exist: keeps a local change without operations if there is no change at all, and says whether there
+    /// was none.
+    ///
+    /// # Errors
+    /// As those of an edit. The document is unchanged.
+    pub fn begin(&mut self, author: Author) -> Result<bool, EditError> {
+        if !self.is_empty() {
+            return Ok(false);
+        }
+        let actor = self.live.unwrap_or(author.fresh_actor);
+        let committed = self.history.begin(actor, author.device, author.wall_s)?;
+        self.live = Some(actor);
+        self.device = Some(author.device);
+        self.tail.pending_bytes += committed.bytes;
+        if self.journal.is_kept() {
+            self.journal.add(Step { patches: Vec::new(), heads: self.history.heads(), origin: Origin::Local });
+        }
+        Ok(true)
+    }
+
+    /// There is no change in it: it does not exist yet.
+    pub fn is_empty(&self) -> bool {
+        self.history.change_count() == 0
     }
 
     /// automerge has panicked in a local edit. What was in memory is thrown away; the document is to be dropped, neither read
@@ -747,6 +784,33 @@ impl Document {
             if self.inbox.has_beyond(&actor, last, &device) {
                 self.retire(&actor);
                 self.cloned = true;
+            }
+        }
+    }
+
+    /// What local changes are made under, and what the next draft would be.
+    pub fn writers(&self) -> Vec<OwnActor> {
+        let writer = |actor: ActorId| {
+            let (seq, tip) = self.history.tip(&actor)?;
+            Some(OwnActor { actor, seq, tip })
+        };
+        // Not those of drafts that are still being made.
+        let spare = self.spare.iter().rfind(|spare| spare.taken.strong_count() == 0);
+        self.live.into_iter().chain(spare.map(|spare| spare.actor)).filter_map(writer).collect()
+    }
+
+    /// Goes on under actors of this process, those of which the document holds all that they wrote and nothing else under their
+    /// name. A document that was just opened.
+    pub fn resume(&mut self, device: DeviceId, writers: &[OwnActor]) {
+        for OwnActor { actor, seq, tip } in writers {
+            let is_whole = self.history.tip(actor) == Some((*seq, *tip)) && self.history.device(actor) == Some(device);
+            if !is_whole {
+                continue;
+            }
+            self.device = Some(device);
+            match self.live {
+                None => self.live = Some(*actor),
+                Some(_) => self.spare.push(Spare { actor: *actor, taken: Weak::new() }),
             }
         }
     }

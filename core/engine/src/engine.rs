@@ -44,6 +44,7 @@ mod hints;
 pub mod input;
 mod joining;
 mod leftovers;
+pub mod listing;
 mod load;
 mod members;
 mod mending;
@@ -55,6 +56,7 @@ mod resident;
 mod sessions;
 pub mod status;
 mod waiting;
+mod writers;
 
 use commands::Wait;
 use commits::Commits;
@@ -67,6 +69,7 @@ use input::{CommandId, Input, SessionId};
 use output::{CommandError, Event, Output};
 use reach::OwnAddresses;
 use resident::Resident;
+use writers::Writers;
 
 /// What an engine is made with.
 pub struct Config {
@@ -74,6 +77,9 @@ pub struct Config {
     pub guard: Arc<dyn Guard>,
     /// The slot found from an earlier process that died while applying.
     pub slot: Option<Slot>,
+    /// Documents kept in memory that nobody holds open: [`DOCUMENTS_RESIDENT_MAX`](crate::limits::DOCUMENTS_RESIDENT_MAX), or
+    /// fewer.
+    pub residents_max: usize,
 }
 
 /// One replica's decisions. See the crate's documentation for how to drive it.
@@ -93,6 +99,8 @@ pub struct Engine {
 
     spaces: BTreeMap<SpaceId, Space>,
     residents: BTreeMap<DocumentKey, Resident>,
+    residents_max: usize,
+    writers: Writers,
     sessions: BTreeMap<SessionId, Session>,
     /// Which of them go on with a large message.
     admission: Admission,
@@ -237,6 +245,8 @@ impl Engine {
             instance: 0,
             spaces: loaded.spaces,
             residents: BTreeMap::new(),
+            residents_max: config.residents_max,
+            writers: Writers::default(),
             sessions: BTreeMap::new(),
             admission: Admission::default(),
             replaced: BTreeMap::new(),
@@ -507,7 +517,14 @@ impl Engine {
 
     /// Ids of a space's documents, in order.
     pub fn documents(&self, space: &SpaceId) -> Vec<DocumentId> {
-        self.spaces.get(space).map(|space| space.records.keys().copied().collect()).unwrap_or_default()
+        let Some(known) = self.spaces.get(space) else { return Vec::new() };
+        let mut documents: Vec<DocumentId> = known.records.keys().copied().collect();
+        let from = (*space, DocumentId([0; DocumentId::LEN]));
+        // Made, and not in a commit yet.
+        let made = self.unrecorded.range(from..).take_while(|key| key.0 == *space).filter(|key| self.exists(key));
+        documents.extend(made.map(|key| key.1));
+        documents.sort_unstable();
+        documents
     }
 
     /// Members of a space, by device.

@@ -10,7 +10,7 @@
 //! use anabranch_engine::keys::SecretKey;
 //! use anabranch_engine::storage::{self, Image, Request};
 //! use anabranch_engine::time::Now;
-//! use anabranch_engine::{Command, CommandId, Config, DocumentError, Engine, Input, Output, Reply};
+//! use anabranch_engine::{Begins, Command, CommandId, Config, DocumentError, Engine, Input, Output, Reply};
 //!
 //! struct Bare; // A real guard notes the slot and catches panics.
 //! impl Guard for Bare {
@@ -36,13 +36,17 @@
 //!     last
 //! }
 //!
-//! let (config, key) = (Config { guard: Arc::new(Bare), slot: None }, SecretKey::from_seed(&[1; 32]));
+//! let (config, key) = (Config { guard: Arc::new(Bare), slot: None, residents_max: 256 }, SecretKey::from_seed(&[1; 32]));
 //! let mut engine = Engine::new(config, key, [2; 32], Now::default(), Image::default()).unwrap();
 //!
 //! engine.handle(Now::default(), Input::Command(CommandId(1), Command::CreateSpace { name: "notes".into() }));
 //! let Some(Reply::SpaceReady(space)) = drain(&mut engine) else { panic!("it is on disk by now") };
 //! let document = engine.new_document_id();
-//! engine.handle(Now::default(), Input::Command(CommandId(2), Command::OpenDocument { space, document }));
+//! engine.handle(Now::default(), Input::Command(CommandId(2), Command::CreateDocument {
+//!     space,
+//!     document,
+//!     begins: Begins::Empty,
+//! }));
 //! drain(&mut engine);
 //!
 //! let edited = engine.edit(Now::default(), &space, &document, |edit| -> Result<(), DocumentError> {
@@ -74,7 +78,7 @@ pub mod sync;
 pub mod time;
 pub mod wire;
 
-pub use engine::input::{Command, CommandId, HintId, Input, SessionId};
+pub use engine::input::{Begins, Command, CommandId, HintId, Input, SessionId};
 pub use engine::output::{CommandError, Event, Output, Reply, Verdict};
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
@@ -82,5 +86,6 @@ pub use mutants::Mutant;
 pub use engine::counters::Counters;
 pub use engine::editing::Published;
 pub use engine::held::Held;
+pub use engine::listing::DocumentInfo;
 pub use engine::status::{LossOnLeaving, PeerStatus, SpaceStatus};
 pub use engine::{Config, DocumentError, Engine};

@@ -154,8 +154,14 @@ pub const DOCUMENT_OPS_MAX: u64 = 10_000_000;
 /// Values of one document that were replaced or deleted, counted once for each operation that did it. An operation may
 /// replace many values, and each is remembered, in some 20 bytes.
 pub const DOCUMENT_REPLACEMENTS_MAX: u64 = 20_000_000;
-/// Actors in one document.
-pub const DOCUMENT_ACTORS_MAX: usize = 10_000;
+/// Actors in one document. The document's record names each, in some 210 bytes, and is written with every commit: 4 MB then.
+/// `bench actors` measures it.
+pub const DOCUMENT_ACTORS_MAX: usize = 20_000;
+/// Of these, actors of one device: one for each process that wrote in the document. An application that is started 30 times a
+/// day comes to as many in eleven months; without it one device could fill a document for all.
+pub const DOCUMENT_ACTORS_PER_DEVICE_MAX: usize = 10_000;
+/// A document's name, in lists. A longer one is cut there; file systems allow as much.
+pub const DOCUMENT_NAME_BYTES_MAX: usize = 255;
 /// Nesting of one JSON value.
 pub const DEPTH_MAX: usize = 64;
 /// Runs of one document that wait for runs they depend on.
@@ -203,6 +209,9 @@ pub const JOURNAL_STEPS_MAX: usize = 1_024;
 pub const JOURNAL_BYTES_MAX: usize = 1024 * 1024;
 /// Documents kept in memory that nobody holds open.
 pub const DOCUMENTS_RESIDENT_MAX: usize = 256;
+/// Documents that this process has written in and that have left memory, of which it is remembered under which actor. In others
+/// it goes on under a fresh one. Some 250 bytes each.
+pub const WRITERS_REMEMBERED_MAX: usize = 100_000;
 
 // Spaces and members.
 

@@ -499,3 +499,46 @@ fn kinds_are_told_apart_without_reading_what_is_there() {
     assert_eq!(kinds, some.map(Some).into_iter().chain([None, None]).collect::<Vec<_>>());
     assert!(view.exists("/null") && !view.exists("/text/0"));
 }
+
+#[test]
+fn a_document_that_was_made_empty_is_one_change_that_peers_take() {
+    let (mut alice, mut bob) = (Peer::new(1), Peer::new(2));
+    for peer in [&mut alice, &mut bob] {
+        assert!(peer.document.is_empty());
+        let author = peer.author();
+        assert_eq!(peer.document.begin(author), Ok(true));
+        let author = peer.author();
+        assert_eq!(peer.document.begin(author), Ok(false), "it is there");
+        assert!(!peer.document.is_empty());
+    }
+    // Both make it at once, and both go on.
+    let (made_by_alice, made_by_bob) = (alice.take_runs(), bob.take_runs());
+    assert_eq!((made_by_alice.len(), made_by_bob.len()), (1, 1));
+    assert_eq!(alice.receive(made_by_bob).accepted.len(), 1);
+    assert_eq!(bob.receive(made_by_alice).accepted.len(), 1);
+    assert_eq!(alice.document.heads().len(), 2);
+    alice.edit(|edit| edit.set("/a", 1)).unwrap();
+    bob.edit(|edit| edit.set("/b", 2)).unwrap();
+    let (of_alice, of_bob) = (alice.take_runs(), bob.take_runs());
+    assert_eq!(alice.receive(of_bob).accepted.len(), 1);
+    assert_eq!(bob.receive(of_alice).accepted.len(), 1);
+    assert_eq!(alice.document.view().json(), json!({ "a": 1, "b": 2 }));
+    assert_eq!(alice.document.heads(), bob.document.heads());
+    let history = alice.document.view().history();
+    assert_eq!(history.iter().map(|change| change.ops).collect::<Vec<_>>(), [0, 0, 1, 1]);
+    assert!(history.iter().all(|change| change.device.is_some()));
+}
+
+#[test]
+fn the_end_of_a_list_has_a_name_and_a_key_may_be_called_so_too() {
+    let mut alice = Peer::new(1);
+    alice.edit(|edit| edit.set("", json!({"list": [1], "map": {"-": 1}}))).unwrap();
+    alice
+        .edit(|edit| {
+            edit.set("/list/-", 2)?;
+            edit.set("/map/-", 2)?;
+            edit.set("/-", 3)
+        })
+        .unwrap();
+    assert_eq!(alice.document.view().json(), json!({"list": [1, 2], "map": {"-": 2}, "-": 3}));
+}

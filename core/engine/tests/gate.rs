@@ -715,3 +715,17 @@ fn what_the_inspector_says_is_what_automerge_says() {
         assert_eq!(ours.author.and_then(|author| author.device()).is_some(), theirs.author().is_some());
     }
 }
+
+// Nothing bounded how many changes without operations a member could put one upon another.
+#[test]
+fn a_change_without_operations_is_taken_only_as_a_beginning() {
+    let (mut alice, mut bob) = two();
+    let mut next = change(&mut alice, "/n", 1);
+    next.operations.clear();
+    let refusal = refused(&mut bob, forge(&alice, vec![next]));
+    assert!(refusal.to_string().contains("a change without operations stands on others"), "{refusal}");
+    let mut carol = Peer::new(3);
+    let author = carol.author();
+    carol.document.begin(author).unwrap();
+    assert_eq!(bob.receive(carol.take_runs()).accepted.len(), 1);
+}

@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 
 use crate::common::{ANY_PORT, open, peer, peer_in, within};
-use anabranch::{CommandError, DocumentError, EditError, Lagged, OpenError, Peer, Role, StoreProblem, limits};
+use anabranch::{
+    CommandError, DocumentError, DocumentId, EditError, Lagged, OpenError, Peer, Role, StoreProblem, limits,
+};
 use futures::StreamExt as _;
 use serde_json::json;
 
@@ -324,4 +326,64 @@ fn no_runtime_is_needed() {
         document.saved().await.unwrap();
         peer.shutdown().await;
     });
+}
+
+#[tokio::test]
+async fn an_empty_document_and_one_with_an_id_of_its_own_are_found_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let peer = peer_in(directory.path()).await;
+    let space = within("create", peer.create_space("home")).await.unwrap();
+    let empty = within("create", space.create_document()).await.unwrap();
+    let today = DocumentId([0x20; 16]);
+    assert_eq!(within("open", space.open(today)).await.unwrap_err(), CommandError::UnknownDocument(today));
+    let made = within("create", space.create_document_with(today)).await.unwrap();
+    made.edit(|edit| edit.set("/n", 1)).unwrap();
+    let opened = within("create", space.create_document_with(today)).await.unwrap();
+    assert_eq!(opened.get("/n").unwrap(), Some(json!(1)));
+    // Nothing is left of what had no first edit.
+    drop(within("create", space.create_with_first_edit()).await.unwrap());
+    within("saved", empty.saved()).await.unwrap();
+    let mut both = vec![empty.id(), today];
+    both.sort_unstable();
+    assert_eq!(space.documents(), both);
+    let id = space.id();
+    within("shutdown", peer.shutdown()).await;
+
+    let again = peer_in(directory.path()).await;
+    let space = again.space(id).unwrap();
+    assert_eq!(space.documents(), both);
+    let empty = within("open", space.open(empty.id())).await.unwrap();
+    assert_eq!(empty.json().unwrap(), json!({}));
+    within("shutdown", again.shutdown()).await;
+}
+
+// Names were looked for among at most ten thousand documents, each of which was opened for it.
+#[tokio::test]
+async fn ten_thousand_and_one_documents_are_listed_and_found_by_name_without_opening_any() {
+    let directory = tempfile::tempdir().unwrap();
+    let peer = peer_in(directory.path()).await;
+    let space = within("create", peer.create_space("home")).await.unwrap();
+    for n in 0..=10_000 {
+        let document = within("create", space.create_with_first_edit()).await.unwrap();
+        document.edit(|edit| edit.set_plain_string("/name", &format!("n{n}"))).unwrap();
+        if n % 1_000 == 0 {
+            within("saved", document.saved()).await.unwrap();
+        }
+    }
+    let id = space.id();
+    within("shutdown", peer.shutdown()).await;
+
+    let again = peer_in(directory.path()).await;
+    let space = again.space(id).unwrap();
+    let listed = space.list();
+    assert_eq!(listed.len(), 10_001);
+    assert!(listed.iter().all(|info| info.summary.name.is_some() && info.summary.ops == 1), "{:?}", listed[0]);
+    let found = space.find("n10000");
+    assert_eq!(found.len(), 1);
+    assert_eq!(space.info(&found[0]).and_then(|info| info.summary.name).as_deref(), Some("n10000"));
+    assert_eq!(again.counters().documents_opened, 0);
+    let document = within("open", space.open(found[0])).await.unwrap();
+    assert_eq!(document.get("/name").unwrap(), Some(json!("n10000")));
+    assert_eq!(again.counters().documents_opened, 1);
+    within("shutdown", again.shutdown()).await;
 }

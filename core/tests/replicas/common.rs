@@ -52,7 +52,7 @@ impl Pair {
     /// A document of both, open on both.
     pub(crate) async fn document(&self) -> (Document, Document) {
         let first = within("create", self.of_alice.create_document()).await.unwrap();
-        let second = within("open", self.of_bob.open(first.id())).await.unwrap();
+        let second = within("open", self.of_bob.wait_for(first.id())).await.unwrap();
         (first, second)
     }
 

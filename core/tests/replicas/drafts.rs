@@ -92,7 +92,7 @@ async fn a_draft_is_not_made_by_a_reader_nor_published_in_a_space_that_was_left(
     let (first, second) = pair.document().await;
     first.edit(|edit| edit.set("/v", 1)).unwrap();
     pair.synced().await;
-    let third = within("open", of_carol.open(first.id())).await.unwrap();
+    let third = within("open", of_carol.wait_for(first.id())).await.unwrap();
     let error = third.draft().unwrap_err();
     assert!(matches!(error, DocumentError::NotAWriter("a reader")), "{error}");
     let mut draft = second.draft().unwrap();

@@ -39,7 +39,7 @@ async fn a_run_named_in_one_death_is_tried_again() {
     let bob = open(Peer::builder().directory(directories.1.path()).dial(&pair.alice.listening()[0])).await;
     let of_bob = bob.space(pair.of_bob.id()).unwrap();
     within("synced", of_bob.synced_with(pair.alice.device())).await.unwrap();
-    let second = within("open", of_bob.open(first.id())).await.unwrap();
+    let second = within("open", of_bob.wait_for(first.id())).await.unwrap();
     assert_eq!(second.json().unwrap(), json!({"both": 1, "ahead": 2}));
     assert_eq!(second.heads().unwrap(), first.heads().unwrap());
     within("shutdown", bob.shutdown()).await;

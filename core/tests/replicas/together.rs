@@ -44,13 +44,13 @@ async fn what_was_written_apart_is_merged_when_they_meet() {
 
     let bob = open(anabranch::Peer::builder().directory(directories.1.path())).await;
     let of_bob = bob.space(space).unwrap();
-    let second = within("open", of_bob.open(document)).await.unwrap();
+    let second = within("open", of_bob.wait_for(document)).await.unwrap();
     second.edit(|edit| edit.set("/shared", "by bob")).unwrap();
     second.edit(|edit| edit.set("/bob", 2)).unwrap();
 
     let alice = peer_in(directories.0.path()).await;
     let of_alice = alice.space(space).unwrap();
-    let first = within("open", of_alice.open(document)).await.unwrap();
+    let first = within("open", of_alice.wait_for(document)).await.unwrap();
     assert_eq!(first.get("/shared").unwrap(), Some(json!("by alice")));
     within("dial", bob.dial(&alice.listening()[0])).await.unwrap();
     within("synced", of_bob.synced_with(alice.device())).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_reader_sees_everything_and_writes_nothing() {
     second.edit(|edit| edit.set("/and", "bob")).unwrap();
     pair.synced().await;
     within("synced", of_carol.synced_with(pair.alice.device())).await.unwrap();
-    let third = within("open", of_carol.open(first.id())).await.unwrap();
+    let third = within("open", of_carol.wait_for(first.id())).await.unwrap();
     assert_eq!(third.json().unwrap(), json!({"by": "alice", "and": "bob"}));
     assert_eq!(of_carol.role(), Some(Role::Reader));
     let refused = third.edit(|edit| edit.set("/by", "carol")).unwrap_err();
@@ -102,7 +102,7 @@ async fn a_third_replica_gets_everything_through_the_second() {
     within("shutdown", pair.alice.shutdown()).await;
     let of_carol = within("join", carol.join(&ticket)).await.unwrap();
     within("synced", of_carol.synced_with(pair.bob.device())).await.unwrap();
-    let third = within("open", of_carol.open(document)).await.unwrap();
+    let third = within("open", of_carol.wait_for(document)).await.unwrap();
     assert_eq!(third.get("/title").unwrap(), Some(json!("through bob")));
     within("shutdown", carol.shutdown()).await;
     within("shutdown", pair.bob.shutdown()).await;
@@ -179,7 +179,7 @@ async fn a_large_document_arrives_while_small_edits_go_on() {
         small.edit(|edit| edit.set("/part", part)).unwrap();
     }
     pair.synced().await;
-    let arrived = within("open", pair.of_bob.open(large.id())).await.unwrap();
+    let arrived = within("open", pair.of_bob.wait_for(large.id())).await.unwrap();
     assert_eq!(arrived.read(|view| view.length("/text")).unwrap(), Some(30_000));
     assert_eq!(small_of_bob.get("/part").unwrap(), Some(json!(59)));
     pair.shutdown().await;

@@ -146,8 +146,17 @@ pub struct Forgotten {
 pub struct DocumentLine {
     pub space: String,
     pub document: String,
+    /// The string at `/name`, cut at 255 bytes.
     pub name: Option<String>,
+    /// Bytes of its changes, as they are stored and sent.
+    pub bytes: u64,
+    /// Operations in it.
+    pub ops: u64,
+    /// When it was last changed, as its author's clock said: seconds since 1970.
+    pub changed_s: i64,
     pub heads: Vec<String>,
+    /// Why it cannot be read whole, if so.
+    pub problem: Option<String>,
 }
 
 /// A value.

@@ -7,7 +7,7 @@ mod answer;
 mod request;
 
 pub use answer::*;
-pub use request::{Command, EditStep, NAME_KEY, Reading, Strings, Which};
+pub use request::{Command, EditStep, NAME_KEY, Reading, Sort, Strings, Which};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_request_comes_back_as_it_was() {
-        let which = Which { space: Some("work".into()), document: "plan".into() };
+        let which = Which { space: Some("work".into()), default_space: None, document: "plan".into() };
         let edits = vec![
             EditStep::Set { path: "/a".into(), value: serde_json::json!({"b": [1, 2.5, null]}) },
             EditStep::Splice { path: "/t".into(), pos: 3, del: 0, ins: "ü".into() },

@@ -27,7 +27,12 @@ pub enum Command {
     /// A device, or an address that was given. Answered with [`Forgotten`](crate::Forgotten).
     PeerForget { peer: String },
     /// Answered with [`SpaceLine`](crate::SpaceLine).
-    SpaceCreate { name: String },
+    SpaceCreate {
+        name: String,
+        /// Although there is one of that name.
+        #[serde(default)]
+        force: bool,
+    },
     /// Items are [`SpaceLine`](crate::SpaceLine)s.
     SpaceList,
     /// Answered with [`Invitation`](crate::Invitation).
@@ -43,9 +48,31 @@ pub enum Command {
     /// Items are [`MemberLine`](crate::MemberLine)s.
     SpaceMembers { space: Option<String> },
     /// Answered with [`Edited`](crate::Edited).
-    DocNew { space: Option<String>, name: Option<String> },
+    DocNew {
+        space: Option<String>,
+        name: Option<String>,
+        /// Although there is one of that name.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Answered with [`Edited`](crate::Edited).
+    DocRename {
+        #[serde(flatten)]
+        which: Which,
+        name: String,
+        /// Although there is one of that name.
+        #[serde(default)]
+        force: bool,
+    },
     /// Items are [`DocumentLine`](crate::DocumentLine)s.
-    DocList { space: Option<String> },
+    DocList {
+        space: Option<String>,
+        /// Only those whose names it fits, with `*` and `?`; without either, whose names it is part of.
+        #[serde(default)]
+        pattern: Option<String>,
+        #[serde(default)]
+        sort: Sort,
+    },
     /// Answered with [`Got`](crate::Got).
     DocGet {
         #[serde(flatten)]
@@ -77,9 +104,15 @@ pub enum Command {
     /// Followed by that many bytes of JSON text in UTF-8. Answered with [`Imported`](crate::Imported).
     DocImport {
         space: Option<String>,
+        /// As in [`Which`].
+        #[serde(default)]
+        default_space: Option<String>,
         /// `None`: a new one.
         document: Option<String>,
         name: Option<String>,
+        /// Although there is one of that name.
+        #[serde(default)]
+        force: bool,
         bytes: usize,
         #[serde(flatten)]
         reading: Reading,
@@ -135,7 +168,14 @@ pub enum Command {
         path: Option<String>,
     },
     /// Items are [`ChangedLine`](crate::ChangedLine)s if a document is named, else [`FeedLine`](crate::FeedLine)s. Ends with the connection.
-    Watch { space: Option<String>, document: Option<String>, since: Option<u64> },
+    Watch {
+        space: Option<String>,
+        /// As in [`Which`].
+        #[serde(default)]
+        default_space: Option<String>,
+        document: Option<String>,
+        since: Option<u64>,
+    },
     /// Items are [`SyncedLine`](crate::SyncedLine)s, one for each space, as they come true.
     WaitSynced { space: Option<String>, peer: Option<String>, timeout_ms: u64 },
 }
@@ -144,6 +184,9 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Which {
     pub space: Option<String>,
+    /// The space of a document that is said without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_space: Option<String>,
     pub document: String,
 }
 
@@ -193,6 +236,20 @@ impl From<Strings> for document::Strings {
     }
 }
 
+/// The order of a list of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sort {
+    #[default]
+    Id,
+    /// Those without a name come last.
+    Name,
+    /// The largest first.
+    Size,
+    /// The last changed first.
+    Changed,
+}
+
 /// One edit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
@@ -229,8 +286,6 @@ impl EditStep {
     /// As the method of [`Edit`] that it is.
     pub fn apply(&self, edit: &mut Edit<'_>, reading: Reading) -> Result<(), EditError> {
         match self {
-            // The end of a list has a name of its own in JSON Pointers (RFC 6901, section 4).
-            Self::Set { path, value } if path.ends_with("/-") => edit.insert(path, reading.value(value)?),
             Self::Set { path, value } if path.is_empty() => edit.merge(path, reading.value(value)?, WHOLE),
             Self::Set { path, value } => edit.set(path, reading.value(value)?),
             Self::Insert { path, value } => edit.insert(path, reading.value(value)?),

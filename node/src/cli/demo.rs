@@ -219,7 +219,7 @@ async fn join(host: &Actor, guest: Peer, name: &'static str, link: &Link) -> Res
     let address = format!("/ip4/{}/tcp/{}/p2p/{}", link.address().ip(), link.address().port(), host.peer.peer_id());
     let ticket = host.space.invite(Role::Writer, 1, vec![address]).await?;
     let space = guest.join(&ticket).await?;
-    let document = space.open(host.document.id()).await?;
+    let document = space.wait_for(host.document.id()).await?;
     Ok(Actor { name, peer: guest, space, document })
 }
 

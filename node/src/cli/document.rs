@@ -13,10 +13,10 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::output::{self, Output};
-use crate::show::{Show, Shown, count, heads, print_json_piece, short};
+use crate::show::{Show, Shown, count, heads, print_json_piece, short, size, time};
 use anabranch_protocol::{
     Command, ConflictLine, ConflictWriter, DocumentLine, EditStep, Edited, Exit, Exported, Got, IMPORT_BYTES_MAX,
-    Imported, LINE_BYTES_MAX, Reading, Strings, Which,
+    Imported, LINE_BYTES_MAX, Reading, Sort, Strings, Which,
 };
 
 mod history;
@@ -32,12 +32,30 @@ pub(crate) enum Doc {
         /// Kept in the document, as its root key `name`; commands find the document by it
         #[arg(long)]
         name: Option<String>,
+        /// Although there is one of that name already
+        #[arg(long, requires = "name")]
+        force: bool,
     },
-    /// List the documents of a space
+    /// Give a document another name
+    Rename {
+        #[command(flatten)]
+        which: Target,
+        /// The new name
+        name: String,
+        /// Although there is one of that name already
+        #[arg(long)]
+        force: bool,
+    },
+    /// List the documents of a space: id, name, bytes, when last changed, version
     Ls {
+        /// Only names that this fits: `*` stands for any characters, `?` for one; a plain word for the names it is part of
+        pattern: Option<String>,
         /// Name or id of the space; not needed where there is one
         #[arg(long, env = "ANABRANCH_SPACE")]
         space: Option<String>,
+        /// By name, by size (largest first), or by when they were changed (latest first) [default: by id]
+        #[arg(long, value_enum, hide_default_value = true, default_value_t)]
+        sort: Order,
     },
     /// Print a document, or the part of it at a path
     Get {
@@ -95,12 +113,15 @@ pub(crate) enum Doc {
         /// Make a new document of this file
         #[arg(long, value_name = "FILE")]
         new: Option<PathBuf>,
-        /// Name or id of the space; not needed where there is one
-        #[arg(long, env = "ANABRANCH_SPACE")]
+        /// Name or id of the space; not needed where there is one [env: ANABRANCH_SPACE, for a DOC that says no space]
+        #[arg(long)]
         space: Option<String>,
         /// The name of the new document, as its root key `name`
         #[arg(long, requires = "new")]
         name: Option<String>,
+        /// Although there is one of that name already
+        #[arg(long, requires = "name")]
+        force: bool,
         #[command(flatten)]
         meant: Meant,
         /// Put the file in place of everything that is there, also where nothing differs
@@ -185,16 +206,42 @@ impl Meant {
 /// Which document.
 #[derive(Debug, Args)]
 pub(crate) struct Target {
-    /// The document's name, its id or at least 4 digits of it, or SPACE/DOC
+    /// The document's name, its id or at least 4 digits of it, or SPACE/DOC; `id:` or `name:` in front say which is meant
     doc: String,
-    /// Name or id of the space; not needed where there is one
-    #[arg(long, env = "ANABRANCH_SPACE")]
+    /// Name or id of the space; not needed where there is one [env: ANABRANCH_SPACE, for a DOC that says no space]
+    #[arg(long)]
     space: Option<String>,
 }
 
 impl Target {
     pub(crate) fn which(self) -> Which {
-        Which { space: self.space, document: self.doc }
+        Which { space: self.space, default_space: default_space(), document: self.doc }
+    }
+}
+
+/// The space that the environment says. Not read by clap, so that the space in SPACE/DOC wins over it.
+pub(super) fn default_space() -> Option<String> {
+    std::env::var("ANABRANCH_SPACE").ok().filter(|space| !space.is_empty())
+}
+
+/// How a list is sorted.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum Order {
+    #[default]
+    Id,
+    Name,
+    Size,
+    Changed,
+}
+
+impl From<Order> for Sort {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Id => Self::Id,
+            Order::Name => Self::Name,
+            Order::Size => Self::Size,
+            Order::Changed => Self::Changed,
+        }
     }
 }
 
@@ -209,24 +256,29 @@ struct Written {
 impl Doc {
     pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
         match self {
-            Self::New { space, name } => {
-                let edited = Client::connect(directory)?.ask::<Edited>(&Command::DocNew { space, name })?;
+            Self::New { space, name, force } => {
+                let edited = Client::connect(directory)?.ask::<Edited>(&Command::DocNew { space, name, force })?;
                 // The id alone, so that a script can take it up.
                 show.one(&edited, |edited| edited.document.clone())
             }
-            Self::Ls { space } => {
+            Self::Rename { which, name, force } => {
+                let command = Command::DocRename { which: which.which(), name, force };
+                let edited = Client::connect(directory)?.ask::<Edited>(&command)?;
+                show.one(&edited, edited_text)
+            }
+            Self::Ls { pattern, space, sort } => {
                 let mut none = true;
-                Client::connect(directory)?.ask_many(&Command::DocList { space }, |line: DocumentLine| {
+                let any = pattern.is_none();
+                let command = Command::DocList { space, pattern, sort: sort.into() };
+                Client::connect(directory)?.ask_many(&command, |line: DocumentLine| {
                     none = false;
-                    show.one(&line, |line| {
-                        let name = line.name.as_deref().unwrap_or("-");
-                        format!("{}  {name:24}  at {}", line.document, heads(&line.heads))
-                    })
+                    show.one(&line, row)
                 })?;
-                if none {
-                    show.remark("no documents here: make one with `anabranch doc new --name NAME`")?;
+                match none {
+                    true if any => show.remark("no documents here: make one with `anabranch doc new --name NAME`"),
+                    true => show.remark("no names that it fits"),
+                    false => Ok(()),
                 }
-                Ok(())
             }
             Self::Get { which, path, at, raw, typed } => {
                 let command = Command::DocGet { which: which.which(), path, at, typed };
@@ -247,7 +299,7 @@ impl Doc {
             Self::Rm { which, path, no_wait } => {
                 edit_one(directory, show, which, EditStep::Remove { path }, Reading::default(), !no_wait)
             }
-            Self::Import { doc, file, new, space, name, meant, replace, check } => {
+            Self::Import { doc, file, new, space, name, force, meant, replace, check } => {
                 let file = match (&doc, file, new) {
                     (_, _, Some(file)) | (Some(_), Some(file), None) => file,
                     _ => {
@@ -260,7 +312,21 @@ impl Doc {
                 input.json::<IgnoredAny>()?;
                 let bytes = input.text.len();
                 let reading = meant.reading();
-                let command = Command::DocImport { space, document: doc, name, bytes, reading, replace, check };
+                let (space, default_space) = match doc {
+                    Some(_) => (space, default_space()),
+                    None => (space.or_else(default_space), None),
+                };
+                let command = Command::DocImport {
+                    space,
+                    default_space,
+                    document: doc,
+                    name,
+                    force,
+                    bytes,
+                    reading,
+                    replace,
+                    check,
+                };
                 let imported = Client::connect(directory)?.ask_with::<Imported>(&command, &input.text);
                 let imported = imported.map_err(|failure| match failure.exit {
                     // It is about the file: the rest of the command line was looked at before.
@@ -318,6 +384,18 @@ impl Doc {
             }
         }
     }
+}
+
+fn row(line: &DocumentLine) -> String {
+    let name = line.name.as_deref().unwrap_or("-");
+    let problem = line.problem.as_ref().map_or_else(String::new, |problem| format!("  ({problem})"));
+    format!(
+        "{}  {name:24}  {:>8}  {}  at {}{problem}",
+        line.document,
+        size(line.bytes),
+        time(line.changed_s),
+        heads(&line.heads),
+    )
 }
 
 fn conflict(line: &ConflictLine) -> Vec<String> {

@@ -19,6 +19,9 @@ pub(crate) enum Space {
     Create {
         /// What to call it
         name: String,
+        /// Although there is one of that name here already
+        #[arg(long)]
+        force: bool,
     },
     /// List the spaces here
     Ls,
@@ -87,8 +90,8 @@ impl Which {
 impl Space {
     pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
         match self {
-            Self::Create { name } => {
-                let line = Client::connect(directory)?.ask::<SpaceLine>(&Command::SpaceCreate { name })?;
+            Self::Create { name, force } => {
+                let line = Client::connect(directory)?.ask::<SpaceLine>(&Command::SpaceCreate { name, force })?;
                 show.one(&line, |line| format!("{}  created, you are its admin", title(line)))
             }
             Self::Ls => {

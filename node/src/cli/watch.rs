@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
+use crate::cli::document::default_space;
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
@@ -11,8 +12,8 @@ use anabranch_protocol::{ChangedLine, Command, Exit, FeedLine, SyncedLine};
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
-    /// Only this space (name or id)
-    #[arg(long, env = "ANABRANCH_SPACE")]
+    /// Only this space (name or id) [env: ANABRANCH_SPACE]
+    #[arg(long)]
     space: Option<String>,
     /// Only this document (name or id), with what changed in it
     #[arg(long, value_name = "DOC")]
@@ -26,7 +27,11 @@ impl Watch {
     pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
         let mut client = Client::connect(directory)?;
         let follows_document = self.doc.is_some();
-        let command = Command::Watch { space: self.space, document: self.doc, since: self.since };
+        let (space, default_space) = match self.doc {
+            Some(_) => (self.space, default_space()),
+            None => (self.space.or_else(default_space), None),
+        };
+        let command = Command::Watch { space, default_space, document: self.doc, since: self.since };
         let ended = if follows_document {
             client.ask_many(&command, |line: ChangedLine| show.one(&line, changed))
         } else {

@@ -1,44 +1,88 @@
 //! Documents: listing, reading, their history, their conflicts.
 
-use anabranch::{ActorId, ChangeHash, Conflict, DeviceId, Document, LostEdit, Path};
+use std::cmp::Reverse;
+
+use anabranch::{ActorId, ChangeHash, Conflict, DeviceId, Document, DocumentInfo, LostEdit, Path};
 
 use crate::control::Control;
-use crate::control::names::{Expect, texts};
+use crate::control::names::texts;
+use crate::control::naming;
+use crate::control::pattern::Pattern;
 use crate::failure::Failure;
 use anabranch_protocol::{
-    ConflictLine, ConflictValue, ConflictWriter, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Which,
+    ConflictLine, ConflictValue, ConflictWriter, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Sort, Which,
 };
 
 impl Control {
-    pub(super) async fn new_document(&self, space: Option<&str>, name: Option<&str>) -> Result<Edited, Failure> {
-        let document = self.space(space)?.create_document().await?;
-        if let Some(name) = name {
-            document.edit(|edit| edit.set("/name", name))?;
-            document.saved().await?;
-        }
-        Ok(Edited {
-            space: document.space().id().to_string(),
-            document: document.id().to_string(),
-            heads: texts(&document.heads()?),
-            edits: u64::from(name.is_some()),
-            changes: u64::from(name.is_some()),
-            saved: true,
-        })
+    pub(super) async fn new_document(
+        &self,
+        space: Option<&str>,
+        name: Option<&str>,
+        force: bool,
+    ) -> Result<Edited, Failure> {
+        let space = self.space(space)?;
+        // One at a time, so that a name that is free stays so until it is taken.
+        let _naming = self.naming.lock().await;
+        let document = match name {
+            None => space.create_document().await?,
+            Some(name) => {
+                naming::check_new(&space, name, force)?;
+                let document = space.create_with_first_edit().await?;
+                document.edit(|edit| edit.set("/name", name))?;
+                document
+            }
+        };
+        document.saved().await?;
+        edited(&document, u64::from(name.is_some()), 1)
     }
 
-    pub(super) async fn document_lines(&self, space: Option<&str>) -> Result<Vec<DocumentLine>, Failure> {
+    pub(super) async fn rename(
+        &self,
+        open: &mut Option<Document>,
+        which: &Which,
+        name: &str,
+        force: bool,
+    ) -> Result<Edited, Failure> {
+        let document = self.document(open, which).await?;
+        let _naming = self.naming.lock().await;
+        if document.text("/name")?.as_deref() == Some(name) {
+            return edited(&document, 0, 0);
+        }
+        naming::check_new(document.space(), name, force)?;
+        document.edit(|edit| edit.set("/name", name))?;
+        document.saved().await?;
+        edited(&document, 1, 1)
+    }
+
+    /// The documents of a space, as their records say. None is opened.
+    pub(super) fn document_lines(
+        &self,
+        space: Option<&str>,
+        pattern: Option<&str>,
+        sort: Sort,
+    ) -> Result<Vec<DocumentLine>, Failure> {
         let space = self.space(space)?;
-        let documents = space.documents();
-        let mut names = self.document_names(&space, &documents).await?;
-        Ok(documents
-            .into_iter()
-            .map(|id| DocumentLine {
-                space: space.id().to_string(),
-                document: id.to_string(),
-                name: names.remove(&id),
-                heads: texts(&space.heads(&id)),
-            })
-            .collect())
+        let mut documents = space.list();
+        if let Some(pattern) = pattern.map(Pattern::new) {
+            documents.retain(|info| info.summary.name.as_deref().is_some_and(|name| pattern.fits(name)));
+        }
+        match sort {
+            Sort::Id => {}
+            Sort::Name => documents.sort_by_cached_key(|info| (info.summary.name.is_none(), info.summary.name.clone())),
+            Sort::Size => documents.sort_by_key(|info| Reverse(info.summary.bytes)),
+            Sort::Changed => documents.sort_by_key(|info| Reverse(info.summary.changed_s)),
+        }
+        let line = |info: DocumentInfo| DocumentLine {
+            space: space.id().to_string(),
+            document: info.document.to_string(),
+            name: info.summary.name,
+            bytes: info.summary.bytes,
+            ops: info.summary.ops,
+            changed_s: info.summary.changed_s,
+            heads: texts(&info.heads),
+            problem: info.problem,
+        };
+        Ok(documents.into_iter().map(line).collect())
     }
 
     pub(super) async fn get(
@@ -50,7 +94,7 @@ impl Control {
         typed: bool,
     ) -> Result<Got, Failure> {
         let path: Path = path.parse().map_err(Failure::usage)?;
-        let document = self.document(open, which, Expect::Known).await?;
+        let document = self.document(open, which).await?;
         let (heads, found) = read(&document, at, {
             let path = path.clone();
             move |view| {
@@ -81,7 +125,7 @@ impl Control {
         at: &[String],
         typed: bool,
     ) -> Result<(Vec<String>, Exported), Failure> {
-        let document = self.document(open, which, Expect::Known).await?;
+        let document = self.document(open, which).await?;
         let (heads, text) = read(&document, at, move |view| {
             let json = if typed { view.value("").unwrap_or_default().tagged().into_json() } else { view.json() };
             (view.heads(), format!("{json:#}"))
@@ -103,7 +147,7 @@ impl Control {
         path: Option<String>,
     ) -> Result<Vec<ConflictLine>, Failure> {
         let path: Option<Path> = path.map(|path| path.parse()).transpose().map_err(Failure::usage)?;
-        let document = self.document(open, which, Expect::Known).await?;
+        let document = self.document(open, which).await?;
         let (found, lost) = blocking(move || {
             document.read(|view| match path {
                 Some(path) => {
@@ -122,6 +166,17 @@ impl Control {
         });
         Ok(found.chain(lost.into_iter().map(lost_line)).collect())
     }
+}
+
+fn edited(document: &Document, edits: u64, changes: u64) -> Result<Edited, Failure> {
+    Ok(Edited {
+        space: document.space().id().to_string(),
+        document: document.id().to_string(),
+        heads: texts(&document.heads()?),
+        edits,
+        changes,
+        saved: true,
+    })
 }
 
 fn conflict_value(conflict: Conflict) -> ConflictValue {

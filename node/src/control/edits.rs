@@ -5,7 +5,7 @@ use anabranch::{Document, DocumentError, Draft, EditError, View};
 
 use crate::control::documents::blocking;
 use crate::control::import::{publish, wait_for_disk, write_all};
-use crate::control::names::{Expect, texts};
+use crate::control::names::texts;
 use crate::control::{Answers, Control};
 use crate::failure::Failure;
 use anabranch_protocol::{Acknowledged, EditStep, Edited, Exit, Reading, Which};
@@ -54,7 +54,7 @@ impl Control {
         order: Order,
         answers: &mut Answers,
     ) -> std::io::Result<Result<Edited, Failure>> {
-        let document = match self.document(open, which, Expect::Any).await {
+        let document = match self.document(open, which).await {
             Ok(document) => document,
             Err(failure) => return Ok(Err(failure)),
         };

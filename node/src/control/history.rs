@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::control::Control;
 use crate::control::documents::{blocking, versions};
-use crate::control::names::{Expect, texts};
+use crate::control::names::texts;
 use crate::failure::Failure;
 use anabranch_protocol::{ChangeLine, ChangedLine, Which};
 
@@ -26,7 +26,7 @@ impl Control {
         which: &Which,
         wanted: Wanted,
     ) -> Result<Vec<ChangeLine>, Failure> {
-        let document = self.document(open, which, Expect::Known).await?;
+        let document = self.document(open, which).await?;
         blocking(move || {
             let mut history = document.history()?;
             let last = wanted.last.and_then(|last| usize::try_from(last).ok()).unwrap_or(usize::MAX);
@@ -59,7 +59,7 @@ impl Control {
         from: &[String],
         to: &[String],
     ) -> Result<ChangedLine, Failure> {
-        let document = self.document(open, which, Expect::Known).await?;
+        let document = self.document(open, which).await?;
         let from = versions(&document, from).await?;
         let to = if to.is_empty() { document.heads()? } else { versions(&document, to).await? };
         blocking(move || {

@@ -7,7 +7,8 @@ use futures::executor::block_on;
 
 use crate::control::Control;
 use crate::control::documents::{blocking, versions};
-use crate::control::names::{Expect, texts};
+use crate::control::names::texts;
+use crate::control::naming;
 use crate::failure::Failure;
 use anabranch_protocol::{Imported, NAME_KEY, Reading, Strings, Which};
 
@@ -15,8 +16,11 @@ use anabranch_protocol::{Imported, NAME_KEY, Reading, Strings, Which};
 pub(super) struct Order {
     pub(super) space: Option<String>,
     /// `None`: into a new document.
-    pub(super) document: Option<String>,
+    pub(super) document: Option<Which>,
+    /// Of the new one.
     pub(super) name: Option<String>,
+    /// Although there is one of that name.
+    pub(super) force: bool,
     pub(super) reading: Reading,
     /// In place of what is there.
     pub(super) replace: bool,
@@ -27,14 +31,20 @@ pub(super) struct Order {
 impl Control {
     /// Makes a document read as JSON text does, or makes one that does.
     pub(super) async fn import(&self, order: Order, text: Vec<u8>) -> Result<Imported, Failure> {
-        let Order { space, document, name, reading, replace, check } = order;
-        let value = blocking(move || read_object(&text, reading, name)).await??;
+        let Order { space, document, name, force, reading, replace, check } = order;
         let is_new = document.is_none();
         let document = match document {
-            Some(document) => self.document(&mut None, &Which { space, document }, Expect::Any).await?,
-            // It comes to be when something is published.
-            None => self.space(space.as_deref())?.create_document().await?,
+            Some(which) => self.document(&mut None, &which).await?,
+            None => {
+                let space = self.space(space.as_deref())?;
+                if let Some(name) = &name {
+                    naming::check_new(&space, name, force)?;
+                }
+                // It exists from what is published on, so that nothing is left of it if that fails.
+                space.create_with_first_edit().await?
+            }
         };
+        let value = blocking(move || read_object(&text, reading, name)).await??;
         let kinds = if reading.typed { Kinds::Exact } else { Kinds::Keep };
         let find = move |view: &View<'_>| {
             let rules = Rules { replace, kinds, kept: Some(NAME_KEY) };
@@ -49,13 +59,18 @@ impl Control {
         })?;
         if is_new && check {
             imported.document = None;
+        } else if is_new && imported.changes == 0 {
+            // An empty object is a document as well.
+            let made = document.space().create_document_with(document.id()).await?;
+            made.saved().await?;
+            imported.heads = texts(&made.heads()?);
         }
         Ok(imported)
     }
 
     /// Makes a document read as it did at an earlier version.
     pub(super) async fn revert(&self, which: &Which, to: &[String]) -> Result<Imported, Failure> {
-        let document = self.document(&mut None, which, Expect::Known).await?;
+        let document = self.document(&mut None, which).await?;
         let heads = versions(&document, to).await?;
         let find = move |view: &View<'_>| {
             let earlier = view.earlier(&heads).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))?;

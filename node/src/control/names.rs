@@ -1,10 +1,12 @@
-//! What people call things: spaces and documents by name, by id, by the first digits of an id.
+//! What people call things: spaces, documents and peers by name, by id, by the first digits of an id.
+//!
+//! A whole id that is here means what has it; then an exact name wins over the beginning of any id. `id:` and `name:` in front
+//! settle doubt.
 
-use std::collections::HashMap;
 use std::fmt::Display;
 
-use anabranch::{ChangeHash, DeviceId, Document, DocumentId, Space, SpaceId};
-use tokio::sync::Mutex;
+use anabranch::{DeviceId, Document, DocumentId, Space, SpaceId};
+use unicode_normalization::UnicodeNormalization as _;
 
 use crate::control::Control;
 use crate::failure::Failure;
@@ -13,38 +15,38 @@ use anabranch_protocol::Which;
 
 /// Fewer digits of an id than this are no name for it.
 const PREFIX_DIGITS_MIN: usize = 4;
-/// Spaces of more documents than this are not searched by name: that opens each document once.
-const DOCUMENTS_SEARCHED_MAX: usize = 10_000;
-/// Longer names are cut when shown, and do not find their document.
-const NAME_BYTES_MAX: usize = 256;
 /// So many candidates are listed when a name fits several.
 const CANDIDATES_SHOWN: usize = 8;
-
-/// The names of documents, as of the heads they were read at.
-#[derive(Default)]
-pub(super) struct Names {
-    documents: Mutex<HashMap<(SpaceId, DocumentId), Named>>,
-}
-
-struct Named {
-    heads: Vec<ChangeHash>,
-    name: Option<String>,
-}
-
-/// Whether a document must exist to be meant.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expect {
-    /// Something of it must be here.
-    Known,
-    /// A whole id may be of a document of which nothing is here yet.
-    Any,
-}
+/// In front of what is meant as an id.
+const BY_ID: &str = "id:";
+/// In front of what is meant as a name.
+const BY_NAME: &str = "name:";
 
 /// One thing that a name may mean.
 struct Candidate<T> {
     id: String,
     name: Option<String>,
     thing: T,
+}
+
+/// How a thing is called.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    text: &'a str,
+    by_id: bool,
+    by_name: bool,
+}
+
+impl<'a> Call<'a> {
+    fn of(text: &'a str) -> Self {
+        if let Some(text) = text.strip_prefix(BY_ID) {
+            Self { text, by_id: true, by_name: false }
+        } else if let Some(text) = text.strip_prefix(BY_NAME) {
+            Self { text, by_id: false, by_name: true }
+        } else {
+            Self { text, by_id: true, by_name: true }
+        }
+    }
 }
 
 impl Control {
@@ -69,7 +71,7 @@ impl Control {
             name: space.name,
             thing: space.space,
         });
-        self.space_handle(pick("space", text, candidates)?)
+        self.space_handle(pick("space", 2 * SpaceId::LEN, text, candidates)?)
     }
 
     fn space_handle(&self, id: SpaceId) -> Result<Space, Failure> {
@@ -86,96 +88,122 @@ impl Control {
             name: None,
             thing: peer.peer,
         });
-        pick("peer", text, candidates)
+        pick("peer", 2 * DeviceId::LEN, text, candidates)
     }
 
     /// The document that is meant, open. `open` is the one of the request before, often the same.
-    pub(super) async fn document(
-        &self,
-        open: &mut Option<Document>,
-        which: &Which,
-        expect: Expect,
-    ) -> Result<Document, Failure> {
-        let (space, text) = match (&which.space, which.document.split_once('/')) {
-            (Some(space), _) => (self.space(Some(space))?, which.document.as_str()),
-            (None, Some((space, document))) => (self.space(Some(space))?, document),
-            (None, None) => (self.space(None)?, which.document.as_str()),
-        };
-        let id = self.document_id(&space, text).await?;
+    pub(super) async fn document(&self, open: &mut Option<Document>, which: &Which) -> Result<Document, Failure> {
+        let (space, id) = self.place(which)?;
         let document = match open.take().filter(|document| document.id() == id && document.space().id() == space.id()) {
             Some(document) => document,
             None => space.open(id).await?,
         };
-        if expect == Expect::Known && document.heads()?.is_empty() {
-            return Err(Failure::not_found(format!(
-                "nothing of document {id} is in this space here: it was never edited, or has not arrived yet",
-            )));
-        }
         *open = Some(document.clone());
         Ok(document)
     }
 
-    async fn document_id(&self, space: &Space, text: &str) -> Result<DocumentId, Failure> {
-        if let Ok(id) = text.parse() {
-            return Ok(id);
+    /// Where the document is that is meant.
+    fn place(&self, which: &Which) -> Result<(Space, DocumentId), Failure> {
+        let text = which.document.as_str();
+        let meant = |space: Space| document_id(&space, text).map(|id| (space, id));
+        if let Some(space) = &which.space {
+            return meant(self.space(Some(space))?);
         }
-        let documents = space.documents();
-        let names = if documents.len() <= DOCUMENTS_SEARCHED_MAX {
-            self.document_names(space, &documents).await?
-        } else if is_prefix(text) {
-            HashMap::new()
-        } else {
-            return Err(Failure::usage(format!(
-                "the space has {} documents, names are searched among at most {DOCUMENTS_SEARCHED_MAX}: give the document's id",
-                documents.len(),
-            )));
-        };
-        let candidates =
-            documents.into_iter().map(|id| Candidate { id: id.to_string(), name: names.get(&id).cloned(), thing: id });
-        pick("document", text, candidates)
+        let home = self.space(which.default_space.as_deref());
+        if !text.contains('/') || text.starts_with(BY_ID) || text.starts_with(BY_NAME) {
+            return meant(home?);
+        }
+        if let Ok(home) = home
+            && !home.find(text).is_empty()
+        {
+            return meant(home);
+        }
+        self.in_another_space(text)
     }
 
-    /// The names of those documents that have one.
-    pub(super) async fn document_names(
-        &self,
-        space: &Space,
-        documents: &[DocumentId],
-    ) -> Result<HashMap<DocumentId, String>, Failure> {
-        let mut known = self.names.documents.lock().await;
-        let mut names = HashMap::new();
-        for &id in documents {
-            let heads = space.heads(&id);
-            let entry = match known.remove(&(space.id(), id)).filter(|named| named.heads == heads) {
-                Some(named) => named,
-                None => Named { heads, name: read_name(&space.open(id).await?)? },
-            };
-            names.extend(entry.name.clone().map(|name| (id, name)));
-            known.insert((space.id(), id), entry);
+    /// `SPACE/DOC`, where either may have slashes in its name.
+    fn in_another_space(&self, text: &str) -> Result<(Space, DocumentId), Failure> {
+        let mut parts = text.match_indices('/').map(|(at, _)| (&text[..at], &text[at + 1..]));
+        let found = parts.find_map(|(space, document)| self.space(Some(space)).ok().map(|space| (space, document)));
+        match found {
+            Some((space, document)) => document_id(&space, document).map(|id| (space, id)),
+            None => {
+                let (space, _) = text.split_once('/').unwrap_or((text, ""));
+                // Several spaces may be meant: it says which.
+                self.space(Some(space)).map_err(|failure| Failure {
+                    message: format!("no document `{text}` here; as SPACE/DOC: {failure}"),
+                    ..failure
+                })?;
+                Err(Failure::not_found(format!("no document `{text}` here")))
+            }
         }
-        // What is not in the space any more has no name.
-        known.retain(|(in_space, id), _| *in_space != space.id() || documents.binary_search(id).is_ok());
-        Ok(names)
     }
 }
 
-fn read_name(document: &Document) -> Result<Option<String>, Failure> {
-    let name = document.get("/name")?;
-    Ok(name.and_then(|name| name.as_str().map(|name| name[..name.floor_char_boundary(NAME_BYTES_MAX)].to_owned())))
+/// The document that is meant in a space.
+fn document_id(space: &Space, text: &str) -> Result<DocumentId, Failure> {
+    let call = Call::of(text);
+    let whole: Option<DocumentId> = call.text.parse().ok().filter(|_| call.by_id);
+    if let Some(id) = whole
+        && space.info(&id).is_some()
+    {
+        return Ok(id);
+    }
+    let candidate = |thing: DocumentId| Candidate {
+        id: thing.to_string(),
+        name: space.info(&thing).and_then(|info| info.summary.name),
+        thing,
+    };
+    let named = if call.by_name { space.find(call.text) } else { Vec::new() };
+    if named.is_empty()
+        && let Some(id) = whole
+    {
+        // As `open` says it.
+        return Err(anabranch::CommandError::UnknownDocument(id).into());
+    }
+    let candidates = if named.is_empty() && call.by_id && is_prefix(call.text) {
+        let lower = call.text.to_ascii_lowercase();
+        space.documents().into_iter().filter(|id| id.to_string().starts_with(&lower)).collect()
+    } else {
+        named
+    };
+    pick("document", 2 * DocumentId::LEN, text, candidates.into_iter().map(candidate))
 }
 
 fn is_prefix(text: &str) -> bool {
     text.len() >= PREFIX_DIGITS_MIN && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The one thing whose name is `text` or whose id begins with it.
-fn pick<T>(what: &str, text: &str, candidates: impl Iterator<Item = Candidate<T>>) -> Result<T, Failure> {
-    let lower = text.to_ascii_lowercase();
-    let fits = |candidate: &Candidate<T>| {
-        candidate.name.as_deref() == Some(text) || (is_prefix(text) && candidate.id.starts_with(&lower))
+/// The one thing that has the id `text`, or else whose name it is, or else whose id begins with it.
+fn pick<T>(
+    what: &str,
+    id_digits: usize,
+    text: &str,
+    candidates: impl Iterator<Item = Candidate<T>>,
+) -> Result<T, Failure> {
+    let call = Call::of(text);
+    let (lower, normal) = (call.text.to_ascii_lowercase(), call.text.nfc().collect::<String>());
+    let mut candidates: Vec<Candidate<T>> = candidates.collect();
+    if let Some(at) = candidates.iter().position(|candidate| call.by_id && candidate.id == lower) {
+        return Ok(candidates.swap_remove(at).thing);
+    }
+    let is_named = |candidate: &Candidate<T>| {
+        call.by_name && candidate.name.as_deref().is_some_and(|name| name.nfc().eq(normal.chars()))
     };
-    let mut found: Vec<Candidate<T>> = candidates.filter(fits).collect();
+    let (named, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(is_named);
+    let by_name = !named.is_empty();
+    let mut found = if by_name {
+        named
+    } else {
+        let begins = |candidate: &Candidate<T>| call.by_id && is_prefix(call.text) && candidate.id.starts_with(&lower);
+        others.into_iter().filter(begins).collect()
+    };
+    let hint = if by_name { "say which by its id, as in `id:0123abcd`" } else { "use more digits of the id" };
     match found.len() {
         1 => Ok(found.remove(0).thing),
+        0 if call.text.len() == id_digits && is_prefix(call.text) => {
+            Err(Failure::not_found(format!("no {what} {} here", call.text)))
+        }
         0 => {
             let name = if what == "peer" { "" } else { "by name, " };
             Err(Failure::not_found(format!(
@@ -183,7 +211,7 @@ fn pick<T>(what: &str, text: &str, candidates: impl Iterator<Item = Candidate<T>
             )))
         }
         several => Err(Failure::usage(format!(
-            "`{text}` may be {several} {what}s: {}; use more digits of the id",
+            "`{text}` may be {several} {what}s: {}; {hint}",
             listed(found.into_iter().map(|candidate| (candidate.id, candidate.name))),
         ))),
     }
@@ -218,14 +246,19 @@ mod tests {
             ("0123456789abcdef", Some("plan")),
             ("0123ffffffffffff", None),
             ("beefbeefbeefbeef", Some("plan b")),
-            ("77777777", Some("beef")),
+            ("7777777777777777", Some("beef")),
+            ("8888888888888888", Some("caf\u{e9}")),
+            ("9999999999999999", Some("beefbeefbeefbeef")),
+            ("aaaaaaaaaaaaaaaa", Some("twice")),
+            ("bbbbbbbbbbbbbbbb", Some("twice")),
+            ("cccccccccccccccc", Some("dddddddddddddddd")),
         ];
         let candidates = things.into_iter().enumerate().map(|(i, (id, name))| Candidate {
             id: id.to_owned(),
             name: name.map(str::to_owned),
             thing: i as u32,
         });
-        pick("document", text, candidates)
+        pick("document", 16, text, candidates)
     }
 
     #[test]
@@ -234,19 +267,35 @@ mod tests {
         assert_eq!(choose("01234").unwrap(), 0);
         assert_eq!(choose("0123F").unwrap(), 1);
         assert_eq!(choose("plan b").unwrap(), 2);
+        assert_eq!(choose("cafe\u{301}").unwrap(), 4);
+    }
+
+    // A name that looked like the beginning of an id was taken for both, and nothing could mean it alone.
+    #[test]
+    fn a_name_wins_over_the_beginning_of_an_id_and_a_whole_id_over_a_name() {
+        assert_eq!(choose("beef").unwrap(), 3);
+        assert_eq!(choose("id:beef").unwrap(), 2);
+        assert_eq!(choose("beefbeefbeefbeef").unwrap(), 2);
+        assert_eq!(choose("name:beefbeefbeefbeef").unwrap(), 5);
+        assert_eq!(choose("dddddddddddddddd").unwrap(), 8);
     }
 
     #[test]
-    fn what_fits_several_things_lists_them() {
+    fn what_fits_several_things_lists_them_and_says_how_to_settle_it() {
         let failure = choose("0123").unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
-        assert!(failure.message.contains("0123456789abcdef (plan), 0123ffffffffffff"), "{failure}");
-        assert_eq!(choose("beef").unwrap_err().exit, Exit::Usage);
+        assert!(failure.message.contains("0123456789abcdef (plan), 0123ffffffffffff; use more digits"), "{failure}");
+        let failure = choose("twice").unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains("aaaaaaaaaaaaaaaa (twice), bbbbbbbbbbbbbbbb (twice); say which"), "{failure}");
+        assert_eq!(choose("id:bbbb").unwrap(), 7);
     }
 
     #[test]
-    fn too_few_digits_find_nothing() {
-        assert_eq!(choose("777").unwrap_err().exit, Exit::NotFound);
-        assert_eq!(choose("").unwrap_err().exit, Exit::NotFound);
+    fn what_is_not_there_is_not_found() {
+        for text in ["777", "", "id:plan", "name:0123", "name:", "id:", "eeeeeeeeeeeeeeee"] {
+            assert_eq!(choose(text).unwrap_err().exit, Exit::NotFound, "{text}");
+        }
+        assert_eq!(choose("eeeeeeeeeeeeeeee").unwrap_err().message, "no document eeeeeeeeeeeeeeee here");
     }
 }

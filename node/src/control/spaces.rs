@@ -14,7 +14,9 @@ use anabranch_protocol::{Invitation, Joined, MemberLine, SpaceLine};
 const DOCUMENTS_NAMED_MAX: usize = 5;
 
 impl Control {
-    pub(super) async fn create_space(&self, name: &str) -> Result<SpaceLine, Failure> {
+    pub(super) async fn create_space(&self, name: &str, force: bool) -> Result<SpaceLine, Failure> {
+        let _naming = self.naming.lock().await;
+        self.check_new_space(name, force)?;
         let space = self.peer.create_space(name).await?;
         self.line(&space)
     }

@@ -7,7 +7,7 @@ use anabranch::{DeviceId, Event, Events, Lagged, Space, SpaceId};
 use futures::StreamExt;
 use serde_json::json;
 
-use crate::control::names::{Expect, texts};
+use crate::control::names::texts;
 use crate::control::spaces::title;
 use crate::control::status::hex;
 use crate::control::{Answers, Control};
@@ -22,15 +22,12 @@ impl Control {
     pub(super) async fn watch(
         &self,
         space: Option<&str>,
-        document: Option<&str>,
+        document: Option<&Which>,
         since: Option<u64>,
         answers: &mut Answers,
     ) -> std::io::Result<End> {
         match document {
-            Some(document) => {
-                let which = Which { space: space.map(str::to_owned), document: document.to_owned() };
-                self.watch_document(&which, answers).await
-            }
+            Some(which) => self.watch_document(which, answers).await,
             None => {
                 let only = match space.map(|space| self.space(Some(space))).transpose() {
                     Ok(space) => space.map(|space| space.id()),
@@ -76,7 +73,7 @@ impl Control {
 
     async fn watch_document(&self, which: &Which, answers: &mut Answers) -> std::io::Result<End> {
         let changes = async {
-            let document = self.document(&mut None, which, Expect::Known).await?;
+            let document = self.document(&mut None, which).await?;
             let heads = document.heads()?;
             Ok::<_, Failure>((document.id().to_string(), document.subscribe(heads)?))
         };

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anabranch_tests::bench::{Report, Size, arrive, durable_writes, edit_latency, follow, reconnect, stall, trace};
+use anabranch_tests::bench::{
+    Report, Size, actors, arrive, durable_writes, edit_latency, follow, reconnect, stall, trace,
+};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -46,6 +48,12 @@ enum Workload {
         /// An editing trace, sequential or concurrent, plain or gzipped.
         file: PathBuf,
     },
+    /// A document of one change each of a thousand, ten thousand and a hundred thousand actors.
+    ///
+    /// record_bytes: of the document's record, which names every actor. commit_ms: to encode it and commit it alone, median.
+    /// open_ms: from its stored runs; not with more actors than a document may have. Floor: automerge parses and applies the
+    /// same changes.
+    Actors,
     /// Small edits, each waited for until it is fsynced.
     ///
     /// per_s_1: one writer. per_s_16: sixteen, with a document each. Floor: redb alone, one value of 200 bytes in one table
@@ -95,6 +103,7 @@ fn run(arguments: &Arguments) -> Result<Report> {
         match &arguments.workload {
             Workload::Trace { file } => trace::run(file, size).await,
             Workload::Arrive { file } => arrive::run(file, size),
+            Workload::Actors => actors::run(size),
             Workload::DurableWrites => durable_writes::run(size).await,
             Workload::EditLatency => edit_latency::run(size).await,
             Workload::Follow => follow::run(size),

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use anabranch_engine::document::Json;
 use anabranch_engine::id::SpaceId;
 use anabranch_engine::keys::SecretKey;
+use anabranch_engine::limits::DOCUMENTS_RESIDENT_MAX;
 use anabranch_engine::storage::{self, CommitId, Failure, Request};
 use anabranch_engine::time::{Now, Timestamp};
 use anabranch_engine::{
-    Command, CommandError, CommandId, Config, Counters, DocumentError, Engine, Event, Input, Output, Reply, SessionId,
+    Begins, Command, CommandError, CommandId, Config, Counters, DocumentError, Engine, Event, Input, Output, Reply,
+    SessionId,
 };
 use anabranch_store::Store;
 use anabranch_store::backend::crashable::Disk;
@@ -216,7 +218,7 @@ impl Pair {
         seed[..8].copy_from_slice(&self.seed.to_be_bytes());
         seed[8..16].copy_from_slice(&self.starts.to_be_bytes());
         let guard = SimGuard::default();
-        let config = Config { guard: Arc::new(guard.clone()), slot: None };
+        let config = Config { guard: Arc::new(guard.clone()), slot: None, residents_max: DOCUMENTS_RESIDENT_MAX };
         let engine = Engine::new(config, key(side), seed, self.clock(), image)?;
         let process = Process {
             number: self.starts,
@@ -324,7 +326,7 @@ impl Pair {
         if saved(self) { Ok(()) } else { Err("edits are not saved".to_owned()) }
     }
 
-    /// Opens a document and gives its content.
+    /// Opens a document and gives its content; that of an empty one if there is none.
     ///
     /// # Errors
     /// It cannot be opened.
@@ -335,6 +337,10 @@ impl Pair {
             Some(view.json())
         };
         if running(self).is_none() {
+            let process = self.processes[side as usize].as_ref().ok_or("it does not run")?;
+            if !process.engine.documents(&space).contains(&document) {
+                return Ok(serde_json::json!({}));
+            }
             self.ask(side, Command::OpenDocument { space, document })?;
         }
         running(self).ok_or_else(|| "it was opened and is not open".to_owned())
@@ -399,13 +405,15 @@ impl Pair {
         spaces.into_iter().map(|space| (space.space, space.name, space.role)).collect()
     }
 
-    /// A fresh document id of a replica.
+    /// A new document of a replica, which exists with its first edit.
     ///
     /// # Errors
-    /// It does not run.
+    /// It does not run, or may not make one.
     pub fn new_document(&mut self, side: Side, space: SpaceId) -> Result<Place, String> {
         let process = self.processes[side as usize].as_mut().ok_or("it does not run")?;
         let place = (space, process.engine.new_document_id());
+        let (space, document) = place;
+        self.ask(side, Command::CreateDocument { space, document, begins: Begins::WithFirstEdit })?;
         self.documents.push(place);
         Ok(place)
     }

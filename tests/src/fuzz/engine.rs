@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anabranch_engine::id::{DocumentId, SpaceId};
 use anabranch_engine::keys::SecretKey;
+use anabranch_engine::limits::DOCUMENTS_RESIDENT_MAX;
 use anabranch_engine::storage::{Image, Reply, Request, Scanned, Table};
 use anabranch_engine::time::{Now, Timestamp};
 use anabranch_engine::{Command, CommandId, Config, DocumentError, Engine, Input as News, Output as Wish};
@@ -80,7 +81,7 @@ impl Rows {
 
 /// An engine of the device with this number on these rows. No two that write may have the same seed.
 pub fn start(rows: &Rows, device: u8, seed: u8, now: Now) -> Result<Engine, String> {
-    let config = Config { guard: Arc::new(FuzzGuard), slot: None };
+    let config = Config { guard: Arc::new(FuzzGuard), slot: None, residents_max: DOCUMENTS_RESIDENT_MAX };
     Engine::new(config, identity(device), [seed; 32], now, rows.image())
 }
 

@@ -17,7 +17,7 @@ use anabranch_engine::time::{Now, Timestamp};
 use anabranch_engine::wire::frame::to_frames;
 use anabranch_engine::wire::{Lane, Message, WireRun};
 use anabranch_engine::{
-    Command, CommandId, DocumentError, Engine, HintId, Input as News, Output as Wish, Reply, SessionId,
+    Begins, Command, CommandId, DocumentError, Engine, HintId, Input as News, Output as Wish, Reply, SessionId,
 };
 
 use super::engine::{Rows, documents, drain, identity, start};
@@ -92,7 +92,7 @@ impl Replica {
     }
 
     fn set(&mut self, space: SpaceId, document: DocumentId, path: &str, value: impl Into<Value>) -> Vec<Wish> {
-        self.ask(Command::OpenDocument { space, document });
+        self.ask(Command::CreateDocument { space, document, begins: Begins::WithFirstEdit });
         let edited =
             self.engine.edit(self.now, &space, &document, |edit| edit.set(path, value).map_err(DocumentError::from));
         edited.expect("it is ours to edit");

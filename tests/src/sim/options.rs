@@ -1,6 +1,7 @@
 //! What a seed draws: topology, sizes, and which faults are on. Every seed has its own mix, because a fault that is always
 //! on hides what only happens without it. Printed in full when a seed fails.
 
+use anabranch_engine::limits::DOCUMENTS_RESIDENT_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::byzantine::ByzantineOptions;
@@ -38,6 +39,8 @@ pub struct Options {
     pub reopen: bool,
     /// Wall clocks are off by up to a year.
     pub skewed_clocks: bool,
+    /// Documents that replicas keep in memory without need.
+    pub residents_max: usize,
     /// The network.
     pub network: NetworkOptions,
     /// Disks.
@@ -246,6 +249,7 @@ impl Options {
             chaos: dice.between(5, 60) * SECONDS,
             reopen: dice.percent(20),
             skewed_clocks: dice.percent(30),
+            residents_max: if dice.percent(50) { dice.between(1, 3) as usize } else { DOCUMENTS_RESIDENT_MAX },
             network: NetworkOptions::draw(&mut dice, lossy),
             disk: DiskOptions::draw(&mut dice),
             faults: FaultOptions {
@@ -335,6 +339,7 @@ impl Options {
             chaos: 0,
             reopen: false,
             skewed_clocks: false,
+            residents_max: DOCUMENTS_RESIDENT_MAX,
             network: NetworkOptions::fair(),
             disk: DiskOptions::default(),
             faults: FaultOptions { power_cuts: 100, ..FaultOptions::default() },

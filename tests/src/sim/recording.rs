@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anabranch_engine::document::work::WorkDone;
 use anabranch_engine::id::{DeviceId, DocumentId, SpaceId};
+use anabranch_engine::limits::DOCUMENTS_RESIDENT_MAX;
 use anabranch_engine::recording::{Asked, Call, MAGIC, Reader, Record, RecordedSignatures, chain};
 use anabranch_engine::storage::{Image, Table};
 use anabranch_engine::time::{Now, Timestamp};
@@ -85,7 +86,8 @@ pub fn replay(file: &[u8], verbose: bool) -> Result<Replayed, String> {
         records.next();
     }
     let (now, guard) = (at(mono, wall_s), SimGuard::default());
-    let config = Config { guard: Arc::new(guard.clone()), slot: slot.map(Into::into) };
+    let slot = slot.map(Into::into);
+    let config = Config { guard: Arc::new(guard.clone()), slot, residents_max: DOCUMENTS_RESIDENT_MAX };
     let story = Narrative::default();
     let told = story.clone();
     let begin = mono;
@@ -364,6 +366,7 @@ fn asked(command: &Asked) -> String {
         Asked::Invite { space, max_uses, .. } => format!("is to invite into space {space:.8}, {max_uses} times"),
         Asked::Join { .. } => "is to join a space".to_owned(),
         Asked::LeaveSpace { space } => format!("is to leave space {space:.8}"),
+        Asked::CreateDocument { document, .. } => format!("is to make document {document:.8}"),
         Asked::OpenDocument { document, .. } => format!("is to open document {document:.8}"),
         Asked::WaitSynced { space, .. } => format!("is to say when space {space:.8} is in sync"),
         Asked::ReadFeed { after, limit } => format!("is to read {limit} rows of the feed after {after}"),

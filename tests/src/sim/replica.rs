@@ -255,7 +255,8 @@ impl World {
             Err(error) => return self.fail(Kind::Safety, "store", format!("#{replica} does not open: {error}")),
         };
         let guard = SimGuard::default();
-        let config = Config { guard: std::sync::Arc::new(guard.clone()), slot: there.slot.take() };
+        let (slot, residents_max) = (there.slot.take(), self.options.residents_max);
+        let config = Config { guard: std::sync::Arc::new(guard.clone()), slot, residents_max };
         let key = there.key();
         #[cfg_attr(not(feature = "mutants"), expect(unused_mut, reason = "only a mutant is changed"))]
         let mut engine = match Engine::new(config, key, seed, clock.read(now), image) {

@@ -159,6 +159,8 @@ stats! {
     sessions => "sessions",
     /// Sessions that the engine tore down.
     stalls => "sessions torn down",
+    /// Documents made empty.
+    documents_made_empty => "documents made empty",
     /// Sessions that the engine ended because of what came over them.
     peers_misbehaved => "frames refused",
     /// Stores that failed, and were opened again.

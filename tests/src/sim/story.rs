@@ -6,7 +6,7 @@ use anabranch_engine::document::{Edit, View};
 use anabranch_engine::id::{ChangeHash, SpaceId};
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::space::ticket::Ticket;
-use anabranch_engine::{Command, CommandError, CommandId, DocumentError, LossOnLeaving, Reply};
+use anabranch_engine::{Begins, Command, CommandError, CommandId, DocumentError, LossOnLeaving, Reply};
 
 use super::checkers::{acknowledged, convergence, silence};
 use super::dice::Dice;
@@ -129,8 +129,30 @@ impl Story {
     /// A new document, open.
     pub fn document(&mut self, who: Who, space: SpaceId) -> Place {
         let place = new_place(&mut self.world, who.0, space).expect("it runs");
-        self.open(who, place);
+        self.create(who, place, Begins::WithFirstEdit);
         place
+    }
+
+    /// A new empty document, open.
+    pub fn empty_document(&mut self, who: Who, space: SpaceId) -> Place {
+        let place = new_place(&mut self.world, who.0, space).expect("it runs");
+        self.create(who, place, Begins::Empty);
+        place
+    }
+
+    fn create(&mut self, who: Who, place: Place, begins: Begins) {
+        let (space, document) = place;
+        match self.ask(who, Command::CreateDocument { space, document, begins }) {
+            Ok(Reply::DocumentCreated { commit }) => {
+                if let Some(commit) = commit {
+                    self.world.created(who.0, place, commit);
+                }
+            }
+            other => panic!("making a document: {other:?}"),
+        }
+        let process = self.world.replicas[who.0].process.as_mut().expect("it runs");
+        *process.open.entry(place).or_default() += 1;
+        self.check();
     }
 
     /// Opens a document.

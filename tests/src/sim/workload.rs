@@ -7,7 +7,8 @@ use anabranch_engine::document::Edit;
 use anabranch_engine::document::import::Rules;
 use anabranch_engine::feed::FeedRow;
 use anabranch_engine::id::{DocumentId, SpaceId};
-use anabranch_engine::{Command, CommandError, CommandId, DocumentError, Engine, Reply};
+use anabranch_engine::storage::CommitId;
+use anabranch_engine::{Begins, Command, CommandError, CommandId, DocumentError, Engine, Reply};
 use anabranch_store::backend::crashable::Fault;
 use serde_json::json;
 
@@ -169,7 +170,8 @@ impl World {
         let Some(space) = dice.pick(&writable).copied() else { return };
         let Some(engine) = self.engine(replica) else { return };
         let document = engine.new_document_id();
-        self.open(replica, (space, document), Then::First(dice.any()));
+        let begins = if dice.percent(50) { Begins::Empty } else { Begins::WithFirstEdit };
+        self.create(replica, (space, document), begins, dice.any());
     }
 
     fn some_open(&self, replica: usize, dice: &mut Dice) -> Option<Place> {
@@ -181,6 +183,13 @@ impl World {
     /// Whether a replica runs and holds a document open.
     pub fn has_open(&self, replica: usize, place: &Place) -> bool {
         self.replicas[replica].process.as_ref().is_some_and(|process| process.has_open(place))
+    }
+
+    /// Makes a document and then edits it.
+    pub fn create(&mut self, replica: usize, place: Place, begins: Begins, salt: u64) {
+        let (space, document) = place;
+        let command = Command::CreateDocument { space, document, begins };
+        self.command_for(replica, command, Waiting::ToOpen(place, Then::First(salt)));
     }
 
     /// Opens a document and then does something with it.
@@ -302,6 +311,31 @@ impl World {
         result.map(|_| ())
     }
 
+    /// Writes down that a replica has made an empty document.
+    pub fn created(&mut self, replica: usize, place: Place, commit: CommitId) {
+        let (space, document) = place;
+        let Some(process) = self.replicas[replica].process.as_ref() else { return };
+        let number = process.number;
+        let Ok(view) = process.engine.view(&space, &document, None) else { return };
+        let (history, content) = (view.history(), content_hash(&view.json()));
+        let made = match &history[..] {
+            [made] if made.ops == 0 => made.clone(),
+            other => {
+                let text = format!("#{replica} made {document:.8}, and there is {other:?} in it");
+                return self.fail(Kind::Safety, "answers", text);
+            }
+        };
+        self.watch.causality.note(&made);
+        self.stats.documents_made_empty += 1;
+        let edited = Edited { place, change: made.hash, increment: 0, content, wrote: BTreeMap::new() };
+        self.ledger.edited(replica, commit, edited, (made.actor, made.seq));
+        if !self.expects_forks
+            && let Err(text) = self.registry.produced(replica, number, place, &made)
+        {
+            self.fail(Kind::Safety, actors::CHECKER, text);
+        }
+    }
+
     pub(super) fn answered(&mut self, replica: usize, command: CommandId, result: Result<Reply, CommandError>) {
         let Some(process) = self.replicas[replica].process.as_mut() else { return };
         let number = process.number;
@@ -330,7 +364,10 @@ impl World {
             (Waiting::ForTicket(index, goal), Reply::Ticket(ticket)) => self.invited(index, goal, replica, ticket),
             (Waiting::ForJoin(index, goal), Reply::SpaceReady(space)) => self.admitted(index, goal, replica, space),
             (Waiting::ForLeave(index, goal), Reply::Done) => self.is_out(index, goal),
-            (Waiting::ToOpen(place, then), Reply::DocumentOpen) => {
+            (Waiting::ToOpen(place, then), reply @ (Reply::DocumentOpen | Reply::DocumentCreated { .. })) => {
+                if let Reply::DocumentCreated { commit: Some(commit) } = reply {
+                    self.created(replica, place, commit);
+                }
                 let still_wanted = self.ledger.spaces_of(replica).contains_key(&place.0);
                 if let Some(process) = self.process(replica, number).filter(|_| still_wanted) {
                     *process.open.entry(place).or_default() += 1;

@@ -81,7 +81,7 @@ fn documents_are_made_edited_and_read_by_name_and_by_digits() {
     assert_eq!(node.run(&["doc", "get", "plan", "/items/0/title", "--raw"]).ok().text(), "tent");
     node.run(&["doc", "get", "plan", "/nowhere"]).fails(4, "there is nothing at `/nowhere`");
     node.run(&["doc", "get", "nothing"]).fails(4, "no document `nothing` here");
-    node.run(&["doc", "get", &"0".repeat(32)]).fails(4, "was never edited, or has not arrived yet");
+    node.run(&["doc", "get", &"0".repeat(32)]).fails(4, "was never made, or has not arrived yet");
     node.run(&["doc", "set", "plan", "/a/b/c", "1"]).fails(4, "there is nothing at `/a`");
 
     // The past can be read.
@@ -98,7 +98,7 @@ fn documents_are_made_edited_and_read_by_name_and_by_digits() {
     assert_eq!(node.run(&["doc", "log", "plan"]).ok().stdout.lines().count(), 6);
 
     // Two of one name have to be told apart.
-    let other = node.run(&["doc", "new", "--name", "plan"]).ok().text().to_owned();
+    let other = node.run(&["doc", "new", "--name", "plan", "--force"]).ok().text().to_owned();
     let both = node.run(&["doc", "get", "plan"]).fails(2, "`plan` may be 2 documents");
     assert!(both.stderr.contains(&id[..16]) && both.stderr.contains(&other[..16]));
     let listed = node.run(&["--json", "doc", "ls"]).ok().json_lines();

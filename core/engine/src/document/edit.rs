@@ -175,7 +175,7 @@ impl<'a> Edit<'a> {
     }
 
     /// Puts a value at `path`, JSON or any other, replacing what is there: two replicas that do this at once leave a conflict. At the
-    /// root (`""`) the object's members replace all keys. At the index just behind a list's end it appends. Makes no
+    /// root (`""`) the object's members replace all keys. At the index just behind a list's end, or `-`, it appends. Makes no
     /// missing parents.
     pub fn set(&mut self, path: impl IntoPath, value: impl Into<Value>) -> Result<(), EditError> {
         let path = path.into_path()?;
@@ -219,7 +219,7 @@ impl<'a> Edit<'a> {
             return Err(wrong_type(parent(&path), "a list", read::kind_name(kind)));
         }
         let length = self.cached_length();
-        let index = if last == "-" { length } else { read::index(&last).ok_or(EditError::NotAnIndex(path.clone()))? };
+        let index = index(&path, &last, length)?;
         if index > length {
             return Err(EditError::OutOfRange { path: parent(&path), position: index, length });
         }
@@ -414,8 +414,8 @@ impl<'a> Edit<'a> {
         match kind {
             am::ObjType::Map | am::ObjType::Table => Ok((am::Prop::Map(last.to_string()), false)),
             am::ObjType::List => {
-                let index = read::index(last).ok_or_else(|| EditError::NotAnIndex(path.clone()))?;
                 let length = self.cached_length();
+                let index = index(path, last, length)?;
                 match index.cmp(&length) {
                     core::cmp::Ordering::Less => Ok((am::Prop::Seq(index), false)),
                     core::cmp::Ordering::Equal => Ok((am::Prop::Seq(index), true)),
@@ -569,6 +569,12 @@ fn internal(error: am::AutomergeError) -> EditError {
 
 fn wrong_type(path: Path, expected: &'static str, found: &'static str) -> EditError {
     EditError::WrongType { path, expected, found }
+}
+
+/// The index in a list that a path's last part says. The place behind the end has a name of its own in JSON Pointers (RFC 6901,
+/// section 4).
+fn index(path: &Path, last: &str, length: usize) -> Result<usize, EditError> {
+    if last == "-" { Ok(length) } else { read::index(last).ok_or_else(|| EditError::NotAnIndex(path.clone())) }
 }
 
 fn parent(path: &Path) -> Path {

@@ -18,14 +18,15 @@ use crate::gate::validator::OpIndex;
 use crate::gate::{Refusal, inspector};
 use crate::id::{ActorId, ChangeHash, DeviceId};
 use crate::limits::{
-    CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_OPS_MAX, INLINE_OPS_MAX, OP_COUNTER_MAX,
+    CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_ACTORS_PER_DEVICE_MAX, DOCUMENT_OPS_MAX,
+    INLINE_OPS_MAX, OP_COUNTER_MAX,
 };
 
 /// A document's history. Cloning is cheap and shares everything; whoever changes a shared one makes its own copy first.
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     am: Arc<am::Automerge>,
-    actors: Arc<BTreeMap<ActorId, Actor>>,
+    actors: Arc<Actors>,
     max_op: u64,
     heads: usize,
     /// automerge has panicked in a local edit. The document that it left is thrown away, and this is empty.
@@ -39,6 +40,27 @@ struct Actor {
     device: Option<DeviceId>,
     /// Hash of each change, the one with sequence number 1 first.
     hashes: Vec<ChangeHash>,
+}
+
+/// Who wrote.
+#[derive(Clone, Debug, Default)]
+struct Actors {
+    known: BTreeMap<ActorId, Actor>,
+    /// How many of them are bound to each device.
+    of_device: BTreeMap<DeviceId, usize>,
+}
+
+impl Actors {
+    /// Takes note of an actor's next change, which the device vouches for. Says its number.
+    fn next(&mut self, actor: ActorId, device: DeviceId, hash: ChangeHash) -> u64 {
+        let entry = self.known.entry(actor).or_default();
+        if entry.device.is_none() {
+            entry.device = Some(device);
+            *self.of_device.entry(device).or_default() += 1;
+        }
+        entry.hashes.push(hash);
+        entry.hashes.len() as u64
+    }
 }
 
 /// What the envelope asks about an applied change.
@@ -94,6 +116,8 @@ pub(crate) struct Change(pub(crate) am::Change);
 /// cannot exceed any limit (an operation costs at most about 40 bytes besides them).
 const SURELY_SMALL_OPS: u64 = 1_000;
 const SURELY_SMALL_BYTES: u64 = CHANGE_BYTES_MAX as u64 / 4;
+/// Bytes of a change besides its values and keys, about.
+const CHANGE_BYTES: usize = 120;
 
 impl Change {
     pub(crate) fn hash(&self) -> ChangeHash {
@@ -168,6 +192,11 @@ impl History {
         Some(Meta { max_op: meta.max_op, deps: meta.deps.iter().map(|hash| ChangeHash(hash.0)).collect() })
     }
 
+    /// When an applied change was made, as its author's clock said.
+    pub(crate) fn time_of(&self, hash: &am::ChangeHash) -> Option<i64> {
+        self.am.get_change_meta_by_hash(hash).map(|meta| meta.timestamp)
+    }
+
     /// The actor of an applied change, and its sequence number.
     pub(crate) fn place(&self, hash: &ChangeHash) -> Option<(ActorId, u64)> {
         let meta = self.am.get_change_meta_by_hash(&am::ChangeHash(hash.0))?;
@@ -176,25 +205,30 @@ impl History {
 
     /// Last sequence number and tip.
     pub(crate) fn tip(&self, actor: &ActorId) -> Option<(u64, ChangeHash)> {
-        let hashes = &self.actors.get(actor)?.hashes;
+        let hashes = &self.actors.known.get(actor)?.hashes;
         Some((hashes.len() as u64, *hashes.last()?))
     }
 
     pub(crate) fn hash_of(&self, actor: &ActorId, seq: u64) -> Option<ChangeHash> {
         let index = usize::try_from(seq.checked_sub(1)?).ok()?;
-        self.actors.get(actor)?.hashes.get(index).copied()
+        self.actors.known.get(actor)?.hashes.get(index).copied()
     }
 
     pub(crate) fn device(&self, actor: &ActorId) -> Option<DeviceId> {
-        self.actors.get(actor)?.device
+        self.actors.known.get(actor)?.device
     }
 
     pub(crate) fn has_actor(&self, actor: &ActorId) -> bool {
-        self.actors.contains_key(actor)
+        self.actors.known.contains_key(actor)
     }
 
     pub(crate) fn actor_count(&self) -> usize {
-        self.actors.len()
+        self.actors.known.len()
+    }
+
+    /// How many actors are bound to a device.
+    pub(crate) fn actors_of(&self, device: &DeviceId) -> usize {
+        self.actors.of_device.get(device).copied().unwrap_or(0)
     }
 
     pub(crate) fn ops(&self) -> u64 {
@@ -250,7 +284,7 @@ impl History {
         if self.damaged {
             return Err(EditError::Panicked.into());
         }
-        let room = self.room(&actor)?;
+        let room = self.room(&actor, &device)?;
         let am = Arc::make_mut(&mut self.am);
         write_as(am, &actor, &device);
         // Given back only if all goes well: what a rolled back edit, or one that panicked, has found is not there any more.
@@ -278,7 +312,7 @@ impl History {
             *cache = found;
             return Ok((value, None));
         };
-        let mut committed = Committed { bytes: 120 + counted.bytes as usize, change: None, patches: None };
+        let mut committed = Committed { bytes: CHANGE_BYTES + counted.bytes as usize, change: None, patches: None };
         if counted.ops > SURELY_SMALL_OPS || counted.bytes > SURELY_SMALL_BYTES {
             let change = self.check_last(&hash)?;
             committed = Committed { bytes: change.bytes().len(), change: Some(change), patches: None };
@@ -288,11 +322,30 @@ impl History {
         }
         *cache = found;
         self.max_op += counted.ops;
-        self.heads = 1;
-        let entry = Arc::make_mut(&mut self.actors).entry(actor).or_default();
-        entry.device = Some(device);
-        entry.hashes.push(ChangeHash(hash.0));
+        self.made(actor, device, &hash);
         Ok((value, Some(committed)))
+    }
+
+    /// A change of `actor` without operations, on top of all that is here.
+    ///
+    /// # Errors
+    /// Nothing may be added to the document.
+    pub(crate) fn begin(&mut self, actor: ActorId, device: DeviceId, wall_s: i64) -> Result<Committed, EditError> {
+        if self.damaged {
+            return Err(EditError::Panicked);
+        }
+        self.room(&actor, &device)?;
+        let am = Arc::make_mut(&mut self.am);
+        write_as(am, &actor, &device);
+        let hash = am.empty_commit(CommitOptions::default().with_time(wall_s));
+        self.made(actor, device, &hash);
+        Ok(Committed { bytes: CHANGE_BYTES, change: None, patches: None })
+    }
+
+    /// Takes note of a local change.
+    fn made(&mut self, actor: ActorId, device: DeviceId, hash: &am::ChangeHash) {
+        self.heads = 1;
+        Arc::make_mut(&mut self.actors).next(actor, device, ChangeHash(hash.0));
     }
 
     /// This history with `changes` applied, which must come after what they depend on; copied first if it is shared. What that
@@ -309,10 +362,7 @@ impl History {
         let count = changes.len() as u64;
         for (change, device) in &changes {
             let actor = change.actor().ok_or_else(|| String::from("an actor is not 16 bytes"))?;
-            let entry = actors.entry(actor).or_default();
-            entry.device.get_or_insert(*device);
-            entry.hashes.push(change.hash());
-            if entry.hashes.len() as u64 != change.seq() {
+            if actors.next(actor, *device, change.hash()) != change.seq() {
                 return Err(alloc::format!("change {} of an actor is not its next", change.seq()));
             }
             max_op = max_op.max(change.0.max_op());
@@ -357,14 +407,20 @@ impl History {
     }
 
     /// What may be added to the document, or why nothing may.
-    fn room(&self, actor: &ActorId) -> Result<Room, EditError> {
+    fn room(&self, actor: &ActorId, device: &DeviceId) -> Result<Room, EditError> {
         let full = |value: usize, unit, limit: usize| EditError::DocumentFull {
             value: value as u64,
             unit,
             limit: limit as u64,
         };
-        if !self.has_actor(actor) && self.actors.len() >= DOCUMENT_ACTORS_MAX {
-            return Err(full(self.actors.len() + 1, "actors", DOCUMENT_ACTORS_MAX));
+        if !self.has_actor(actor) {
+            let (all, ours) = (self.actor_count() + 1, self.actors_of(device) + 1);
+            if all > DOCUMENT_ACTORS_MAX {
+                return Err(full(all, "actors", DOCUMENT_ACTORS_MAX));
+            }
+            if ours > DOCUMENT_ACTORS_PER_DEVICE_MAX {
+                return Err(full(ours, "actors of this device", DOCUMENT_ACTORS_PER_DEVICE_MAX));
+            }
         }
         if self.heads > CHANGE_DEPS_MAX {
             return Err(full(self.heads, "heads", CHANGE_DEPS_MAX));

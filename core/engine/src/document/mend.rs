@@ -77,6 +77,8 @@ pub struct Mended {
     pub document: Document,
     /// What is in it, run by run.
     pub held: Vec<Proof>,
+    /// Bytes of the changes of these.
+    pub bytes: u64,
     /// The lists of members that runs stand on, of those in it and of those that wait.
     pub lists: BTreeSet<AclHash>,
     /// Keys of rows that do not fit into any document.
@@ -155,6 +157,7 @@ impl MendWork {
         let waits = outcome.waiting.iter().map(|(candidate, _)| candidate);
         let lists = outcome.accepted.iter().chain(waits).map(|candidate| candidate.run.header.acl).collect();
         let held = outcome.accepted.iter().filter_map(|candidate| Proof::of(&candidate.run)).collect();
+        let bytes = outcome.accepted.iter().map(|candidate| candidate.bytes() as u64).sum();
         let waiting = outcome.waiting.len();
         document.suspects.guilty.extend(&document.left_out);
         document.clear_suspicion(&outcome);
@@ -165,7 +168,7 @@ impl MendWork {
         document.adopt(history);
         document.index = index;
         document.signed_heads = document.history.heads().into_iter().collect();
-        Mended { document, held, lists, useless, waiting, evicted, unvouched }
+        Mended { document, held, bytes, lists, useless, waiting, evicted, unvouched }
     }
 }
 

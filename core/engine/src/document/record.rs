@@ -1,4 +1,5 @@
-//! The record of a document in the store: its heads and its frontier, all that syncing needs to know of it.
+//! The record of a document in the store: its heads and its frontier, all that syncing needs to know of it, and what lists say
+//! of it.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -8,10 +9,11 @@ use alloc::vec::Vec;
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
+use crate::document::summary::Summary;
 use crate::frontier::{Frontier, Proof};
 use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::keys::SIGNATURE_LEN;
-use crate::limits::DOCUMENT_ACTORS_MAX;
+use crate::limits::{DOCUMENT_ACTORS_MAX, DOCUMENT_NAME_BYTES_MAX};
 use crate::run::RunHeader;
 
 /// A document's row in [`crate::storage::Table::Documents`].
@@ -21,6 +23,8 @@ pub struct DocumentRecord {
     pub heads: Vec<ChangeHash>,
     /// Who vouches for what.
     pub frontier: Frontier,
+    /// For lists.
+    pub summary: Summary,
 }
 
 impl DocumentRecord {
@@ -51,6 +55,8 @@ struct Stored {
     heads: Vec<ChangeHash>,
     #[n(2)]
     actors: Vec<StoredProof>,
+    #[n(3)]
+    summary: Summary,
 }
 
 /// One actor: its newest run's header without space and document (they are the row's key), and where its chain lies.
@@ -78,7 +84,7 @@ struct StoredProof {
 
 impl DocumentRecord {
     /// Version of the stored form.
-    pub const VERSION: u8 = 1;
+    pub const VERSION: u8 = 2;
 
     /// The row's value.
     pub fn encode_stored(&self) -> Vec<u8> {
@@ -98,7 +104,8 @@ impl DocumentRecord {
                 lamport: *lamport,
             })
             .collect();
-        minicbor::to_vec(Stored { version: Self::VERSION, heads: self.heads.clone(), actors })
+        let (heads, summary) = (self.heads.clone(), self.summary.clone());
+        minicbor::to_vec(Stored { version: Self::VERSION, heads, actors, summary })
             .expect("writing to memory does not fail")
     }
 
@@ -108,7 +115,7 @@ impl DocumentRecord {
     /// Says what is wrong with it.
     pub fn decode_stored(space: SpaceId, document: DocumentId, value: &[u8]) -> Result<Self, RecordError> {
         let mut decoder = minicbor::Decoder::new(value);
-        let Stored { version, heads, actors } =
+        let Stored { version, heads, actors, summary } =
             decoder.decode().map_err(|error: minicbor::decode::Error| RecordError(error.to_string()))?;
         if version != Self::VERSION {
             return Err(RecordError(format!("version {version}, this program knows {}", Self::VERSION)));
@@ -118,6 +125,10 @@ impl DocumentRecord {
         }
         if actors.len() > DOCUMENT_ACTORS_MAX {
             return Err(RecordError(format!("{} actors, limit {DOCUMENT_ACTORS_MAX}", actors.len())));
+        }
+        let name_bytes = summary.name.as_ref().map_or(0, String::len);
+        if name_bytes > DOCUMENT_NAME_BYTES_MAX {
+            return Err(RecordError(format!("a name of {name_bytes} bytes, limit {DOCUMENT_NAME_BYTES_MAX}")));
         }
         let mut frontier = Frontier { actors: BTreeMap::new() };
         for stored in actors {
@@ -129,7 +140,7 @@ impl DocumentRecord {
                 return Err(RecordError(format!("actor {actor} is there twice")));
             }
         }
-        Ok(Self { heads, frontier })
+        Ok(Self { heads, frontier, summary })
     }
 }
 
@@ -153,7 +164,9 @@ mod tests {
     }
 
     fn record() -> DocumentRecord {
-        let mut record = DocumentRecord { heads: alloc::vec![ChangeHash([7; 32])], ..DocumentRecord::default() };
+        let summary = Summary { name: Some("plan".to_string()), bytes: 4_096, ops: 2_000, changed_s: 1_700_000_000 };
+        let heads = alloc::vec![ChangeHash([7; 32])];
+        let mut record = DocumentRecord { heads, summary, ..DocumentRecord::default() };
         record.frontier.accept(proof(1, 5));
         record.frontier.accept(proof(2, 1000));
         record
@@ -177,9 +190,9 @@ mod tests {
         assert!(decode(&[&value[..], &[0]].concat()).is_err());
         let mut other = value.clone();
         other[1] = 9;
-        assert_eq!(decode(&other), Err(RecordError("version 9, this program knows 1".to_string())));
+        assert_eq!(decode(&other), Err(RecordError("version 9, this program knows 2".to_string())));
         // An array that says it has 2^60 heads.
-        assert!(decode(&[0x83, 0x01, 0x9b, 0x10, 0, 0, 0, 0, 0, 0, 0]).is_err());
+        assert!(decode(&[0x84, 0x02, 0x9b, 0x10, 0, 0, 0, 0, 0, 0, 0]).is_err());
     }
 
     #[test]
@@ -197,13 +210,22 @@ mod tests {
         };
         let read = |actors: Vec<u16>| {
             let actors = actors.into_iter().map(stored).collect();
-            let value = minicbor::to_vec(Stored { version: 1, heads: Vec::new(), actors }).expect("a vector grows");
+            let value = minicbor::to_vec(Stored { version: 2, heads: Vec::new(), actors, summary: Summary::default() })
+                .expect("a vector grows");
             decode(&value).map(|record| record.frontier.actors.len()).map_err(|error| error.to_string())
         };
-        assert_eq!(read((0..10_000).collect()), Ok(10_000));
-        assert_eq!(read((0..10_001).collect()).unwrap_err(), "document record: 10001 actors, limit 10000");
+        assert_eq!(read((0..20_000).collect()), Ok(20_000));
+        assert_eq!(read((0..20_001).collect()).unwrap_err(), "document record: 20001 actors, limit 20000");
         let twice = read(alloc::vec![1, 2, 1]).unwrap_err();
         assert!(twice.ends_with("0001 is there twice"), "{twice}");
+    }
+
+    #[test]
+    fn a_name_over_its_limit_is_no_record() {
+        let mut long = record();
+        long.summary.name = Some("n".repeat(DOCUMENT_NAME_BYTES_MAX + 1));
+        let error = decode(&long.encode_stored()).unwrap_err();
+        assert_eq!(error.to_string(), "document record: a name of 256 bytes, limit 255");
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl Engine {
             | Command::Invite { .. }
             | Command::Join { .. }
             | Command::LeaveSpace { .. }
+            | Command::CreateDocument { .. }
             | Command::ForgetPeer { .. } => true,
             Command::OpenDocument { .. }
             | Command::WaitSynced { .. }
@@ -71,6 +72,7 @@ impl Engine {
             Command::Invite { space, role, max_uses, addresses } => self.invite(id, space, role, max_uses, addresses),
             Command::Join { ticket } => self.join(id, ticket),
             Command::LeaveSpace { space } => self.leave_space(id, space),
+            Command::CreateDocument { space, document, begins } => self.create_document(id, (space, document), begins),
             Command::OpenDocument { space, document } => self.open_document(id, (space, document)),
             Command::WaitSynced { space, peer } => self.wait_synced(id, space, peer),
             Command::ReadFeed { after, limit } => self.read_feed(id, after, limit),

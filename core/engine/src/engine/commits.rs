@@ -170,7 +170,7 @@ impl Engine {
             self.keep_acl(&key.0, &acl);
         }
         self.keep_and_forward(&key.0, runs);
-        let accepted = self.residents.get_mut(&key).map(Resident::take_accepted).unwrap_or_default();
+        let (accepted, bytes) = self.residents.get_mut(&key).map(Resident::take_accepted).unwrap_or_default();
         self.feed_seq += 1;
         let Some(space) = self.spaces.get_mut(&key.0) else { return };
         let mut record = space.records.get(&key.1).cloned().unwrap_or_default();
@@ -178,6 +178,9 @@ impl Engine {
             record.signed.frontier.accept(proof);
         }
         record.signed.heads = heads;
+        if let Some(document) = self.residents.get(&key).and_then(Resident::live) {
+            record.signed.summary = document.summary(&record.signed.summary, bytes);
+        }
         let mut stored = record.signed.encode_stored();
         if self.mutated.by(Mutant::WritesAnotherVersion) {
             stored[1] += 1;

@@ -43,6 +43,8 @@ pub struct Counters {
     pub orphans_evicted: u64,
     /// Runs that a mending had left in the store and that were handed to their document again.
     pub leftovers_read: u64,
+    /// Documents read from the store into memory.
+    pub documents_opened: u64,
     /// Documents let go from memory because there were too many.
     pub documents_evicted: u64,
     /// Reconciliations begun.

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use crate::document::mend::MendWork;
 use crate::document::work::{Work, WorkDone, WorkKind, WorkResult};
 use crate::document::{Document, Edit, OpenWork, Settle, Settled};
-use crate::engine::input::{CommandId, SessionId};
+use crate::engine::input::{Begins, CommandId, SessionId};
 use crate::engine::output::{CommandError, Event, Output, Reply};
 use crate::engine::resident::{Resident, State};
 use crate::engine::{DocumentError, Engine, Scan};
@@ -18,14 +18,14 @@ use crate::frontier::Proof;
 use crate::gate::{self, Refusal};
 use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
 use crate::limits::{
-    DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_RESIDENT_MAX, LIVE_BATCH_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX,
-    RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
+    DOCUMENTS_PER_SPACE_MAX, LIVE_BATCH_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
 };
 use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
 use crate::space::Acl;
 use crate::storage::{
-    META_POISONED, Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end, run_key, space_hash_key,
+    CommitId, META_POISONED, Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end, run_key,
+    space_hash_key,
 };
 
 /// Lists of members that a document's waiting runs stand on, beside those that something stored stands on. And of those that
@@ -42,11 +42,13 @@ impl Engine {
         if !self.residents.contains_key(&key) {
             let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
             let state = if let Some(record) = record {
+                self.counters.documents_opened += 1;
                 // What is in a salvaged document, its runs tell.
                 let mend = record.is_salvaged();
                 let from = document_key(&key.0, &key.1);
                 if mend {
                     self.to_mend.remove(&key);
+                    self.writers.take(&key);
                     self.salvage_runs(Scan::Open(key, self.turn), key, from);
                 } else {
                     self.scan_runs(key, self.turn, from);
@@ -71,18 +73,62 @@ impl Engine {
         self.scan(Scan::Open(key, birth), Table::Runs, from, to, SCAN_BYTES);
     }
 
-    pub(super) fn open_document(&mut self, command: CommandId, key: DocumentKey) {
-        let Some(space) = self.spaces.get(&key.0) else {
-            return self.reply(command, Err(CommandError::UnknownSpace(key.0)));
-        };
-        if !space.records.contains_key(&key.1) && space.records.len() >= DOCUMENTS_PER_SPACE_MAX {
-            let documents = space.records.len();
+    /// Whether something of a document is here, on disk or on its way there.
+    pub(super) fn exists(&self, key: &DocumentKey) -> bool {
+        self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1))
+            || self.residents.get(key).and_then(Resident::live).is_some_and(|document| !document.is_empty())
+    }
+
+    pub(super) fn create_document(&mut self, command: CommandId, key: DocumentKey, begins: Begins) {
+        if self.exists(&key) {
+            return self.open_document(command, key);
+        }
+        match self.begin_document(key, begins) {
+            Ok(commit) => self.reply(command, Ok(Reply::DocumentCreated { commit })),
+            Err(error) => self.reply(command, Err(error)),
+        }
+    }
+
+    /// Makes a document that does not exist, and holds it.
+    fn begin_document(&mut self, key: DocumentKey, begins: Begins) -> Result<Option<CommitId>, CommandError> {
+        let space = self.spaces.get(&key.0).ok_or(CommandError::UnknownSpace(key.0))?;
+        if space.joining().is_some() {
+            let text = "the space is still being joined: documents can be made in it once a member has let us in";
+            return Err(CommandError::NotAllowed(String::from(text)));
+        }
+        let documents = space.records.len();
+        if documents >= DOCUMENTS_PER_SPACE_MAX {
             let text = alloc::format!("{documents} documents in the space, limit {DOCUMENTS_PER_SPACE_MAX}");
-            return self.reply(command, Err(CommandError::Invalid(text)));
+            return Err(CommandError::Invalid(text));
+        }
+        if let Some(reason) = self.broken.get(&key) {
+            return Err(CommandError::Damaged(reason.clone()));
+        }
+        let author = self.may_edit(&key.0).map_err(|error| CommandError::NotAllowed(error.to_string()))?;
+        let resident = self.resident(key);
+        // Nothing is stored of it, so it is in memory at once.
+        let begun = match (begins, resident.live_mut()) {
+            (Begins::Empty, Some(document)) => document.begin(author),
+            (Begins::Empty, None) | (Begins::WithFirstEdit, _) => Ok(false),
+        };
+        let begun = begun.map_err(|error| CommandError::Invalid(error.to_string()))?;
+        resident.holds += 1;
+        if begun {
+            self.edited(key);
+        }
+        Ok(begun.then(|| self.commits.next()))
+    }
+
+    pub(super) fn open_document(&mut self, command: CommandId, key: DocumentKey) {
+        if !self.spaces.contains_key(&key.0) {
+            return self.reply(command, Err(CommandError::UnknownSpace(key.0)));
         }
         if let Some(reason) = self.broken.get(&key) {
             let reason = reason.clone();
             return self.reply(command, Err(CommandError::Damaged(reason)));
+        }
+        if !self.exists(&key) {
+            return self.reply(command, Err(CommandError::UnknownDocument(key.1)));
         }
         let resident = self.resident(key);
         match &resident.state {
@@ -180,6 +226,7 @@ impl Engine {
                     document.stand_on(&record.signed.heads);
                 }
                 let left_out = document.left_out().to_vec();
+                document.resume(self.device, &self.writers.take(&key));
                 for run in inbox.drain(..) {
                     document.receive(run);
                 }
@@ -300,7 +347,7 @@ impl Engine {
     /// Our own signature on a change that we have not made, under a number of ours: a copy of this process runs elsewhere.
     fn copy_found(&mut self, key: DocumentKey, actor: &ActorId) {
         let document = self.residents.get_mut(&key).and_then(Resident::live_mut);
-        if document.is_some_and(|document| document.retire(actor)) {
+        if document.is_some_and(|document| document.retire(actor)) || self.writers.retire(&key, actor) {
             warn!(document = %key.1, %actor, "a copy of this process writes as this device");
             self.event(Event::IdentityCloned { device: self.device });
         }
@@ -420,7 +467,7 @@ impl Engine {
         let row = run_key(&key.0, &key.1, lamport, &header.actor, header.last_seq);
         if let Some(resident) = self.residents.get_mut(&key) {
             let proof = Proof { header: header.clone(), first_lamport, lamport };
-            resident.accepted.push(proof);
+            resident.accept([proof], run.payload.len() as u64);
         }
         self.commits.put(Table::Runs, row, run.into_stored());
     }
@@ -436,7 +483,7 @@ impl Engine {
 
     /// Drops documents that nobody holds, the longest unused first, until the limit is kept.
     pub(super) fn evict_documents(&mut self) {
-        if self.residents.len() <= DOCUMENTS_RESIDENT_MAX {
+        if self.residents.len() <= self.residents_max {
             return;
         }
         let mut idle: Vec<_> = self
@@ -445,7 +492,7 @@ impl Engine {
             .filter(|(key, resident)| self.is_idle(key, resident))
             .map(|(key, resident)| (resident.used, *key))
             .collect();
-        let surplus = self.residents.len() - DOCUMENTS_RESIDENT_MAX;
+        let surplus = self.residents.len() - self.residents_max;
         if idle.len() > surplus {
             idle.select_nth_unstable(surplus);
             idle.truncate(surplus);
@@ -456,14 +503,18 @@ impl Engine {
             self.waiting_since.remove(&key);
             self.to_reread.remove(&key);
             let resident = self.residents.remove(&key);
-            let waiting = resident.as_ref().and_then(Resident::live).map_or(0, Document::orphans);
+            let document = resident.as_ref().and_then(Resident::live);
+            self.writers.keep(key, document.map(Document::writers).unwrap_or_default(), self.turn);
+            let waiting = document.map_or(0, Document::orphans);
             self.counters.orphans_evicted += waiting as u64;
         }
     }
 
-    /// Whether a document can be let go from memory. Runs that wait in it for others do not keep it: they are found again.
+    /// Whether a document can be let go from memory. Runs that wait in it for others do not keep it: they are found again. But
+    /// what a mending left is read to its end.
     pub(super) fn is_idle(&self, key: &DocumentKey, resident: &Resident) -> bool {
         resident.holds == 0
+            && resident.leftovers.page.is_none()
             && !self.dirty.contains(key)
             && !self.touched.contains(key)
             && resident.live().is_some_and(|document| {
@@ -509,6 +560,7 @@ mod tests {
     use crate::document::edit::EditError;
     use crate::gate::Bare;
     use crate::keys::SecretKey;
+    use crate::limits::DOCUMENTS_RESIDENT_MAX;
     use crate::storage::{self, Image};
     use crate::time::Now;
     use crate::{Command, Config, DocumentError, Input};
@@ -534,7 +586,7 @@ mod tests {
 
     #[test]
     fn a_document_that_automerge_panicked_in_is_closed_and_the_others_go_on() {
-        let config = Config { guard: Arc::new(Bare), slot: None };
+        let config = Config { guard: Arc::new(Bare), slot: None, residents_max: DOCUMENTS_RESIDENT_MAX };
         let key = SecretKey::from_seed(&[1; 32]);
         let mut engine = Engine::new(config, key, [2; 32], Now::default(), Image::default()).expect("a new replica");
         let made = command(&mut engine, Command::CreateSpace { name: String::from("notes") });
@@ -545,7 +597,7 @@ mod tests {
         let space = space.expect("a space");
         let documents = [engine.new_document_id(), engine.new_document_id()];
         for document in documents {
-            command(&mut engine, Command::OpenDocument { space, document });
+            command(&mut engine, Command::CreateDocument { space, document, begins: Begins::WithFirstEdit });
         }
         let set = |engine: &mut Engine, document: &DocumentId| {
             let edited = engine.edit(Now::default(), &space, document, |edit| -> Result<(), DocumentError> {
@@ -567,6 +619,12 @@ mod tests {
         assert_eq!(set(&mut engine, &documents[0]), Err(DocumentError::NotOpen(documents[0])));
         let opened = command(&mut engine, Command::OpenDocument { space, document: documents[0] });
         assert!(matches!(opened[..], [Output::Reply(_, Err(CommandError::Damaged(_)))]), "{opened:?}");
+        // A list has it, and says what is wrong with it.
+        let problem =
+            |engine: &Engine, document: &DocumentId| engine.info(&space, document).and_then(|info| info.problem);
+        assert!(problem(&engine, &documents[0]).is_some_and(|problem| problem.contains("panicked")));
+        assert_eq!(problem(&engine, &documents[1]), None);
+        assert_eq!(engine.list(&space).len(), 1, "the other one has no edit yet");
         // What was saved of it is as it was.
         assert_eq!(engine.heads(&space, &documents[0]), heads);
         assert_eq!(set(&mut engine, &documents[1]), Ok(()));

@@ -104,7 +104,7 @@ impl Engine {
         dirty.map(Document::unsigned_bytes).sum()
     }
 
-    fn may_edit(&mut self, space: &SpaceId) -> Result<Author, DocumentError> {
+    pub(super) fn may_edit(&mut self, space: &SpaceId) -> Result<Author, DocumentError> {
         if let Some(reason) = &self.stopped {
             return Err(DocumentError::Stopped(reason.clone()));
         }
@@ -128,7 +128,7 @@ impl Engine {
         Ok(Author { device: self.device, fresh_actor, wall_s: self.now.wall_s })
     }
 
-    fn edited(&mut self, key: DocumentKey) {
+    pub(super) fn edited(&mut self, key: DocumentKey) {
         self.dirty.insert(key);
         self.event(Event::DocumentChanged { space: key.0, document: key.1, remote: false });
     }
@@ -158,6 +158,7 @@ impl Engine {
         if let Some(resident) = self.residents.get_mut(&(*space, *document)) {
             resident.holds = resident.holds.saturating_sub(1);
         }
+        self.evict_documents();
     }
 
     /// A fresh random document id.

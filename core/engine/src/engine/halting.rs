@@ -108,11 +108,12 @@ mod tests {
     use alloc::sync::Arc;
 
     use super::*;
-    use crate::engine::input::{Command, CommandId, Input};
+    use crate::engine::input::{Begins, Command, CommandId, Input};
     use crate::engine::output::Reply;
     use crate::gate::Bare;
     use crate::id::{DocumentId, SpaceId};
     use crate::keys::SecretKey;
+    use crate::limits::DOCUMENTS_RESIDENT_MAX;
     use crate::storage::{self, Image};
     use crate::time::Now;
     use crate::{Config, DocumentError};
@@ -131,7 +132,7 @@ mod tests {
     impl Scene {
         /// A space with a document that is open, and nothing to be written.
         fn new() -> Self {
-            let config = Config { guard: Arc::new(Bare), slot: None };
+            let config = Config { guard: Arc::new(Bare), slot: None, residents_max: DOCUMENTS_RESIDENT_MAX };
             let key = SecretKey::from_seed(&[1; 32]);
             let engine = Engine::new(config, key, [2; 32], Now::default(), Image::default()).expect("a new replica");
             let (space, document) = (SpaceId([0; 32]), DocumentId([9; 16]));
@@ -145,7 +146,8 @@ mod tests {
                 _ => None,
             });
             scene.space = made.expect("a space");
-            scene.open();
+            let begins = Begins::WithFirstEdit;
+            scene.command(Command::CreateDocument { space: scene.space, document, begins });
             scene.told.clear();
             scene
         }

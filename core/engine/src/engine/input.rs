@@ -108,6 +108,15 @@ pub enum Input {
     },
 }
 
+/// From when on a new document exists: is listed, stored and sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    /// At once: its first change has no operations.
+    Empty,
+    /// From its first edit on. If there is none before it is closed, nothing is left of it.
+    WithFirstEdit,
+}
+
 /// What an application asks for.
 #[derive(Debug, Clone)]
 pub enum Command {
@@ -140,8 +149,18 @@ pub enum Command {
         /// The space.
         space: SpaceId,
     },
-    /// Keep a document in memory. Answered with `DocumentOpen` when it can be read and edited. A document of which nothing
-    /// is known yet opens empty. Each open needs one [`crate::Engine::close`].
+    /// Make a document, and keep it in memory as `OpenDocument` does. Answered with `DocumentCreated`; with `DocumentOpen` if it
+    /// exists already.
+    CreateDocument {
+        /// The space; we must be able to write in it.
+        space: SpaceId,
+        /// The document's id: random, or one that the application can tell again.
+        document: DocumentId,
+        /// From when on it exists.
+        begins: Begins,
+    },
+    /// Keep a document in memory. Answered with `DocumentOpen` when it can be read and edited, or with `UnknownDocument` if
+    /// nothing of it is here. Each open needs one [`crate::Engine::close`].
     OpenDocument {
         /// The space.
         space: SpaceId,

@@ -129,6 +129,7 @@ impl Engine {
         self.broken.retain(|key, _| key.0 != space_id);
         self.to_mend.retain(|key| key.0 != space_id);
         self.to_reread.retain(|key| key.0 != space_id);
+        self.writers.forget_space(&space_id);
         self.commits.drop_rows_of(&space_id);
         self.commits.put(Table::Meta, META_FEED_SEQ.to_vec(), self.feed_seq.to_be_bytes().to_vec());
         self.hints.remove(&space_id);

@@ -88,6 +88,8 @@ impl Engine {
 
     fn begin_mending(&mut self, key: DocumentKey) {
         self.to_mend.remove(&key);
+        // What it wrote may be gone.
+        self.writers.take(&key);
         if !self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1)) {
             return;
         }
@@ -136,7 +138,7 @@ impl Engine {
 
     /// A document was built from what is readable: what it holds goes into a record that says no more than that.
     pub(super) fn mended(&mut self, key: DocumentKey, mended: Mended) {
-        let Mended { document, held, useless, lists, waiting, evicted, unvouched } = mended;
+        let Mended { document, held, bytes, useless, lists, waiting, evicted, unvouched } = mended;
         self.counters.orphans_evicted += evicted as u64;
         let Some(resident) = self.residents.get_mut(&key) else { return };
         let State::Opening { inbox, mend: Some(damaged), .. } = &mut resident.state else {
@@ -152,7 +154,7 @@ impl Engine {
         }
         resident.state = State::Live(document);
         let runs = held.len();
-        resident.accept(held);
+        resident.accept(held, bytes);
         let lists: Vec<Acl> = lists.iter().filter_map(|acl| resident.acls.remove(acl)).collect();
         let commands = resident.take_waiting();
         resident.holds += commands.len();

@@ -97,6 +97,11 @@ pub enum Reply {
     Ticket(Ticket),
     /// The document can be read and edited.
     DocumentOpen,
+    /// The document is new, and can be read and edited.
+    DocumentCreated {
+        /// What makes it durable; `None` if it does not exist before its first edit.
+        commit: Option<storage::CommitId>,
+    },
     /// Roots were equal.
     Synced,
     /// Rows of the feed.
@@ -109,7 +114,7 @@ impl Reply {
         match self {
             Self::SpaceReady(space) => Some(space),
             Self::Ticket(ticket) => Some(&ticket.space),
-            Self::Done | Self::DocumentOpen | Self::Synced | Self::Feed(_) => None,
+            Self::Done | Self::DocumentOpen | Self::DocumentCreated { .. } | Self::Synced | Self::Feed(_) => None,
         }
     }
 }
@@ -120,6 +125,9 @@ pub enum CommandError {
     /// No such space here.
     #[error("no space {0} here")]
     UnknownSpace(SpaceId),
+    /// Nothing of the document is here: it was never made, or has not arrived yet.
+    #[error("no document {0} in this space here: it was never made, or has not arrived yet")]
+    UnknownDocument(DocumentId),
     /// Our role does not allow it, the space is read-only for us, or the like.
     #[error("{0}")]
     NotAllowed(String),

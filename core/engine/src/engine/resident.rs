@@ -30,6 +30,8 @@ pub(super) struct Resident {
     pub(super) acls: BTreeMap<AclHash, Acl>,
     /// What was merged since the last commit was formed.
     pub(super) accepted: Vec<Proof>,
+    /// Bytes of changes of these.
+    pub(super) accepted_bytes: u64,
     /// Who signed the run for which it came into memory, if it was for one.
     pub(super) brought_by: Option<DeviceId>,
     /// What a mending left in the store.
@@ -98,6 +100,7 @@ impl Resident {
             origins: BTreeMap::new(),
             acls: BTreeMap::new(),
             accepted: Vec::new(),
+            accepted_bytes: 0,
             brought_by: None,
             leftovers: Leftovers::default(),
         }
@@ -137,14 +140,15 @@ impl Resident {
         }
     }
 
-    /// Notes what was found to be part of it.
-    pub(super) fn accept(&mut self, held: Vec<Proof>) {
+    /// Notes what was found to be part of it, and the bytes of its changes.
+    pub(super) fn accept(&mut self, held: impl IntoIterator<Item = Proof>, bytes: u64) {
         self.accepted.extend(held);
+        self.accepted_bytes += bytes;
     }
 
-    /// What was merged since the last call.
-    pub(super) fn take_accepted(&mut self) -> Vec<Proof> {
-        core::mem::take(&mut self.accepted)
+    /// What was merged since the last call, and the bytes of its changes.
+    pub(super) fn take_accepted(&mut self) -> (Vec<Proof>, u64) {
+        (core::mem::take(&mut self.accepted), core::mem::take(&mut self.accepted_bytes))
     }
 
     /// A command is not waited for any more.

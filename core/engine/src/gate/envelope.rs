@@ -16,7 +16,7 @@ use crate::document::history::History;
 use crate::gate::inspector::Chunk;
 use crate::gate::{Payload, Refusal, canonical};
 use crate::id::{ActorId, ChangeHash, DeviceId};
-use crate::limits::{DOCUMENT_ACTORS_MAX, DOCUMENT_OPS_MAX};
+use crate::limits::{DOCUMENT_ACTORS_MAX, DOCUMENT_ACTORS_PER_DEVICE_MAX, DOCUMENT_OPS_MAX};
 use crate::run::{Run, RunHeader};
 
 /// A run that waits to be applied, with what its chunks say of themselves.
@@ -147,6 +147,8 @@ struct Planner<'a> {
     devices: BTreeMap<ActorId, DeviceId>,
     ops: u64,
     new_actors: usize,
+    /// Of these, by the device that they are bound to.
+    new_of_device: BTreeMap<DeviceId, usize>,
 }
 
 impl<'a> Planner<'a> {
@@ -161,6 +163,7 @@ impl<'a> Planner<'a> {
             devices: BTreeMap::new(),
             ops: history.ops(),
             new_actors: 0,
+            new_of_device: BTreeMap::new(),
         }
     }
 
@@ -255,7 +258,10 @@ impl<'a> Planner<'a> {
                 }
                 let (actor, link) = (self.actor(index), self.link(index));
                 self.ops += link.ops;
-                self.new_actors += usize::from(!self.history.has_actor(&actor) && !self.tips.contains_key(&actor));
+                if !self.history.has_actor(&actor) && !self.tips.contains_key(&actor) {
+                    self.new_actors += 1;
+                    *self.new_of_device.entry(device).or_default() += 1;
+                }
                 self.tips.insert(actor, (link.seq, index));
                 self.devices.insert(actor, device);
                 true
@@ -314,6 +320,14 @@ impl<'a> Planner<'a> {
         let actors = self.history.actor_count() + self.new_actors + 1;
         if last == 0 && actors > DOCUMENT_ACTORS_MAX {
             let text = format!("the document would have {actors} actors, limit {DOCUMENT_ACTORS_MAX}");
+            return Err(Verdict::Refused(Refusal::TooLarge(text)));
+        }
+        let new = self.new_of_device.get(&device).copied().unwrap_or(0);
+        let of_device = self.history.actors_of(&device) + new + 1;
+        if last == 0 && of_device > DOCUMENT_ACTORS_PER_DEVICE_MAX {
+            let text = format!(
+                "the document would have {of_device} actors of device {device:.8}, limit {DOCUMENT_ACTORS_PER_DEVICE_MAX}"
+            );
             return Err(Verdict::Refused(Refusal::TooLarge(text)));
         }
         Ok(device)
@@ -534,7 +548,27 @@ mod tests {
         ];
         let found = verdicts(&runs, |planner| planner.new_actors = DOCUMENT_ACTORS_MAX - 2);
         assert!(matches!(found[..2], [Verdict::Ready(_), Verdict::Ready(_)]), "{found:?}");
-        assert_eq!(refused(&found[2]), "over a limit: the document would have 10001 actors, limit 10000");
+        assert_eq!(refused(&found[2]), "over a limit: the document would have 20001 actors, limit 20000");
+    }
+
+    // One member alone could use up the actors of a document, and nobody else could begin to write in it.
+    #[test]
+    fn a_device_has_a_limited_number_of_actors_in_a_document() {
+        let runs = [
+            run(1, vec![change(11, 1, 1, &[]), change(12, 2, 2, &[11])]),
+            run(2, vec![change(21, 1, 1, &[])]),
+            run(1, vec![change(13, 3, 3, &[12])]),
+        ];
+        let device = DeviceId([1; 32]);
+        let almost = |planner: &mut Planner<'_>, left: usize| {
+            planner.new_of_device.insert(device, DOCUMENT_ACTORS_PER_DEVICE_MAX - left);
+        };
+        let found = verdicts(&runs, |planner| almost(planner, 1));
+        assert!(found.iter().all(|verdict| matches!(verdict, Verdict::Ready(_))), "{found:?}");
+        let found = verdicts(&runs, |planner| almost(planner, 0));
+        let expected = "over a limit: the document would have 10001 actors of device 01010101, limit 10000";
+        assert_eq!(refused(&found[0]), expected);
+        assert!(matches!(found[1], Verdict::Ready(_)), "another device goes on: {found:?}");
     }
 
     #[test]
@@ -552,7 +586,7 @@ mod tests {
         planner.new_actors = DOCUMENT_ACTORS_MAX - 2;
         let found = planner.decide().verdicts;
         assert!(matches!(found[..2], [Verdict::Ready(_), Verdict::Ready(_)]), "{found:?}");
-        assert_eq!(refused(&found[2]), "over a limit: the document would have 10001 actors, limit 10000");
+        assert_eq!(refused(&found[2]), "over a limit: the document would have 20001 actors, limit 20000");
     }
 
     #[test]

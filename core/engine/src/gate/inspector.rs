@@ -111,6 +111,10 @@ pub fn inspect(bytes: &[u8]) -> Result<Chunk<'_>, Refusal> {
     let actors = chunk.others().len() as u64 + 1;
     chunk.ops = chunk.columns.check(actors)?;
     limit("the last operation's counter", chunk.start_op + chunk.ops, OP_COUNTER_MAX)?;
+    // Nothing else bounds how many of them follow one another.
+    if chunk.ops == 0 && chunk.deps().len() > 0 {
+        return Err(malformed("a change without operations stands on others: only a document's first may have none"));
+    }
     Ok(chunk)
 }
 

@@ -11,7 +11,7 @@ use minicbor::{Decode, Encode};
 use crate::id::{DeviceId, DocumentId, SpaceId};
 use crate::space::roles::Role;
 use crate::storage::{CommitId, Failure, Reply, ScanId, Scanned};
-use crate::{Command, CommandId, HintId, Input, SessionId};
+use crate::{Begins, Command, CommandId, HintId, Input, SessionId};
 
 /// One call.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
@@ -257,6 +257,15 @@ pub enum Asked {
         #[n(0)]
         address: String,
     },
+    #[n(12)]
+    CreateDocument {
+        #[n(0)]
+        space: SpaceId,
+        #[n(1)]
+        document: DocumentId,
+        #[n(2)]
+        empty: bool,
+    },
 }
 
 /// A key and its value.
@@ -410,6 +419,9 @@ impl From<&Command> for Asked {
             }
             Command::Join { ticket } => Self::Join { ticket: ticket.to_string() },
             Command::LeaveSpace { space } => Self::LeaveSpace { space: *space },
+            Command::CreateDocument { space, document, begins } => {
+                Self::CreateDocument { space: *space, document: *document, empty: *begins == Begins::Empty }
+            }
             Command::OpenDocument { space, document } => Self::OpenDocument { space: *space, document: *document },
             Command::WaitSynced { space, peer } => Self::WaitSynced { space: *space, peer: *peer },
             Command::ReadFeed { after, limit } => Self::ReadFeed { after: *after, limit: *limit as u64 },
@@ -434,6 +446,10 @@ impl Asked {
                 Command::Join { ticket: ticket.parse().map_err(|error| format!("a ticket: {error}"))? }
             }
             Self::LeaveSpace { space } => Command::LeaveSpace { space },
+            Self::CreateDocument { space, document, empty } => {
+                let begins = if empty { Begins::Empty } else { Begins::WithFirstEdit };
+                Command::CreateDocument { space, document, begins }
+            }
             Self::OpenDocument { space, document } => Command::OpenDocument { space, document },
             Self::WaitSynced { space, peer } => Command::WaitSynced { space, peer },
             Self::ReadFeed { after, limit } => Command::ReadFeed { after, limit: number(limit)? },
@@ -474,6 +490,8 @@ mod tests {
             Command::Join { ticket },
             Command::LeaveSpace { space },
             Command::OpenDocument { space, document },
+            Command::CreateDocument { space, document, begins: Begins::Empty },
+            Command::CreateDocument { space, document, begins: Begins::WithFirstEdit },
             Command::WaitSynced { space, peer: Some(device) },
             Command::ReadFeed { after: 7, limit: 8 },
             Command::Dial { address: "b".into() },

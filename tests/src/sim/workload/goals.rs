@@ -391,6 +391,10 @@ impl World {
                 }
                 !self.ledger.spaces_of(replica).contains_key(space)
             }
+            // Of a document that it lost with a disk, nothing need have come back yet.
+            (Waiting::ToOpen(place, _), CommandError::UnknownDocument(_)) => {
+                self.ledger.saved_by(replica).iter().all(|edited| edited.place != *place)
+            }
             // Somebody hostile who invited it may well pretend not to have the space: one asks again.
             (Waiting::ForJoin(index, goal), CommandError::Refused { peer, .. }) if !self.is_honest_device(peer) => {
                 self.spaces[*index].goals[*goal].state = Joining::NeedsTicket;

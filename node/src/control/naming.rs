@@ -1,0 +1,86 @@
+//! What a document or a space may be called: only what a command can mean afterwards. What others have given as a name is
+//! listed as it is.
+
+use anabranch::limits::DOCUMENT_NAME_BYTES_MAX;
+use anabranch::{DocumentId, Space};
+
+use crate::control::Control;
+use crate::failure::Failure;
+use crate::show::short;
+
+/// Refuses a name that no command could mean, or that would mean something else. `what` is a document or a space.
+pub(super) fn check(what: &str, name: &str) -> Result<(), Failure> {
+    if name.is_empty() {
+        return Err(Failure::usage(format!("a {what}'s name is empty: leave it out, or give one")));
+    }
+    if name.len() > DOCUMENT_NAME_BYTES_MAX {
+        let bytes = name.len();
+        return Err(Failure::usage(format!("a {what}'s name is {bytes} bytes, limit {DOCUMENT_NAME_BYTES_MAX}")));
+    }
+    if let Some(control) = name.chars().find(|character| character.is_control()) {
+        return Err(Failure::usage(format!("a {what}'s name has the control character {control:?}")));
+    }
+    for prefix in ["id:", "name:"] {
+        if name.starts_with(prefix) {
+            let text =
+                format!("a {what}'s name begins with `{prefix}`, which says in commands how what follows is meant");
+            return Err(Failure::usage(text));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a name for a document of this space that others would be confused by. `force` allows the same name once more.
+pub(super) fn check_new(space: &Space, name: &str, force: bool) -> Result<(), Failure> {
+    check("document", name)?;
+    if let Ok(id) = name.parse::<DocumentId>()
+        && space.info(&id).is_some()
+    {
+        return Err(Failure::usage(format!("`{name}` is the id of a document here")));
+    }
+    match space.find(name).first() {
+        Some(other) if !force => Err(Failure::usage(format!(
+            "there is a document `{name}` here already ({}): take another name, or have two of that name with --force",
+            short(&other.to_string()),
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+impl Control {
+    /// As [`check_new`], for a space of this replica.
+    pub(super) fn check_new_space(&self, name: &str, force: bool) -> Result<(), Failure> {
+        check("space", name)?;
+        let other = self.peer.spaces().into_iter().find(|space| space.name.as_deref() == Some(name));
+        match other {
+            Some(other) if !force => Err(Failure::usage(format!(
+                "there is a space `{name}` here already ({}): take another name, or have two of that name with --force",
+                short(&other.space.to_string()),
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_no_command_could_mean_is_refused_with_the_reason() {
+        let refused = |name: &str| check("document", name).unwrap_err().message;
+        assert!(refused("").contains("is empty"));
+        assert_eq!(refused(&"n".repeat(300)), "a document's name is 300 bytes, limit 255");
+        assert!(refused("a\nb").contains(r"control character '\n'"));
+        assert!(refused("\u{9b}31m").contains("control character"));
+        assert!(refused("id:plan").contains("begins with `id:`"));
+        assert!(refused("name:plan").contains("begins with `name:`"));
+    }
+
+    #[test]
+    fn a_name_may_look_like_anything_else() {
+        for name in ["plan", "2026/05", "-", "2024", "5d41402abc4b2a76b9719d911017c592", "caf\u{e9}", " ", "a b"] {
+            check("document", name).unwrap();
+        }
+    }
+}
