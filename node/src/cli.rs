@@ -47,7 +47,7 @@ pub(crate) struct Global {
     /// Print JSON: one object, or one to a line where there are several
     #[arg(long, global = true, env = "ANABRANCH_JSON", action = clap::ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new())]
     json: bool,
-    /// Seconds after which a command gives up; `join` and `wait-synced` wait for 30, `watch` ends quietly after it
+    /// Seconds after which a command gives up; `join`, `peer dial` and `wait-synced` wait for 30, `watch` ends quietly after it
     #[arg(long, global = true, env = "ANABRANCH_TIMEOUT", value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<u64>,
 }
@@ -104,7 +104,7 @@ enum Command {
     Man(manual::Man),
 }
 
-/// How long `join` and `wait-synced` wait unless they are told.
+/// How long `join`, `peer dial` and `wait-synced` wait unless they are told.
 const WAIT: Duration = Duration::from_secs(30);
 
 impl Cli {

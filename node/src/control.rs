@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anabranch::{Document, Peer};
 use serde::Serialize;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -38,6 +38,8 @@ const CONNECTIONS_MAX: usize = 512;
 const STAYING_MAX: usize = 256;
 /// Requests worked on at once, others wait. What looks at no document does not count: `status` never waits.
 const WORKING_MAX: usize = 64;
+/// A text that follows a request is given up when none of it has come for so long.
+const TEXT_PROGRESS_WITHIN: Duration = Duration::from_secs(60);
 /// A new connection that asks nothing for so long counts among those that stay.
 const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(10);
 
@@ -248,19 +250,43 @@ impl Connection {
 
     /// Answers one request, when there is a place for it.
     async fn admit(&mut self, command: Command) -> std::io::Result<()> {
+        // Before it takes a place: others work while it comes.
+        let text = match command {
+            Command::DocImport { bytes, .. } => self.text(bytes).await?,
+            _ => Vec::new(),
+        };
         match share(&command) {
-            Share::Look => self.answer(command).await,
+            Share::Look => self.answer(command, text).await,
             Share::Work => {
                 let working = Arc::clone(&self.control.places.working);
                 // The semaphore is never closed, and without a place nothing is lost but a bound.
                 let _place = unless_gone(&mut self.reader, working.acquire_owned()).await?.ok();
-                self.answer(command).await
+                self.answer(command, text).await
             }
             Share::Stay => match self.stay() {
-                Ok(()) => self.answer(command).await,
+                Ok(()) => self.answer(command, text).await,
                 Err(failure) => self.answers.last(&Err::<(), _>(failure)).await,
             },
         }
+    }
+
+    /// The text that follows a request. Where it does not come, or is too long, the connection ends with the reason: what
+    /// follows would be taken for requests.
+    async fn text(&mut self, bytes: usize) -> std::io::Result<Vec<u8>> {
+        let (failure, error) = if bytes > IMPORT_BYTES_MAX {
+            let failure = Failure::usage(format!("the JSON is {bytes} bytes, limit {IMPORT_BYTES_MAX}"));
+            (failure, std::io::ErrorKind::InvalidData.into())
+        } else {
+            match read_text(&mut self.reader, bytes).await {
+                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                    let seconds = TEXT_PROGRESS_WITHIN.as_secs();
+                    (Failure::timed_out(format!("nothing more of the JSON has come for {seconds} s")), error)
+                }
+                read => return read,
+            }
+        };
+        self.answers.last(&Err::<(), _>(failure)).await?;
+        Err(error)
     }
 
     /// Takes a place among those that stay.
@@ -271,8 +297,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Answers one request. Fails when the command went away.
-    async fn answer(&mut self, command: Command) -> std::io::Result<()> {
+    /// Answers one request, which `text` followed. Fails when the command went away.
+    async fn answer(&mut self, command: Command, text: Vec<u8>) -> std::io::Result<()> {
         let Self { control, reader, answers, open, staying: _ } = self;
         match command {
             Command::Id => answers.last(&Ok(control.identity())).await,
@@ -314,15 +340,7 @@ impl Connection {
                 let result = control.edit(open, &which, order, answers).await?;
                 answers.last(&result).await
             }
-            Command::DocImport { space, default_space, document, name, force, bytes, reading, replace, check } => {
-                if bytes > IMPORT_BYTES_MAX {
-                    let failure = Failure::usage(format!("the JSON is {bytes} bytes, limit {IMPORT_BYTES_MAX}"));
-                    answers.last(&Err::<(), _>(failure)).await?;
-                    // What follows would be taken for requests.
-                    return Err(std::io::ErrorKind::InvalidData.into());
-                }
-                let mut text = vec![0; bytes];
-                reader.read_exact(&mut text).await?;
+            Command::DocImport { space, default_space, document, name, force, bytes: _, reading, replace, check } => {
                 let document = document.map(|document| Which { space: space.clone(), default_space, document });
                 let order = import::Order { space, document, name, force, reading, replace, check };
                 answers.last(&control.import(order, text).await).await
@@ -428,6 +446,22 @@ async fn unless_gone<T>(reader: &mut BufReader<OwnedReadHalf>, work: impl Future
     }
 }
 
+/// Reads so many bytes, with memory for those that have come.
+async fn read_text(reader: &mut (impl AsyncBufRead + Unpin), bytes: usize) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    while text.len() < bytes {
+        let buffer = tokio::time::timeout(TEXT_PROGRESS_WITHIN, reader.fill_buf()).await??;
+        if buffer.is_empty() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let piece = &buffer[..buffer.len().min(bytes - text.len())];
+        text.extend_from_slice(piece);
+        let used = piece.len();
+        reader.consume(used);
+    }
+    Ok(text)
+}
+
 /// Reads up to the end of a line, at most `bytes_max`, the end not counted.
 async fn read_line(reader: &mut (impl AsyncBufRead + Unpin), bytes_max: usize) -> std::io::Result<Read> {
     let mut line = Vec::new();
@@ -467,6 +501,16 @@ mod tests {
                 return lines;
             }
         }
+    }
+
+    #[test]
+    fn text_is_as_long_as_was_announced_or_none() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut bytes: &[u8] = b"{\"a\":1}\nnext";
+        assert_eq!(runtime.block_on(read_text(&mut bytes, 7)).unwrap(), b"{\"a\":1}");
+        assert_eq!(bytes, b"\nnext");
+        let failure = runtime.block_on(read_text(&mut bytes, usize::MAX)).unwrap_err();
+        assert_eq!(failure.kind(), std::io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub enum Command {
     /// Answered with [`SpaceLine`](crate::SpaceLine).
     SpaceCreate {
         name: String,
-        /// Although there is one of that name.
+        /// Even if the name is taken.
         #[serde(default)]
         force: bool,
     },
@@ -51,7 +51,7 @@ pub enum Command {
     DocNew {
         space: Option<String>,
         name: Option<String>,
-        /// Although there is one of that name.
+        /// Even if the name is taken.
         #[serde(default)]
         force: bool,
     },
@@ -60,7 +60,7 @@ pub enum Command {
         #[serde(flatten)]
         which: Which,
         name: String,
-        /// Although there is one of that name.
+        /// Even if the name is taken.
         #[serde(default)]
         force: bool,
     },
@@ -110,7 +110,7 @@ pub enum Command {
         /// `None`: a new one.
         document: Option<String>,
         name: Option<String>,
-        /// Although there is one of that name.
+        /// Even if the name is taken.
         #[serde(default)]
         force: bool,
         bytes: usize,

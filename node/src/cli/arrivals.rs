@@ -34,12 +34,46 @@ struct State {
     edits: Vec<EditStep>,
     /// The line that each came on.
     numbers: Vec<u64>,
-    bytes: usize,
-    /// The reader waits for more: all that it has read is here.
+    /// The bytes of each line.
+    sizes: Vec<usize>,
+    /// The reader waits for more: all whole lines that it has read are here.
     is_waiting: bool,
     /// There are no more, or no more that can be read.
     ended: Option<Result<(), Failure>>,
     ending: Option<Ending>,
+}
+
+impl State {
+    fn bytes(&self) -> usize {
+        self.sizes.iter().sum()
+    }
+
+    /// How many of the edits go into one request.
+    fn fitting(&self) -> usize {
+        let mut bytes = 0;
+        let fits = |size: &&usize| {
+            bytes += **size;
+            bytes <= BYTES_MAX
+        };
+        self.sizes.iter().take_while(fits).count().max(1)
+    }
+}
+
+/// An input of which it is known while it is waited for.
+struct Waiting<R> {
+    input: R,
+    arrivals: Arrivals,
+}
+
+impl<R: Read> Read for Waiting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.arrivals.state().is_waiting = true;
+        self.arrivals.shared.changed.notify_all();
+        let read = self.input.read(buffer);
+        // At once: what has come may be a whole line, which is not to be left behind.
+        self.arrivals.state().is_waiting = false;
+        read
+    }
 }
 
 /// What [`Arrivals::take`] finds.
@@ -62,16 +96,16 @@ impl Arrivals {
         Ok(arrivals)
     }
 
-    /// Waits for something and takes it, at most `lines_max` edits.
+    /// Waits for something and takes it: at most `lines_max` edits, and at most `BYTES_MAX` bytes of lines, or one longer line
+    /// by itself.
     pub(crate) fn take(&self, lines_max: usize) -> Taken {
         let mut state = self.state();
         loop {
             if !state.edits.is_empty() {
-                let rest = lines_max.min(state.edits.len());
-                let (later, later_numbers) = (state.edits.split_off(rest), state.numbers.split_off(rest));
-                let edits = std::mem::replace(&mut state.edits, later);
-                let numbers = std::mem::replace(&mut state.numbers, later_numbers);
-                state.bytes = 0;
+                let taken = state.fitting().min(lines_max);
+                let edits = state.edits.drain(..taken).collect();
+                let numbers = state.numbers.drain(..taken).collect();
+                state.sizes.drain(..taken);
                 self.shared.changed.notify_all();
                 return Taken::Edits(edits, numbers);
             }
@@ -87,26 +121,24 @@ impl Arrivals {
 
     /// Reads until there is no more, or until the command is asked to end and everything that was read is there.
     fn read(&self, input: impl Read) {
-        let mut lines = Lines::of(BufReader::with_capacity(64 * 1024, input));
+        let waiting = Waiting { input, arrivals: self.clone() };
+        let mut lines = Lines::of(BufReader::with_capacity(64 * 1024, waiting));
         loop {
             if !lines.has_a_whole_line() {
-                let mut state = self.state();
+                let state = self.state();
                 if state.ending.is_some() {
                     return self.end(state, Ok(()));
                 }
-                state.is_waiting = true;
-                self.shared.changed.notify_all();
             }
             let read = lines.next();
             let mut state = self.state();
-            state.is_waiting = false;
             match read {
                 Ok(Some((edit, number, bytes))) => {
                     state.edits.push(edit);
                     state.numbers.push(number);
-                    state.bytes += bytes;
+                    state.sizes.push(bytes);
                     self.shared.changed.notify_all();
-                    while state.edits.len() >= LINES_MAX || state.bytes > BYTES_MAX {
+                    while state.edits.len() >= LINES_MAX || state.bytes() > BYTES_MAX {
                         state = self.wait(state);
                     }
                 }
@@ -185,6 +217,21 @@ mod tests {
         };
         assert_eq!(taken, [1, 2]);
         assert!(failure.message.starts_with("line 3, column 2: malformed JSON"), "{failure}");
+    }
+
+    #[test]
+    fn long_lines_are_bounded_by_their_bytes_however_few_are_taken() {
+        let line = format!("{{\"op\":\"remove\",\"path\":\"/{}\"}}\n", "a".repeat(BYTES_MAX / 3));
+        for lines_max in [1, usize::MAX] {
+            let arrivals = reading(std::io::Cursor::new(line.repeat(20)));
+            let mut count = 0;
+            while let Taken::Edits(edits, _) = arrivals.take(lines_max) {
+                assert!(edits.len() <= 2);
+                count += edits.len();
+                assert!(arrivals.state().bytes() <= BYTES_MAX + line.len());
+            }
+            assert_eq!(count, 20);
+        }
     }
 
     #[test]

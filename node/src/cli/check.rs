@@ -34,7 +34,7 @@ pub(crate) fn check(directory: &Directory, show: Show) -> Result<(), Failure> {
     }
     if damaged > 0 {
         return Err(Failure::error(format!(
-            "{} damaged: the next `anabranch run` builds their documents anew from the others, and peers bring what is missing",
+            "{} damaged: the next `anabranch run` rebuilds their documents from what could be read; peers send the rest",
             count(damaged, "row"),
         )));
     }

@@ -32,7 +32,7 @@ pub(crate) enum Doc {
         /// Kept in the document, as its root key `name`; commands find the document by it
         #[arg(long)]
         name: Option<String>,
-        /// Although there is one of that name already
+        /// Even if the name is taken
         #[arg(long, requires = "name")]
         force: bool,
     },
@@ -42,13 +42,13 @@ pub(crate) enum Doc {
         which: Target,
         /// The new name
         name: String,
-        /// Although there is one of that name already
+        /// Even if the name is taken
         #[arg(long)]
         force: bool,
     },
     /// List the documents of a space: id, name, bytes, when last changed, version
     Ls {
-        /// Only names that this fits: `*` stands for any characters, `?` for one; a plain word for the names it is part of
+        /// Only names that match: `*` stands for any characters, `?` for one; a plain word for the names it is part of
         pattern: Option<String>,
         /// Name or id of the space; not needed where there is one
         #[arg(long, env = "ANABRANCH_SPACE")]
@@ -119,7 +119,7 @@ pub(crate) enum Doc {
         /// The name of the new document, as its root key `name`
         #[arg(long, requires = "new")]
         name: Option<String>,
-        /// Although there is one of that name already
+        /// Even if the name is taken
         #[arg(long, requires = "name")]
         force: bool,
         #[command(flatten)]
@@ -182,7 +182,7 @@ pub(crate) struct Meant {
     /// and cost one operation each
     #[arg(long, value_enum, default_value = "text")]
     strings: StringsArg,
-    /// It is typed JSON: {\"$counter\":5}, {\"$timestamp\":0}, {\"$bytes\":\"AAE=\"}, {\"$plain\":\"words\"}
+    /// It is typed JSON: {"$counter":5}, {"$timestamp":0}, {"$bytes":"AAE="}, {"$plain":"words"}
     #[arg(long)]
     typed: bool,
 }
@@ -276,7 +276,7 @@ impl Doc {
                 })?;
                 match none {
                     true if any => show.remark("no documents here: make one with `anabranch doc new --name NAME`"),
-                    true => show.remark("no names that it fits"),
+                    true => show.remark("no name matches"),
                     false => Ok(()),
                 }
             }
@@ -454,7 +454,11 @@ fn imported_text(imported: &Imported, done: &str) -> Vec<String> {
     }
     let changes = count(imported.changes as usize, "change");
     let Imported { added, changed, removed, .. } = imported;
-    let counts = format!("{added} added, {changed} changed, {removed} removed");
+    let counts = if imported.before.is_empty() && imported.operations == 0 {
+        "an empty document".to_owned()
+    } else {
+        format!("{added} added, {changed} changed, {removed} removed")
+    };
     if !imported.saved {
         let operations = count(imported.operations as usize, "operation");
         let bytes = count(imported.bytes as usize, "byte");

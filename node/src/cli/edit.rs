@@ -57,17 +57,20 @@ impl Edit {
         let lines_max = self.batch.map_or(usize::MAX, |batch| batch as usize);
         let mut total: Option<Edited> = None;
         loop {
-            let Batch { edits, numbers, bytes, ended } = lines.batch(lines_max, LINE_BYTES_MAX)?;
+            let made = total.as_ref().map_or(0, |total| total.edits as usize);
+            let read = lines.batch(lines_max, LINE_BYTES_MAX).map_err(|failure| after(failure, made))?;
+            let Batch { edits, numbers, bytes, ended } = read;
             if edits.is_empty() && total.is_some() {
                 break;
             }
             if bytes > LINE_BYTES_MAX {
-                return Err(Failure::usage(format!(
+                let failure = Failure::usage(format!(
                     "the edits are over {LINE_BYTES_MAX} bytes, the limit of one change's request: use --batch N or --each",
-                )));
+                ));
+                return Err(after(failure, made));
             }
-            let edited = request.send(&mut client, edits, numbers, |_| Ok(()))?;
-            total = Some(add(total, edited));
+            let edited = request.send(&mut client, edits, numbers, |_| Ok(()));
+            total = Some(add(total, edited.map_err(|failure| after(failure, made))?));
             if ended {
                 break;
             }
@@ -122,7 +125,7 @@ fn follow(client: &mut Client, request: &Request<'_>, ack: bool, show: Show) -> 
 fn after(failure: Failure, made: usize) -> Failure {
     match made {
         0 => failure,
-        made => Failure::new(failure.exit, format!("{failure} ({made} before it were made)")),
+        made => Failure::new(failure.exit, format!("{failure} ({} made before it)", count(made, "edit"))),
     }
 }
 

@@ -101,7 +101,7 @@ fn utf8(text: &[u8]) -> Result<Cow<'_, [u8]>, String> {
 fn utf16(text: &[u8], unit: fn([u8; 2]) -> u16) -> Result<Cow<'static, [u8]>, String> {
     let (pairs, rest) = text.as_chunks::<2>();
     if !rest.is_empty() {
-        return Err(format!("it is UTF-16 of {} bytes, which is no even number", text.len()));
+        return Err(format!("it is UTF-16 of {} bytes, an odd number", text.len()));
     }
     let characters = char::decode_utf16(pairs.iter().map(|pair| unit(*pair)));
     match characters.collect::<Result<String, _>>() {
@@ -153,7 +153,7 @@ mod tests {
         }
         assert_eq!(read(b"{\n\"a\": \"\xe4\"}").unwrap_err(), "it is neither UTF-8 nor UTF-16: byte 0xe4 in line 2");
         assert!(read(b"{\0\0\0").unwrap_err().contains("UTF-32"));
-        assert!(read(b"{\0}").unwrap_err().contains("no even number"));
+        assert!(read(b"{\0}").unwrap_err().contains("an odd number"));
         assert!(read(b"\x1f\x8b\x08").unwrap_err().contains("gzip"));
     }
 }

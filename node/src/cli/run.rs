@@ -287,7 +287,7 @@ fn log(event: Event) {
             error!(%space, %document, reason, "a document is damaged");
         }
         Event::DocumentMended { space, document, runs, waiting } => {
-            warn!(%space, %document, runs, waiting, "a document was built anew from what is readable; peers bring the rest");
+            warn!(%space, %document, runs, waiting, "a document was rebuilt from what could be read; peers send the rest");
         }
         Event::IdentityCloned { device } => {
             warn!(%device, "two processes act as this device at once: it was copied; give one of them a directory of its own");

@@ -19,7 +19,7 @@ pub(crate) enum Space {
     Create {
         /// What to call it
         name: String,
-        /// Although there is one of that name here already
+        /// Even if the name is taken
         #[arg(long)]
         force: bool,
     },
@@ -52,7 +52,7 @@ pub(crate) enum Space {
     Leave {
         /// Name or id of the space
         space: String,
-        /// Also if that may lose documents for good, or leaves the others without an admin
+        /// Even if that may lose documents for good, or leaves the others without an admin
         #[arg(long)]
         force: bool,
     },
@@ -112,7 +112,7 @@ impl Space {
                 let invitation = Client::connect(directory)?.ask::<Invitation>(&command)?;
                 if invitation.addresses.is_empty() {
                     show.aside(
-                        "this ticket says no address, because this node does not listen: the joiner needs a \
+                        "this ticket has no address, because this node does not listen: the joiner needs a \
                          `--dial` of its own, or make the ticket again with --address or after `anabranch run --listen ..`",
                     );
                 }

@@ -26,7 +26,7 @@ impl Control {
         let document = match name {
             None => space.create_document().await?,
             Some(name) => {
-                naming::check_new(&space, name, force)?;
+                naming::check_new(&space, name, None, force)?;
                 let document = space.create_with_first_edit().await?;
                 document.edit(|edit| edit.set("/name", name))?;
                 document
@@ -48,7 +48,7 @@ impl Control {
         if document.text("/name")?.as_deref() == Some(name) {
             return edited(&document, 0, 0);
         }
-        naming::check_new(document.space(), name, force)?;
+        naming::check_new(document.space(), name, Some(document.id()), force)?;
         document.edit(|edit| edit.set("/name", name))?;
         document.saved().await?;
         edited(&document, 1, 1)

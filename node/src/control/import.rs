@@ -19,7 +19,7 @@ pub(super) struct Order {
     pub(super) document: Option<Which>,
     /// Of the new one.
     pub(super) name: Option<String>,
-    /// Although there is one of that name.
+    /// Even if the name is taken.
     pub(super) force: bool,
     pub(super) reading: Reading,
     /// In place of what is there.
@@ -33,18 +33,24 @@ impl Control {
     pub(super) async fn import(&self, order: Order, text: Vec<u8>) -> Result<Imported, Failure> {
         let Order { space, document, name, force, reading, replace, check } = order;
         let is_new = document.is_none();
+        // Held from when a name is found to be free until the document has it.
+        let mut naming = None;
         let document = match document {
             Some(which) => self.document(&mut None, &which).await?,
             None => {
                 let space = self.space(space.as_deref())?;
                 if let Some(name) = &name {
-                    naming::check_new(&space, name, force)?;
+                    naming = Some(self.naming.lock().await);
+                    naming::check_new(&space, name, None, force)?;
                 }
                 // It exists from what is published on, so that nothing is left of it if that fails.
                 space.create_with_first_edit().await?
             }
         };
         let value = blocking(move || read_object(&text, reading, name)).await??;
+        if is_new {
+            check_name(&value)?;
+        }
         let kinds = if reading.typed { Kinds::Exact } else { Kinds::Keep };
         let find = move |view: &View<'_>| {
             let rules = Rules { replace, kinds, kept: Some(NAME_KEY) };
@@ -57,14 +63,19 @@ impl Control {
             ),
             other => other.into(),
         })?;
+        if is_new && imported.changes == 0 {
+            // An empty object is a document as well, of one change.
+            imported.changes = 1;
+            if !check {
+                let made = document.space().create_document_with(document.id()).await?;
+                made.saved().await?;
+                imported.heads = texts(&made.heads()?);
+            }
+        }
         if is_new && check {
             imported.document = None;
-        } else if is_new && imported.changes == 0 {
-            // An empty object is a document as well.
-            let made = document.space().create_document_with(document.id()).await?;
-            made.saved().await?;
-            imported.heads = texts(&made.heads()?);
         }
+        drop(naming);
         Ok(imported)
     }
 
@@ -176,6 +187,15 @@ fn read_object(text: &[u8], reading: Reading, name: Option<String>) -> Result<Va
         members.insert(NAME_KEY.to_owned(), Value::Text(name));
     }
     Ok(value)
+}
+
+/// Refuses a file for a new document that gives it a name which no command could mean.
+fn check_name(value: &Value) -> Result<(), Failure> {
+    let Value::Map(members) = value else { return Ok(()) };
+    match members.get(NAME_KEY) {
+        Some(Value::Text(name) | Value::Plain(name)) => naming::check_document(name),
+        _ => Ok(()),
+    }
 }
 
 /// Writes all of it, and says in how many changes.

@@ -40,7 +40,7 @@ impl Control {
         }
         let device = self.device(peer)?;
         let known = self.peer.peers().into_iter().find(|known| known.peer == device);
-        let known = known.ok_or_else(|| Failure::not_found(format!("nothing is known of the peer {device}")))?;
+        let known = known.ok_or_else(|| Failure::not_found(format!("peer {device} is not known")))?;
         self.peer.forget_peer(device).await?;
         Ok(Forgotten { device: Some(device.to_string()), addresses: known.addresses })
     }

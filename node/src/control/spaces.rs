@@ -72,7 +72,7 @@ impl Control {
     /// What came of dialing a ticket's addresses.
     fn why_no_member(&self, ticket: &Ticket) -> String {
         if ticket.addresses.is_empty() {
-            return ": the ticket says no address, so a member must be dialed with `anabranch run --dial`".to_owned();
+            return ": the ticket has no address, so a member must be dialed with `anabranch run --dial`".to_owned();
         }
         let peers = self.peer.peers();
         let tried = peers.iter().filter(|peer| peer.addresses.iter().any(|address| ticket.addresses.contains(address)));
@@ -161,7 +161,7 @@ async fn loss_failure(space: &Space, loss: &LossOnLeaving) -> Failure {
         reasons.push("this device is the only admin, without it nobody can invite".to_owned());
     }
     let hint = if loss.only_here.is_empty() {
-        "make another member an admin first (`anabranch space invite --role admin`)".to_owned()
+        format!("make another member an admin first (`anabranch space invite {:.8} --role admin`)", space.id())
     } else {
         format!("wait until a member holds them (`anabranch wait-synced --space {:.8}`)", space.id())
     };

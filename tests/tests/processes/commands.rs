@@ -144,12 +144,18 @@ fn many_edits_go_in_one_command() {
     assert_eq!(node.socket().get(&document, "").unwrap().1, expected);
     // With a change for each, what was made before it stays.
     node.run_with(&["doc", "edit", "plan", "--each"], bad)
-        .fails(4, "line 3: there is nothing at `/none` (1 before it were made)");
+        .fails(4, "line 3: there is nothing at `/none` (1 edit made before it)");
     assert_eq!(node.run(&["doc", "get", "plan", "/a"]).ok().text(), "1");
 
     let many: String = (0..1_000).map(|i| format!("{{\"op\":\"set\",\"path\":\"/n\",\"value\":{i}}}\n")).collect();
     let made = node.run_with(&["--json", "doc", "edit", "plan", "--batch", "300"], &many).ok().json();
     assert_eq!((&made["edits"], &made["changes"]), (&json!(1000), &json!(4)));
+    // What the batches before made stays, and the failure says so.
+    let set = "{\"op\":\"set\",\"path\":\"/n\",\"value\":0}\n";
+    for (last, code) in [("{\"op\":\"remove\",\"path\":\"/none\"}", 4), ("no", 2)] {
+        let lines = format!("{set}{set}{set}{last}");
+        node.run_with(&["doc", "edit", "plan", "--batch", "2"], &lines).fails(code, "(2 edits made before it)");
+    }
     let acks =
         node.run_with(&["--json", "doc", "edit", "plan", "--each", "--ack"], &many[..many.len() / 20]).fails(2, "line");
     assert!(acks.json_lines().iter().enumerate().all(|(i, ack)| ack["line"] == json!(i + 1) && ack["saved"] == true));
@@ -215,8 +221,11 @@ fn members_see_each_other_and_what_changes() {
     let mut feed = watch(trio.reader.directory(), &["watch", "--since", "0"]);
     assert_eq!(feed.next_line()["document"], json!(document));
     let mut changes = watch(trio.reader.directory(), &["watch", "--doc", "plan"]);
+    // Another number each time: to set what is there changes nothing.
+    let mut number = 0;
     wait_until("the change is seen by both", || {
-        trio.writer.run(&["doc", "set", "plan", "/n", "7"]).ok();
+        number += 1;
+        trio.writer.run(&["doc", "set", "plan", "/n", &number.to_string()]).ok();
         changes.seen("/n").and_then(|()| feed.seen(&document))
     });
 

@@ -188,7 +188,7 @@ fn edits_of_any_size_are_made_as_a_whole() {
     let before = trio.agree(&document);
     // A bad line at the end: nothing of it is made.
     lines.push(json!({ "op": "remove", "path": "/nothing" }));
-    node.run_with(&["doc", "edit", "plan"], &text(&lines)).fails(2, "line 3: there is nothing at `/nothing`");
+    node.run_with(&["doc", "edit", "plan"], &text(&lines)).fails(4, "line 3: there is nothing at `/nothing`");
     assert_eq!(node.heads(&document).unwrap(), before);
     lines.pop();
     node.run_with(&["doc", "edit", "plan"], &text(&lines)).ok();
@@ -215,6 +215,18 @@ fn edit_that_changes_nothing_says_so() {
 }
 
 #[test]
+fn empty_object_makes_a_document_and_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let node = alone(&home);
+    let made = node.run_with(&["doc", "import", "--new", "-"], "{}").ok();
+    assert!(made.stdout.contains("imported in 1 change, saved, now at "), "{}", made.stdout);
+    assert!(made.stdout.contains(": an empty document"), "{}", made.stdout);
+    let made = node.run_with(&["--json", "doc", "import", "--new", "-"], "{}").ok().json();
+    assert_eq!((&made["changes"], &made["revert"]), (&json!(1), &Value::Null));
+    assert_eq!(names(&node).len(), 2);
+}
+
+#[test]
 fn import_says_what_it_would_do_and_how_to_go_back() {
     let home = tempfile::tempdir().unwrap();
     let node = alone(&home);
@@ -226,6 +238,8 @@ fn import_says_what_it_would_do_and_how_to_go_back() {
     assert!(check.stdout.contains("would be imported in 1 change of 3 operations"), "{}", check.stdout);
     assert!(check.stdout.contains("1 added, 2 changed, 0 removed"), "{}", check.stdout);
     node.run_with(&["doc", "import", "--new", "-", "--check"], &new).ok();
+    let check = node.run_with(&["doc", "import", "--new", "-", "--check"], "{}").ok();
+    assert!(check.stdout.contains("would be imported in 1 change") && check.stdout.contains("an empty document"));
     assert_eq!((names(&node), node.heads(&document).unwrap()), (vec![json!("plan")], before));
     let imported = node.run_with(&["doc", "import", "plan", "-"], &new).ok();
     let revert = imported.stdout.split("to go back: anabranch ").nth(1).unwrap().trim().to_owned();
