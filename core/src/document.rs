@@ -258,7 +258,12 @@ impl Changed {
     fn of(steps: &[Arc<Step>]) -> Option<Self> {
         let last = steps.last()?;
         let origin = steps.iter().fold(last.origin, |origin, step| origin.and(step.origin));
-        let patches = steps.iter().flat_map(|step| &step.patches).cloned().collect();
+        let mut patches: Vec<Patch> = Vec::new();
+        for patch in steps.iter().flat_map(|step| &step.patches) {
+            if !patches.last_mut().is_some_and(|last| last.join(patch)) {
+                patches.push(patch.clone());
+            }
+        }
         Some(Self { patches, heads: last.heads.clone(), origin })
     }
 }

@@ -65,8 +65,9 @@ impl Recorded {
         result
     }
 
-    /// A draft's changes are recorded when it is published; before, nothing has come of it.
+    /// A draft's changes are recorded when it is published; that it was begun, because it takes an actor.
     pub(crate) fn draft(&mut self, now: Now, space: &SpaceId, document: &DocumentId) -> Result<Draft, DocumentError> {
+        self.record(now, || Call::NotEdited { space: *space, document: *document });
         self.engine.draft(now, space, document)
     }
 

@@ -481,7 +481,7 @@ impl Replica {
         assert_ne!(
             self.holder.load(Ordering::Relaxed),
             me,
-            "a replica was used inside one of its own `edit` or `read` closures: use the `Edit` or `View` given to it"
+            "a replica was used inside one of its own `edit` closures: use the `Edit` given to it"
         );
         let state = self.state.lock();
         self.holder.store(me, Ordering::Relaxed);

@@ -116,6 +116,10 @@ struct Tail {
 
 /// Something for a run.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are changes, and a box for each would be one more allocation an edit"
+)]
 enum Unsigned {
     /// A change, which may share its run with its neighbours.
     Change(Change),
@@ -458,8 +462,10 @@ impl Document {
             let payload = bytes.to_vec();
             let (first_seq, last_seq) = (found.first_seq, found.last_seq);
             let run = UnsignedRun { actor: found.actor, first_seq, last_seq, tip: found.tip, payload };
-            let index = self.index.take();
-            self.keep_draft(history, DraftRun { run, deps, ops }, device);
+            let draft = DraftRun { run, deps, ops };
+            // As when it was published: a table of that many operations is made by whoever needs it next.
+            let index = self.index.take().filter(|_| !draft.is_heavy());
+            self.keep_draft(history, draft, device);
             self.index = index;
             return Ok(());
         }

@@ -230,7 +230,9 @@ impl Copied {
         let stored: BTreeSet<(Table, &[u8])> =
             image.rows.iter().map(|(table, key, _)| (*table, key.as_slice())).collect();
         let brought = |(table, key, _): &&(Table, Vec<u8>, Vec<u8>)| {
-            !stored.contains(&(*table, key.as_slice())) && (*table != Table::Spaces || may_bring_spaces)
+            // What an up-to-date store lacks of these was left or forgotten.
+            let may_be_gone = matches!(table, Table::Spaces | Table::Peers);
+            !stored.contains(&(*table, key.as_slice())) && (!may_be_gone || may_bring_spaces)
         };
         let brought: Vec<_> = self.kept.rows.iter().filter(brought).collect();
         let spaces: BTreeSet<&[u8]> = (stored.iter().filter(|(table, _)| *table == Table::Spaces).map(|(_, key)| *key))

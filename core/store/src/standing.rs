@@ -163,6 +163,10 @@ impl Standing {
         if let Some(failure) = self.failed() {
             return Err(failure.clone());
         }
+        // What lies at its place now may be another file.
+        if let Some(gone) = self.check() {
+            return Err(gone);
+        }
         let mut state = self.write_state();
         let (Some(held), Some(medium)) = (&state.held, &self.medium) else { return Ok(Vec::new()) };
         if !matches!(held.why, Failure::Full(_)) {
@@ -235,6 +239,10 @@ impl Standing {
     /// After a failed call: connects anew for reading only, if that may help, with `rows` laid over what is there.
     fn hold(&self, trouble: &Trouble, rows: Vec<Row>) -> bool {
         let Some(medium) = self.medium.as_ref().filter(|_| trouble.leaves_reading()) else { return false };
+        if medium.is_in_place().is_err() {
+            // Another file may lie at its place now: nothing of it is ours.
+            return false;
+        }
         let mut state = self.write_state();
         if state.held.is_some() {
             // It was read only already, and even that fails.

@@ -229,8 +229,16 @@ async fn a_failed_or_panicking_edit_leaves_the_document_as_it_was() {
     }));
     assert_eq!(panicked.unwrap_err().downcast_ref::<&str>(), Some(&"on purpose"));
     // Using the replica inside the closure would wait for itself: it panics instead, and nothing is lost by it.
-    let inside = catch_unwind(AssertUnwindSafe(|| document.read(|_| document.json())));
+    let inside = catch_unwind(AssertUnwindSafe(|| {
+        document.edit(|_| {
+            let _ = document.json();
+            Ok(())
+        })
+    }));
     assert!(inside.unwrap_err().downcast_ref::<String>().unwrap().contains("inside one of its own"));
+    // A reader has the replica's lock no more: it may read and edit.
+    let read = document.read(|_| document.json());
+    assert_eq!(read.unwrap().unwrap(), json!({"a": 1}));
     // Dropping a handle inside is fine.
     let other = within("open", space.open(document.id())).await.unwrap();
     document.read(|_| drop(other)).unwrap();

@@ -189,7 +189,8 @@ impl World {
     /// A second process opens the store of a running one: it is told, and the first one goes on.
     pub fn start_second(&mut self, replica: usize) {
         let there = &self.replicas[replica];
-        if there.process.is_none() {
+        // A store that failed has let go of its file; then the directory is locked, which a simulated disk has not.
+        if there.process.is_none() || there.disk_failed {
             return;
         }
         self.stats.second_processes += 1;

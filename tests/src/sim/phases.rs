@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anabranch_engine::{Command, id::SpaceId};
+use anabranch_engine::Command;
 
 use super::checkers::{convergence, deletions, liveness, silence, untouched};
 use super::ledger::Place;
@@ -128,7 +128,7 @@ fn compare(world: &mut World) -> Option<Vec<convergence::Observed>> {
         }
         // As far as it can be had: somebody hostile may always add something.
         world.run_while_not(LOOK_EVERY / 10, 10 * SECONDS, |world| world.is_on_disk());
-        settled = convergence::settled(world).is_ok();
+        settled = convergence::settled(world).is_ok() && unopened(world).is_empty();
         if settled {
             break;
         }
@@ -152,19 +152,22 @@ fn compare(world: &mut World) -> Option<Vec<convergence::Observed>> {
     world.failure.is_none().then_some(observed)
 }
 
+/// Documents that are somewhere and not open there.
+fn unopened(world: &World) -> Vec<(usize, Place)> {
+    let mut unopened = Vec::new();
+    for (replica, there) in world.replicas.iter().enumerate() {
+        let Some(process) = &there.process else { continue };
+        for space in world.ledger.spaces_of(replica).into_keys() {
+            let places = process.engine.documents(&space).into_iter().map(|document| (space, document));
+            unopened.extend(places.filter(|place| !world.has_open(replica, place)).map(|place| (replica, place)));
+        }
+    }
+    unopened
+}
+
 fn open_everything(world: &mut World) -> bool {
-    for replica in 0..world.replicas.len() {
-        let spaces: Vec<SpaceId> = world.ledger.spaces_of(replica).into_keys().collect();
-        let Some(engine) = world.engine(replica) else { continue };
-        let mut places: Vec<Place> = Vec::new();
-        for space in spaces {
-            places.extend(engine.documents(&space).into_iter().map(|document| (space, document)));
-        }
-        for place in places {
-            if !world.has_open(replica, &place) {
-                world.open(replica, place, Then::Check);
-            }
-        }
+    for (replica, place) in unopened(world) {
+        world.open(replica, place, Then::Check);
     }
     let opened = world.run_while_not(LOOK_EVERY, 60 * SECONDS, |world| {
         world

@@ -45,7 +45,7 @@ pub struct Draft {
     /// Changes that were taken out of automerge, as they will be sent, and the last of them.
     payload: Vec<u8>,
     last: Option<(u64, ChangeHash)>,
-    /// What they depend on outside the draft.
+    /// What they depend on, those of the draft included.
     deps: BTreeSet<ChangeHash>,
     /// Of the changes that are not taken out yet: about how many bytes, and what they come after.
     pending_bytes: usize,
@@ -322,7 +322,7 @@ impl Draft {
     /// Whether it should be caught up away from the replica first.
     pub(super) fn is_far_behind(&self, live: &History) -> bool {
         self.catch_ups < CATCH_UPS_MAX
-            && (self.history.ops() > INLINE_OPS_MAX || self.payload.len() > INLINE_BATCH_BYTES_MAX)
+            && (self.history.ops().max(live.ops()) > INLINE_OPS_MAX || self.payload.len() > INLINE_BATCH_BYTES_MAX)
             && self.base != live.automerge().get_heads()
     }
 

@@ -21,6 +21,8 @@ use crate::limits::DEPTH_MAX;
 pub const LOST_EDITS_MAX: usize = 1_000;
 /// Removals of things that others have edited that are looked at. Each costs a walk over the history.
 const REMOVALS_MAX: usize = 4_096;
+/// Of all removals together, how many changes it is noted of whether they were made at the same time: a byte each.
+const REMEMBERED_MAX: usize = 64 * 1024 * 1024;
 
 /// An edit that is in the history and not in the content.
 #[derive(Clone, Debug, PartialEq)]
@@ -158,7 +160,7 @@ impl Past {
                     continue;
                 }
                 if !concurrent.contains_key(remover) {
-                    if concurrent.len() == REMOVALS_MAX {
+                    if concurrent.len() == REMOVALS_MAX || concurrent.len() * self.changes.len() > REMEMBERED_MAX {
                         return None;
                     }
                     concurrent.insert(*remover, self.concurrent_with(*remover));

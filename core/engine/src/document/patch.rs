@@ -104,6 +104,32 @@ impl Patch {
             + values
     }
 
+    /// Adds `next`, which comes right after this patch, to it, if the two can be one: a value that is put again, text that
+    /// goes on where the last ended. Says whether it did.
+    pub fn join(&mut self, next: &Self) -> bool {
+        use PatchAction as A;
+        if self.path != next.path {
+            return false;
+        }
+        match (&mut self.action, &next.action) {
+            (A::Put { value, conflict }, A::Put { value: newer, conflict: newer_conflict }) => {
+                value.clone_from(newer);
+                *conflict = *newer_conflict;
+            }
+            (A::InsertText { position, text }, A::InsertText { position: at, text: more })
+                if *at == *position + text.chars().count() =>
+            {
+                text.push_str(more);
+            }
+            (A::Increment { by }, A::Increment { by: more }) => match by.checked_add(*more) {
+                Some(sum) => *by = sum,
+                None => return false,
+            },
+            _ => return false,
+        }
+        true
+    }
+
     /// Brings `json`, a document as of the version that the patches start from, one patch further.
     ///
     /// # Errors
@@ -234,5 +260,43 @@ fn empty(value: &am::Value<'_>) -> Json {
         am::Value::Object(am::ObjType::List) => json!([]),
         am::Value::Object(am::ObjType::Text) => json!(""),
         am::Value::Scalar(scalar) => json::owned_scalar_out(scalar),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patch(path: &str, action: PatchAction) -> Patch {
+        Patch { path: path.parse().expect("a path"), action }
+    }
+
+    #[test]
+    fn patches_that_go_on_from_each_other_become_one_with_the_same_effect() {
+        let put = |path, n: i64| patch(path, PatchAction::Put { value: json!(n), conflict: false });
+        let insert = |position, text: &str| patch("/t", PatchAction::InsertText { position, text: String::from(text) });
+        let by = |by| patch("/n", PatchAction::Increment { by });
+        for (first, next, joins) in [
+            (put("/n", 1), put("/n", 2), true),
+            (put("/n", 1), put("/m", 2), false),
+            (insert(1, "h\u{e9}"), insert(3, "y"), true),
+            (insert(1, "he"), insert(2, "y"), false),
+            (by(2), by(-5), true),
+            (by(2), put("/n", 1), false),
+        ] {
+            let mut apart = json!({"n": 0, "m": 0, "t": "abc"});
+            let mut together = apart.clone();
+            for patch in [&first, &next] {
+                patch.apply(&mut apart).expect("it fits");
+            }
+            let mut joined = first.clone();
+            assert_eq!(joined.join(&next), joins, "{first:?} and {next:?}");
+            joined.apply(&mut together).expect("it fits");
+            if joins {
+                assert_eq!(together, apart);
+            } else {
+                assert_eq!(joined, first);
+            }
+        }
     }
 }

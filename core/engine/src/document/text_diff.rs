@@ -15,6 +15,9 @@ const BY_CHARACTERS_BYTES_MAX: usize = 512;
 /// and words and numbering those takes some 0.5 s.
 const COMPARED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// How far back a place between two characters is looked for. Guess: the longest emoji have some 40 bytes.
+const BOUNDARY_SOUGHT_BYTES: usize = 256;
+
 /// One change of a text. Positions and lengths are Unicode code points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Splice<'a> {
@@ -120,15 +123,17 @@ fn common_suffix(old: &str, new: &str) -> usize {
     boundary_before(old, new, alike, |length| (old.len() - length, new.len() - length))
 }
 
-/// The greatest length up to `length` at which both may be cut.
+/// The greatest length up to `length` at which both may be cut: between what people see as characters, if there is such a place
+/// nearby. In a long row of flags there may be none, and finding that out takes time in the square of its length.
 fn boundary_before(old: &str, new: &str, length: usize, at: impl Fn(usize) -> (usize, usize)) -> usize {
-    (0..=length)
-        .rev()
-        .find(|&length| {
-            let (in_old, in_new) = at(length);
-            is_boundary(old, in_old) && is_boundary(new, in_new)
-        })
-        .unwrap_or(0)
+    let both = |is_boundary: fn(&str, usize) -> bool, length: usize| {
+        let (in_old, in_new) = at(length);
+        is_boundary(old, in_old) && is_boundary(new, in_new)
+    };
+    let mut nearby = (length.saturating_sub(BOUNDARY_SOUGHT_BYTES)..=length).rev();
+    let between_characters = nearby.find(|&length| both(is_boundary, length));
+    let anywhere = || (0..=length).rev().find(|&length| both(str::is_char_boundary, length));
+    between_characters.or_else(anywhere).unwrap_or(0)
 }
 
 fn is_boundary(text: &str, at: usize) -> bool {
@@ -227,6 +232,14 @@ mod tests {
         let boy = "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f466}";
         assert_eq!(splices(girl, boy), [change(0, 5, boy)]);
         assert_eq!(splices("cafe", "cafe\u{301}"), [change(3, 1, "e\u{301}")]);
+    }
+
+    // In a row of flags the cursor counts them all to know where one begins, at each place that is tried.
+    #[test]
+    fn rows_of_flags_take_linear_time() {
+        let flags = "\u{1f1e6}".repeat(200_000);
+        let (old, new) = (alloc::format!("a{flags}"), alloc::format!("b{flags}\u{1f1e6}"));
+        assert_eq!(applied(&old, &splices(&old, &new)), new);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tracing::debug;
 use crate::engine::Engine;
 use crate::engine::input::{CommandId, SessionId};
 use crate::engine::output::Reply;
+use crate::engine::reach;
 use crate::id::DeviceId;
 use crate::limits::{
     ADDRESSES_PER_DEVICE_MAX, CHECK_ANSWER_MAX, DEVICES_REMEMBERED_MAX, OWN_ADDRESSES_BURST, OWN_ADDRESSES_PER_SECOND,
@@ -28,7 +29,9 @@ impl Engine {
         if let Some(session) = self.sessions.get(&id) {
             let (peer, addresses) = (session.peer, session.addresses.clone());
             if session.has_said_addresses && self.is_member_somewhere(&peer) {
-                self.dialer.keep_only(&peer, &addresses);
+                // What leads to it from further away than all that it says may be a port that is forwarded to it, which it need not
+                // know of.
+                self.dialer.keep_only(&peer, &addresses, |address| reach::leads_further(address, &addresses));
             }
             self.learn_addresses_of(peer, &addresses, Source::Itself);
         }

@@ -53,8 +53,9 @@ impl Engine {
             | Command::Invite { .. }
             | Command::Join { .. }
             | Command::LeaveSpace { .. }
-            | Command::CreateDocument { .. }
             | Command::ForgetPeer { .. } => true,
+            // One that is here is opened.
+            Command::CreateDocument { space, document, .. } => !self.exists(&(*space, *document)),
             Command::OpenDocument { .. }
             | Command::WaitSynced { .. }
             | Command::ReadFeed { .. }

@@ -178,7 +178,8 @@ impl Engine {
             record.signed.frontier.accept(proof);
         }
         record.signed.heads = heads;
-        if let Some(document) = self.residents.get(&key).and_then(Resident::live) {
+        let live = self.residents.get(&key).and_then(Resident::live);
+        if let Some(document) = live.filter(|document| !document.is_damaged()) {
             record.signed.summary = document.summary(&record.signed.summary, bytes);
         }
         let mut stored = record.signed.encode_stored();

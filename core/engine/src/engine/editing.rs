@@ -62,11 +62,12 @@ impl Engine {
         Ok((value, Some(self.commits.next())))
     }
 
-    /// A private copy of a document that is open, to make changes on away from the engine. Nothing to drain.
+    /// A private copy of a document that is open, to make changes on away from the engine. Drain afterwards.
     ///
     /// # Errors
     /// An edit would be refused.
     pub fn draft(&mut self, now: Now, space: &SpaceId, document: &DocumentId) -> Result<Draft, DocumentError> {
+        self.begin_turn(now);
         let author = self.may_edit(space)?;
         let open = self.residents.get_mut(&(*space, *document)).and_then(Resident::live_mut);
         Ok(open.ok_or(DocumentError::NotOpen(*document))?.draft(Author { wall_s: now.wall_s, ..author }))

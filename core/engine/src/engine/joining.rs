@@ -60,7 +60,10 @@ impl Engine {
             return self.commits.follow(command, Reply::SpaceReady(ticket.space));
         }
         info!(space = %ticket.space, role = %ticket.role, "invited again");
-        space.access.again = Some(invitation);
+        // A lesser one does not take the place of one that is waited for.
+        if space.access.again.as_ref().is_none_or(|waiting| !waiting.exceeds(ticket.role)) {
+            space.access.again = Some(invitation);
+        }
         let access = space.access.clone();
         self.keep_access(&ticket.space, &access);
         self.joins.entry(ticket.space).or_default().push(command);
@@ -146,7 +149,8 @@ impl Engine {
         }
         info!(space = %space_id, "joined");
         // Who was a member before is one again, whoever knows of the new invite.
-        space.access.again = space.access.invite.take().filter(|invite| invite.exceeds(role));
+        let invite = space.access.invite.take().filter(|invite| invite.exceeds(role));
+        space.access.again = invite.or_else(|| space.access.again.take());
         let access = space.access.clone();
         self.keep_access(&space_id, &access);
         if access.again.is_none() {

@@ -49,6 +49,12 @@ fn kind_of(address: &str) -> Kind {
     }
 }
 
+/// Whether an address can be reached from further away than every one of `others`. If there are none, nothing is known.
+pub(super) fn leads_further(address: &str, others: &[String]) -> bool {
+    let nearest = others.iter().map(|other| kind_of(other).0).min();
+    nearest.is_some_and(|nearest| kind_of(address).0 < nearest)
+}
+
 fn reach_of_ip4(ip: Ipv4Addr) -> Reach {
     match ip.octets() {
         [127, ..] => Reach::Loopback,
@@ -287,5 +293,18 @@ mod tests {
         }
         assert_eq!(own.listening().len(), LISTENING_MAX);
         assert!(own.listening().iter().all(|address| kind_of(address).0 == Reach::Lan));
+    }
+
+    // A replica that had joined through a port that is forwarded forgot it when it met the peer on its own network.
+    #[test]
+    fn addresses_lead_further_than_all_that_are_nearer() {
+        let further = |address: &str, others: &[&str]| {
+            leads_further(address, &others.iter().map(|other| String::from(*other)).collect::<Vec<_>>())
+        };
+        assert!(further("/dns4/home.example/tcp/4510", &["/ip4/192.168.1.10/tcp/4510"]));
+        assert!(further("/ip4/192.168.1.10/tcp/1", &["/ip4/127.0.0.1/tcp/1", "/ip4/169.254.1.1/tcp/1"]));
+        assert!(!further("/ip4/192.168.1.11/tcp/1", &["/ip4/192.168.1.10/tcp/1"]));
+        assert!(!further("/ip4/192.168.1.10/tcp/1", &["/ip4/203.0.113.7/tcp/1", "/ip4/127.0.0.1/tcp/1"]));
+        assert!(!further("/ip4/203.0.113.7/tcp/1", &[]));
     }
 }

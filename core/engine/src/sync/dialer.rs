@@ -211,15 +211,15 @@ impl Dialer {
     }
 
     /// A device that is known says that it is at these addresses. Others that were only said to be its own, or at which it was
-    /// missed since it was met there, are forgotten, and those of a ticket are like any other now.
-    pub fn keep_only(&mut self, peer: &DeviceId, said: &[String]) {
+    /// missed since it was met there, are forgotten unless they are `worth_keeping`, and those of a ticket are like any other now.
+    pub fn keep_only(&mut self, peer: &DeviceId, said: &[String], worth_keeping: impl Fn(&str) -> bool) {
         self.targets.retain(|address, target| {
             if target.peer.as_ref() != Some(peer) {
                 return true;
             }
             target.invited = false;
             target.said = said.contains(address);
-            target.permanent || (target.answered && !target.missed) || target.said
+            target.permanent || (target.answered && !target.missed) || target.said || worth_keeping(address)
         });
     }
 
@@ -400,7 +400,7 @@ mod tests {
         let said = |texts: &[&str]| texts.iter().map(|text| String::from(*text)).collect::<Vec<_>>();
         dialer.learn("ticket", None, Source::Ticket, now).expect("short");
         dialer.learn("given", Some(A), Source::Given, now).expect("short");
-        for address in ["forwarded", "old network", "hearsay"] {
+        for address in ["forwarded", "old network", "hearsay", "from afar"] {
             dialer.learn(address, Some(A), Source::Itself, now).expect("short");
         }
         for address in ["ticket", "forwarded", "old network"] {
@@ -410,10 +410,10 @@ mod tests {
         dialer.failed("ticket", "timed out", now, 0);
         dialer.failed("given", "timed out", now, 0);
         dialer.authenticated(&A);
-        dialer.keep_only(&A, &said(&["new network"]));
+        dialer.keep_only(&A, &said(&["new network"]), |address| address == "from afar");
         let mut known = dialer.addresses(&A);
         known.sort();
-        assert_eq!(known, ["forwarded", "given"]);
+        assert_eq!(known, ["forwarded", "from afar", "given"]);
         dialer.forget_device(&A);
         assert_eq!(dialer.addresses(&A), [""; 0]);
     }

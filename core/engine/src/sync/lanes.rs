@@ -205,7 +205,7 @@ mod tests {
     fn a_live_message_overtakes_queued_bulk() {
         let mut lanes = Lanes::default();
         for _ in 0..10 {
-            lanes.push(Lane::Bulk, &bulk());
+            lanes.push(Lane::Bulk, bulk());
         }
         let first = lanes.poll().expect("bulk has credit at first");
         assert_eq!(frame_lane(&first), Some(Lane::Bulk));
@@ -218,7 +218,7 @@ mod tests {
         let (mut sender, mut receiver) = (Lanes::default(), Lanes::default());
         receiver.authenticate();
         for _ in 0..40 {
-            sender.push(Lane::Bulk, &bulk());
+            sender.push(Lane::Bulk, bulk());
         }
         let mut messages = 0;
         loop {

@@ -36,6 +36,7 @@ impl World {
         let may_write = self.may_write(replica, place.0);
         let Some(process) = self.replicas[replica].process.as_mut() else { return };
         let begun = process.engine.draft(process.clock.read(at), &space, &document);
+        self.drain(replica);
         let draft = match begun {
             Ok(_) if !may_write => {
                 let text = format!("#{replica} is a reader and drafts {document:.8}");

@@ -272,7 +272,7 @@ impl World {
         let is_it = |goal: &Goal| goal.joiner == replica && goal.invited_again;
         let wanted = self.spaces.iter().filter(|wanted| wanted.state == Founding::Founded(space));
         let role = if wanted.flat_map(|wanted| &wanted.goals).any(is_it) {
-            let spaces = self.engine(replica).map(|engine| engine.spaces()).unwrap_or_default();
+            let spaces = self.engine(replica).map(anabranch_engine::Engine::spaces).unwrap_or_default();
             spaces.into_iter().find(|status| status.space == space).and_then(|status| status.role)
         } else {
             self.ledger.spaces_of(replica).get(&space).copied()
