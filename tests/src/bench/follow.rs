@@ -1,9 +1,9 @@
 //! `follow`: what following a document costs, by its size: for each edit made here, for each that arrives, and for the writer.
 //! The floor is the same replica without a follower.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anabranch::{Edit, EditError, Peer};
+use anabranch::{Edit, EditError, Patch, Peer};
 use anabranch_engine::document::{Author, Document as Bare, Followed};
 use anabranch_engine::id::{AclHash, ActorId, ChangeHash, DocumentId, SpaceId};
 use anabranch_engine::keys::SecretKey;
@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use futures::executor::block_on;
 
 use super::arrive::Unguarded;
-use super::{Figures, Report, Size, rounded};
+use super::{Figures, Report, Size, clock, rounded};
 
 /// Characters put into a text by one change.
 const PIECE: usize = 50_000;
@@ -126,7 +126,7 @@ fn local(content: Content, edits: usize) -> Result<(Duration, Duration)> {
         if follow {
             look(&mut document, &mut seen)?;
         }
-        let begun = Instant::now();
+        let begun = clock::now();
         let mut patches = 0;
         for n in from..from + edits {
             document.edit(author(1), |edit| content.change(edit, n))?;
@@ -169,7 +169,7 @@ fn incoming(content: Content, edits: usize) -> Result<(Duration, Duration)> {
         if follow {
             look(&mut ours, &mut seen)?;
         }
-        let begun = Instant::now();
+        let begun = clock::now();
         let mut patches = 0;
         for run in runs.clone() {
             merge(&mut ours, vec![run]);
@@ -192,7 +192,7 @@ fn writer(content: Content, edits: usize) -> Result<(Duration, Duration)> {
     let document = block_on(async { peer.create_space("bench").await?.create_document().await })?;
     content.fill(|change| Ok(document.edit(|edit| change(edit))?))?;
     let write = |from: usize| -> Result<Duration> {
-        let begun = Instant::now();
+        let begun = clock::now();
         (from..from + edits).try_for_each(|n| document.edit(|edit| content.change(edit, n)))?;
         Ok(begun.elapsed())
     };
@@ -200,13 +200,12 @@ fn writer(content: Content, edits: usize) -> Result<(Duration, Duration)> {
     let mut changes = document.subscribe(document.heads()?)?;
     let followed = std::thread::scope(|scope| {
         let reader = scope.spawn(|| -> Result<()> {
-            let mut patches = 0;
-            while patches < edits {
-                patches += block_on(changes.next()).context("the replica has stopped")?.patches.len();
-            }
+            let is_end = |patch: &Patch| patch.path.to_string() == "/end";
+            while !block_on(changes.next()).context("the replica has stopped")?.patches.iter().any(is_end) {}
             Ok(())
         });
         let time = write(edits);
+        document.edit(|edit| edit.set("/end", true))?;
         reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         time
     })?;

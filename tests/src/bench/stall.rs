@@ -2,13 +2,13 @@
 //! document. The floor is the same replica when nothing else happens.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anabranch::{Document, EditError, Peer};
 use anyhow::{Result, ensure};
 use futures::executor::block_on;
 
-use super::{Figures, Report, Size, quantile, rounded};
+use super::{Figures, Report, Size, clock, quantile, rounded};
 
 /// Between two edits of the other document.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -19,17 +19,26 @@ const PIECE: usize = 50_000;
 type Call = fn(&Document, usize) -> Result<()>;
 
 const CALLS: [(&str, Call); 6] = [
-    ("json", |document, _| Ok(drop(document.json()?))),
-    ("export", |document, _| Ok(drop(serde_json::to_string(&document.json()?)?))),
-    ("history", |document, _| Ok(drop(document.history()?))),
-    ("conflicts", |document, _| Ok(drop(document.read(|view| view.all_conflicts())?))),
-    ("past", |document, _| {
+    ("json", |document, _| something(document.json()?.as_object())),
+    ("export", |document, _| something(Some(serde_json::to_string(&document.json()?)?))),
+    ("history", |document, _| something(document.history()?.first())),
+    ("conflicts", |document, _| {
+        let snapshot = document.snapshot()?;
+        ensure!(snapshot.view().all_conflicts().is_empty(), "there are conflicts");
+        Ok(())
+    }),
+    ("past", |document, round| {
         let heads = document.heads()?;
-        document.edit(|edit| edit.set("/n", 1))?;
-        Ok(drop(document.read_at(&heads, |view| view.text("/text"))?))
+        document.edit(|edit| edit.set("/n", round))?;
+        something(document.read_at(&heads, |view| view.text("/text"))?)
     }),
     ("replace", replace_text),
 ];
+
+fn something<T>(found: Option<T>) -> Result<()> {
+    ensure!(found.is_some(), "nothing was read");
+    Ok(())
+}
 
 /// Runs it.
 ///
@@ -127,12 +136,12 @@ fn while_busy(peer: &Peer, other: &Document, time: Duration, busy: Option<(&Docu
 /// Until the time is over, and at least one heavy call has ended.
 fn measure(peer: &Peer, other: &Document, time: Duration, has_ended: impl Fn() -> bool) -> Result<Taken> {
     let (mut edits, mut questions) = (Vec::new(), Vec::new());
-    let begun = Instant::now();
+    let begun = clock::now();
     while begun.elapsed() < time || !has_ended() && begun.elapsed() < 60 * time {
-        let before = Instant::now();
+        let before = clock::now();
         other.edit(|edit| edit.set("/n", edits.len()))?;
         edits.push(before.elapsed());
-        let before = Instant::now();
+        let before = clock::now();
         ensure!(peer.spaces().len() == 1 && peer.peers().is_empty(), "there is one space, and nobody else");
         questions.push(before.elapsed());
         std::thread::sleep(INTERVAL);
