@@ -497,6 +497,7 @@ fn what_only_we_hold_is_known_until_another_member_holds_it() {
     assert_eq!(story.loss_on_leaving(bob, space).only_here, both);
     story.mend();
     story.agree();
+    story.wait(10);
     assert!(story.loss_on_leaving(bob, space).is_none());
 
     // What was known of others is not known any more after a start without them.
@@ -507,6 +508,7 @@ fn what_only_we_hold_is_known_until_another_member_holds_it() {
     assert_eq!((loss.was_in_sync, loss.only_here.as_slice()), (false, &both[..]));
     story.mend();
     story.agree();
+    story.wait(10);
     assert!(story.loss_on_leaving(bob, space).is_none());
 }
 

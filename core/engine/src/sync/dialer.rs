@@ -21,6 +21,9 @@ pub struct Dialer {
     longest_waits: u64,
 }
 
+/// Devices that may dispute an address with the one that it is known of. With more, it is dialed whoever is connected.
+const CLAIMS_MAX: usize = 4;
+
 /// Where an address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -48,8 +51,8 @@ struct Target {
     permanent: bool,
     /// Of a ticket, and no member that was met there has said where it is.
     invited: bool,
-    /// Several devices say that it is theirs. Who answers there decides.
-    disputed: bool,
+    /// Others who say that it is theirs, at most `CLAIMS_MAX` of them. Who answers there decides.
+    claimed_by: BTreeSet<DeviceId>,
     dialing_since: Option<Timestamp>,
     failures: u32,
     failing_since: Option<Timestamp>,
@@ -84,7 +87,9 @@ impl Dialer {
         if let Some(target) = self.targets.get_mut(address) {
             if target.peer.is_some_and(|known| peer.is_some_and(|peer| peer != known)) {
                 // A device may say of any address that it is its own.
-                target.disputed |= source == Source::Itself && !target.answered;
+                if source == Source::Itself && !target.answered && target.claimed_by.len() < CLAIMS_MAX {
+                    target.claimed_by.extend(peer);
+                }
                 return Ok(false);
             }
             let news = (permanent && !target.permanent)
@@ -162,7 +167,8 @@ impl Dialer {
     pub fn connected(&mut self, address: &str, peer: DeviceId, dialed: bool) {
         if dialed && let Some(target) = self.targets.get_mut(address) {
             target.peer = Some(peer);
-            (target.answered, target.disputed, target.missed) = (true, false, false);
+            target.claimed_by.clear();
+            (target.answered, target.missed) = (true, false);
         }
         for target in self.targets.values_mut().filter(|target| target.peer == Some(peer)) {
             target.dialing_since = None;
@@ -285,15 +291,23 @@ impl Target {
     fn is_wanted(&self, wanted: &impl Fn(&DeviceId) -> bool, connected: &impl Fn(&DeviceId) -> bool) -> bool {
         match &self.peer {
             // Who says that it is theirs need not be there: as long as nobody was met there, whoever is might be missed.
-            Some(peer) if self.answered || !self.disputed => {
+            Some(peer) if self.answered || !self.is_disputed() => {
                 !connected(peer) && (self.permanent || self.invited || wanted(peer))
+            }
+            // Where all of them are connected, nobody is missed.
+            Some(peer) if !self.permanent && !self.invited && self.claimed_by.len() < CLAIMS_MAX => {
+                !connected(peer) || !self.claimed_by.iter().all(connected)
             }
             _ => self.welcomes_anybody(),
         }
     }
 
     fn welcomes_anybody(&self) -> bool {
-        self.permanent || self.invited || self.disputed
+        self.permanent || self.invited || self.is_disputed()
+    }
+
+    fn is_disputed(&self) -> bool {
+        !self.claimed_by.is_empty()
     }
 
     /// Exponential backoff with full jitter on its upper half. Says whether it is the longest one.
@@ -304,7 +318,9 @@ impl Target {
         let doubled = BACKOFF_MIN.0.saturating_mul(1 << self.failures.min(20)).min(max.0);
         self.failures = self.failures.saturating_add(1);
         // Nobody is there, whoever says that it is theirs.
-        self.disputed &= self.failures < FAILURES_UNTIL_DOUBTED;
+        if self.failures >= FAILURES_UNTIL_DOUBTED {
+            self.claimed_by.clear();
+        }
         self.next_at = now + Duration(doubled / 2 + doubled / 2 * u64::from(jitter >> 16) / (1 << 16));
         doubled == max.0
     }
@@ -416,6 +432,25 @@ mod tests {
         assert_eq!(known, ["forwarded", "from afar", "given"]);
         dialer.forget_device(&A);
         assert_eq!(dialer.addresses(&A), [""; 0]);
+    }
+
+    // A member that said of another's address that it is its own had it dialed, and the session with the other replaced.
+    #[test]
+    fn disputed_address_is_dialed_unless_all_who_claim_it_are_connected() {
+        let device = |n: u8| DeviceId([n; 32]);
+        let dialed = |claims: u8, connected: &[u8]| {
+            let mut dialer = Dialer::default();
+            for n in 1..=claims {
+                dialer.learn("a", Some(device(n)), Source::Itself, Timestamp(0)).expect("short");
+            }
+            let is_connected = |other: &DeviceId| connected.iter().any(|n| device(*n) == *other);
+            dialer.due(Timestamp(0), |_| false, is_connected, || 0).len()
+        };
+        assert_eq!(dialed(2, &[1, 2]), 0);
+        assert_eq!(dialed(2, &[1]), 1);
+        assert_eq!(dialed(2, &[2]), 1);
+        // Not all of so many are known.
+        assert_eq!(dialed(9, &[1, 2, 3, 4, 5, 6, 7, 8, 9]), 1);
     }
 
     #[test]
