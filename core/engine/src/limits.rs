@@ -154,7 +154,7 @@ pub const DOCUMENT_OPS_MAX: u64 = 10_000_000;
 /// Values of one document that were replaced or deleted, counted once for each operation that did it. An operation may
 /// replace many values, and each is remembered, in some 20 bytes.
 pub const DOCUMENT_REPLACEMENTS_MAX: u64 = 20_000_000;
-/// Actors in one document. The document's record names each, in some 210 bytes, and is written with every commit: 4 MB then.
+/// Actors in one document. The document's record names each, in some 195 bytes, and is written with every commit: 4 MB then.
 /// `bench actors` measures it.
 pub const DOCUMENT_ACTORS_MAX: usize = 20_000;
 /// Of these, actors of one device: one for each process that wrote in the document. An application that is started 30 times a
