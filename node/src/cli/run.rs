@@ -271,7 +271,7 @@ fn log(event: Event) {
         Event::PeerDisconnected { peer, reason } => info!(%peer, reason, "peer disconnected"),
         Event::Listening { address } => info!(address, "listening"),
         Event::ListeningEnded { address } => {
-            info!(address, "not listening any more: this machine has lost the address")
+            info!(address, "not listening any more: this machine has lost the address");
         }
         Event::MembersChanged { space } => info!(%space, "members changed"),
         Event::SpaceJoined { space } => info!(%space, "joined a space"),
