@@ -44,7 +44,8 @@ fn a_call_that_fails_costs_nothing_that_was_acknowledged() {
         let swept = script.sweep(7);
         println!("{}: {} calls, {} errors", script.name, swept.calls, swept.errors);
         assert_eq!(swept.failures, Vec::<String>::new());
-        assert!(swept.errors > 0, "`{}` never fails", script.name);
+        // Of few calls all may be ones that nobody waits for.
+        assert!(swept.errors > 0 || swept.calls < 10, "`{}` never fails", script.name);
     }
 }
 

@@ -167,7 +167,8 @@ fn run(arguments: &Arguments) -> Report {
             seed,
         }),
         Run::Imports { cycles, minutes } => {
-            imports::run(&imports::Settings { cycles: *cycles, time: Duration::from_secs_f64(minutes * 60.0), seed })
+            let (time, entries) = (Duration::from_secs_f64(minutes * 60.0), imports::ENTRIES);
+            imports::run(&imports::Settings { cycles: *cycles, time, seed, entries })
         }
         Run::Broadcast(asked) => workloads::run(&Set::Broadcast, &asked.settings(seed)),
         Run::GSet(asked) => workloads::run(&Set::GSet, &asked.settings(seed)),

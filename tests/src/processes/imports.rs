@@ -17,7 +17,7 @@ use crate::processes::patience::{PATIENCE, Stopwatch};
 use crate::sim::dice::Dice;
 
 /// Entries of a file of about 5 MB.
-const ENTRIES: u64 = 160_000;
+pub const ENTRIES: u64 = 160_000;
 /// A document takes 10 million operations; an import makes two for each entry.
 const CYCLES_PER_DOCUMENT: u64 = 25;
 /// Who imports, and who receives.
@@ -33,6 +33,8 @@ pub struct Settings {
     pub time: Duration,
     /// Draws moments and who is killed.
     pub seed: u64,
+    /// Entries of each import, some 32 bytes each.
+    pub entries: u64,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +69,7 @@ fn perform(settings: &Settings, clock: Stopwatch, counts: &mut Counts) -> Result
     let mut dice = Dice::salted(settings.seed);
     let goes_on = |counts: &Counts| counts.cycles < settings.cycles && clock.elapsed() < settings.time;
     while goes_on(counts) {
-        let mut shared = Shared::found(counts.cycles)?;
+        let mut shared = Shared::found(counts.cycles, settings.entries)?;
         let end = counts.cycles + CYCLES_PER_DOCUMENT;
         while goes_on(counts) && counts.cycles < end {
             shared.import_and_kill(&mut dice, counts)?;
@@ -84,15 +86,17 @@ struct Shared {
     document: String,
     /// Which content it has.
     version: u64,
+    /// Entries of that.
+    entries: u64,
     /// How long an import takes until the peer has it, when nobody is killed.
     whole: Duration,
 }
 
 impl Shared {
-    fn found(version: u64) -> Result<Self, Finding> {
+    fn found(version: u64, entries: u64) -> Result<Self, Finding> {
         let fleet = Fleet::start(2)?;
         let document = fleet.new_document(&json!([{ "op": "set", "path": "/version", "value": version }]))?;
-        let mut shared = Self { fleet, document, version, whole: Duration::ZERO };
+        let mut shared = Self { fleet, document, version, entries, whole: Duration::ZERO };
         let clock = Stopwatch::start();
         let file = shared.file(version)?;
         let imported = import(shared.fleet.directory(HERE).to_path_buf(), &shared.document, file);
@@ -146,7 +150,7 @@ impl Shared {
         let value: Value = serde_json::from_str(&shown.stdout)
             .map_err(|error| Finding::liveness(format!("node {node} shows no document: {error}: {}", shown.stderr)))?;
         let value = &value["value"];
-        match [old, new].into_iter().find(|version| *value == content(*version)) {
+        match [old, new].into_iter().find(|version| *value == content(*version, self.entries)) {
             Some(version) => Ok(version),
             None => {
                 let members = value.as_object().map_or(0, Map::len);
@@ -159,16 +163,16 @@ impl Shared {
 
     fn file(&self, version: u64) -> Result<PathBuf, Finding> {
         let path = self.fleet.directory(HERE).with_extension(format!("{version}.json"));
-        std::fs::write(&path, content(version).to_string())
+        std::fs::write(&path, content(version, self.entries).to_string())
             .map_err(|error| Finding::crash(format!("cannot write {}: {error}", path.display())))?;
         Ok(path)
     }
 }
 
 /// Numbers only: every one differs between versions, and takes one operation.
-fn content(version: u64) -> Value {
+fn content(version: u64, entries: u64) -> Value {
     let number = |entry: u64| (entry + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ (version << 20)) >> 5;
-    let entries = (0..ENTRIES).map(|entry| (format!("k{entry:07}"), json!(number(entry))));
+    let entries = (0..entries).map(|entry| (format!("k{entry:07}"), json!(number(entry))));
     let mut members: Map<String, Value> = entries.collect();
     members.insert("version".to_owned(), json!(version));
     Value::Object(members)

@@ -28,7 +28,9 @@ fn losses_are_found_where_a_write_is_believed_before_it_is_saved() {
 
 #[test]
 fn an_import_is_there_as_a_whole_or_not_at_all_whoever_is_killed() {
-    let report = imports::run(&imports::Settings { cycles: 8, time: Duration::from_secs(600), seed: 3 });
+    // `processes imports` has 5 MB in each.
+    let time = Duration::from_secs(600);
+    let report = imports::run(&imports::Settings { cycles: 8, time, seed: 3, entries: 20_000 });
     assert!(report.findings.is_empty(), "{report}");
     assert_eq!(report.get("cycles"), Some(&json!(8)));
 }

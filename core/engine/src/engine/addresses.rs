@@ -168,8 +168,12 @@ impl Engine {
     }
 
     /// The peer says where it is now: in place of what it said before.
-    fn heard_own_addresses(&mut self, id: SessionId, addresses: Vec<String>) {
+    fn heard_own_addresses(&mut self, id: SessionId, mut addresses: Vec<String>) {
         let now = self.now.mono;
+        if let Some(peer) = self.sessions.get(&id).map(|session| session.peer) {
+            // Where another is known to be is its own affair: who moved there says so when it is met there.
+            addresses.retain(|address| !self.dialer.is_of_another(address, &peer));
+        }
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if !session.own_addresses.has_left(now, OWN_ADDRESSES) {
             return debug!(peer = %session.peer, "it says too often where it is");

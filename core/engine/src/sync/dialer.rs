@@ -229,6 +229,11 @@ impl Dialer {
         });
     }
 
+    /// The address is known as that of another device.
+    pub fn is_of_another(&self, address: &str, peer: &DeviceId) -> bool {
+        self.targets.get(address).is_some_and(|target| target.peer.is_some_and(|known| known != *peer))
+    }
+
     /// Forgets an address: it is our own, or the application wants it.
     pub fn forget(&mut self, address: &str) {
         self.targets.remove(address);
