@@ -6,6 +6,7 @@
 
 pub mod document;
 pub mod engine;
+pub mod following;
 pub mod gate;
 pub mod guard;
 pub mod input;

@@ -6,9 +6,9 @@ use anabranch_engine::document::{Author, Document, Edit, EditError, Json, String
 use anabranch_engine::gate::payload_tip;
 use anabranch_engine::id::{ActorId, DeviceId};
 
+use super::following::Following;
 use super::gate::{DOCUMENT, SPACE, run_of, settle};
 use super::input::Input;
-use crate::sim::checkers::patches::Following;
 
 /// Operations made of one input at most.
 const OPERATIONS_MAX: usize = 64;

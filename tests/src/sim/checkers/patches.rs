@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use anabranch_engine::Engine;
-use anabranch_engine::document::{Followed, Patch};
-use anabranch_engine::id::{ChangeHash, SpaceId};
-use serde_json::{Value, json};
+use anabranch_engine::id::SpaceId;
+use serde_json::Value;
 
+use crate::fuzz::following::Following;
 use crate::sim::ledger::Place;
 
 /// The checker's name.
@@ -17,54 +17,6 @@ pub const CHECKER: &str = "I1 patches";
 #[derive(Debug, Clone, Default)]
 pub struct Followers {
     followed: BTreeMap<(usize, u64, Place), Following>,
-}
-
-/// A document as somebody has it who only follows it.
-#[derive(Debug, Clone)]
-pub struct Following {
-    heads: Vec<ChangeHash>,
-    content: Value,
-}
-
-impl Default for Following {
-    fn default() -> Self {
-        Self { heads: Vec::new(), content: json!({}) }
-    }
-}
-
-impl Following {
-    /// The version that was seen last.
-    pub fn heads(&self) -> &[ChangeHash] {
-        &self.heads
-    }
-
-    /// The content, as it follows from all patches so far.
-    pub fn content(&self) -> &Value {
-        &self.content
-    }
-
-    /// Takes what is new since [`Self::heads`].
-    ///
-    /// # Errors
-    /// A patch does not fit, or does not come.
-    pub fn take(&mut self, news: &Followed) -> Result<(), String> {
-        match news {
-            Followed::Steps(steps) => steps.iter().try_for_each(|step| self.go_on(&step.patches, &step.heads)),
-            Followed::Compare(snapshot) => {
-                let view = snapshot.view();
-                let patches = view.diff(&self.heads).map_err(|unknown| unknown.to_string())?;
-                self.go_on(&patches, &view.heads())
-            }
-        }
-    }
-
-    fn go_on(&mut self, patches: &[Patch], heads: &[ChangeHash]) -> Result<(), String> {
-        for patch in patches {
-            patch.apply(&mut self.content).map_err(|misfit| misfit.to_string())?;
-        }
-        self.heads = heads.to_vec();
-        Ok(())
-    }
 }
 
 impl Followers {
@@ -113,6 +65,7 @@ pub fn equal(replica: usize, place: Place, followed: &Value, read: &Value) -> Re
 mod tests {
     use super::*;
     use anabranch_engine::id::DocumentId;
+    use serde_json::json;
 
     #[test]
     fn a_follower_that_has_something_else_is_seen() {
