@@ -269,7 +269,7 @@ impl Changed {
 }
 
 /// Changes of one document, each the difference from the one before. Keeps the document in memory. Ends when the replica
-/// does, or when we leave the space.
+/// does, when we leave the space, or when the document is rebuilt after damage: subscribe again then.
 pub struct Changes {
     document: Document,
     tokens: Pin<Box<Receiver<()>>>,

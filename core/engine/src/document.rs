@@ -577,7 +577,7 @@ impl Document {
     /// Applies the inbox, or begins to. While a merge runs this does nothing (`Settled::default()`), and edits and
     /// `receive` go on.
     pub fn settle(&mut self, guard: &dyn Guard) -> Settle {
-        // Without its index, that is made anew.
+        // Without its index it has to be rebuilt first.
         let heavy =
             self.history.ops() > INLINE_OPS_MAX || self.inbox.bytes() > INLINE_BATCH_BYTES_MAX || self.index.is_none();
         let Some(work) = self.begin_merge() else { return Settle::Done(Settled::default()) };

@@ -153,8 +153,8 @@ impl Engine {
         self.look_around();
     }
 
-    /// Much may have happened in the network that we did not see: who is away is dialed at once, and every session has to show
-    /// that it is alive.
+    /// The network may have changed unnoticed: absent members are dialed at once, and every session has to show that it is
+    /// alive.
     pub(super) fn look_around(&mut self) {
         let now = self.now.mono;
         self.dialer.wake(now);
