@@ -127,6 +127,11 @@ impl Builder {
         Self { record: Some((path.into(), bytes_max)), ..self }
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn ground(&self) -> (Option<&std::path::Path>, identity::Modes) {
+        (self.directory.as_deref(), self.modes)
+    }
+
     /// Opens the replica and starts it: what it does from now on it does on threads of its own.
     ///
     /// # Errors

@@ -26,6 +26,20 @@ pub enum OpenError {
         /// For people to read, with what to do next.
         reason: String,
     },
+    /// The replica cannot have another key now.
+    #[error("cannot renew the identity of {}: {reason}", path.display())]
+    Renewal {
+        /// The directory.
+        path: PathBuf,
+        /// For people to read.
+        reason: String,
+    },
+    /// The replica's key was renewed before, and a space has not let it in since.
+    #[error("cannot renew the identity: {reason}")]
+    NotYetAdmitted {
+        /// For people to read.
+        reason: String,
+    },
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreProblem),

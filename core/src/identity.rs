@@ -10,7 +10,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anabranch_engine::id::DeviceId;
 use anabranch_engine::keys::SecretKey;
@@ -25,6 +25,8 @@ pub(crate) const FILE_NAME: &str = "identity";
 const VERSION: &str = "1";
 /// Far more than a good file has; what is larger is something else.
 const BYTES_MAX: u64 = 1024;
+/// Former keys that are kept.
+const FORMER_MAX: u32 = 100;
 
 /// A secret seed, wiped when dropped.
 pub(crate) type Seed = Zeroizing<[u8; 32]>;
@@ -177,14 +179,41 @@ fn format(seed: &Seed) -> Zeroizing<String> {
 
 /// Written beside and linked into place: it is there whole or not at all, and never replaces one that is there.
 fn create(directory: &Path, path: &Path, seed: &Seed) -> io::Result<()> {
-    let mut unique = [0; 8];
-    getrandom::fill(&mut unique)?;
-    let beside = directory.join(format!("{FILE_NAME}.{:016x}", u64::from_be_bytes(unique)));
+    let beside = beside(directory)?;
     let result = write(&beside, seed).and_then(|()| fs::hard_link(&beside, path));
     let removed = fs::remove_file(&beside);
     result?;
     removed?;
     sync_directory(directory)
+}
+
+/// Puts another key in the place of the one that is there, in one step. The old one is kept beside it, under the first of the names
+/// `identity.former-1`, `identity.former-2`, .. that nothing has.
+pub(crate) fn replace(directory: &Path, seed: &Seed) -> io::Result<PathBuf> {
+    let path = directory.join(FILE_NAME);
+    let mut names = (1..=FORMER_MAX).map(|number| directory.join(format!("{FILE_NAME}.former-{number}")));
+    let former = names.find(|name| !name.exists());
+    let former =
+        former.ok_or_else(|| io::Error::other(format!("{FORMER_MAX} former keys are kept, limit {FORMER_MAX}")))?;
+    let beside = beside(directory)?;
+    let replaced = write(&beside, seed).and_then(|()| {
+        fs::hard_link(&path, &former)?;
+        sync_directory(directory)?;
+        fs::rename(&beside, &path)
+    });
+    if replaced.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    replaced?;
+    sync_directory(directory)?;
+    Ok(former)
+}
+
+/// A name that nothing has.
+fn beside(directory: &Path) -> io::Result<PathBuf> {
+    let mut unique = [0; 8];
+    getrandom::fill(&mut unique)?;
+    Ok(directory.join(format!("{FILE_NAME}.{:016x}", u64::from_be_bytes(unique))))
 }
 
 fn write(path: &Path, seed: &Seed) -> io::Result<()> {
@@ -228,6 +257,22 @@ mod tests {
         let error = create(directory.path(), &directory.path().join(FILE_NAME), &random_seed().unwrap()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(*load_or_create(directory.path(), false, Modes::Strict).unwrap(), *made);
+    }
+
+    #[test]
+    fn another_key_takes_its_place_and_the_former_one_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = load_or_create(directory.path(), true, Modes::Strict).unwrap();
+        let (second, third) = (random_seed().unwrap(), random_seed().unwrap());
+        let former = replace(directory.path(), &second).unwrap();
+        replace(directory.path(), &third).unwrap();
+        assert_eq!(*load_or_create(directory.path(), false, Modes::Strict).unwrap(), *third);
+        assert_eq!(former, directory.path().join("identity.former-1"));
+        let kept = |number: u32| {
+            parse(&fs::read_to_string(directory.path().join(format!("identity.former-{number}"))).unwrap())
+        };
+        assert_eq!((*kept(1).unwrap(), *kept(2).unwrap()), (*first, *second));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "nothing else is left beside it");
     }
 
     #[test]

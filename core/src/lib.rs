@@ -45,6 +45,8 @@ mod events;
 mod identity;
 mod peer;
 mod recorder;
+#[cfg(not(target_arch = "wasm32"))]
+mod renewal;
 mod replica;
 mod slot;
 mod space;
@@ -64,7 +66,8 @@ pub use anabranch_engine::space::membership::Member;
 pub use anabranch_engine::space::roles::{ParseRoleError, Role};
 pub use anabranch_engine::space::ticket::{Ticket, TicketError};
 pub use anabranch_engine::{
-    CommandError, Counters, DocumentError, DocumentInfo, Event, LossOnLeaving, PeerStatus, SpaceStatus, limits,
+    CommandError, Copied, Counters, DocumentError, DocumentInfo, Event, LossOnLeaving, PeerStatus, RenewalError,
+    SpaceStatus, limits,
 };
 pub use anabranch_net::{device_of, peer_id_text};
 pub use anabranch_store::Salvaged;
@@ -77,4 +80,6 @@ pub use draft::Draft;
 pub use error::{AddressError, OpenError, Stopped, StoreProblem};
 pub use events::{Events, Lagged};
 pub use peer::Peer;
+#[cfg(not(target_arch = "wasm32"))]
+pub use renewal::Renewed;
 pub use space::Space;

@@ -8,8 +8,8 @@ use anabranch_engine::{Command, Reply};
 use crate::recorder::Recorded;
 use crate::replica::Owner;
 use crate::{
-    Builder, CommandError, Counters, DeviceId, Events, FeedRow, PeerStatus, Salvaged, Space, SpaceId, SpaceStatus,
-    StorageId, Ticket,
+    Builder, CommandError, Copied, Counters, DeviceId, Events, FeedRow, PeerStatus, Salvaged, Space, SpaceId,
+    SpaceStatus, StorageId, Ticket,
 };
 
 /// One running replica. Cheap to clone. It ends with [`Peer::shutdown`], or in the background when the last handle to it,
@@ -72,6 +72,27 @@ impl Peer {
     /// Addresses that were to be dialed and at which nobody has answered yet, each with why, once that is known.
     pub fn unanswered(&self) -> Vec<(String, Option<String>)> {
         self.replica().ask(|engine| engine.unanswered()).unwrap_or_default()
+    }
+
+    /// What a device calls itself: this one, or a member that was met. A claim, to be shown beside the device and not instead.
+    pub fn device_name(&self, device: &DeviceId) -> Option<String> {
+        self.replica().ask(|engine| engine.device_name(device).map(str::to_owned)).flatten()
+    }
+
+    /// Names this device: members that it meets are told. An empty name takes its name away. Returns when it is on disk.
+    ///
+    /// # Errors
+    /// The name is longer than [`crate::limits::DEVICE_NAME_BYTES_MAX`] bytes or has control characters, or the replica has
+    /// stopped.
+    pub async fn name_device(&self, name: &str) -> Result<(), CommandError> {
+        self.command(Command::NameDevice { name: name.to_owned() }).await.map(drop)
+    }
+
+    /// Whether other processes act as this device, because its directory was copied: seen by a peer that met both, or by changes
+    /// that this process has not made. `Builder::renew_identity` gives one of the two a key of its own.
+    pub fn copied(&self) -> Option<Copied> {
+        let device = self.device();
+        self.replica().ask(|engine| engine.copied(&device)).flatten()
     }
 
     /// Where we can be reached, those first that are of use to others: multiaddrs that end in `/p2p/<our peer id>`, ready to be

@@ -241,6 +241,7 @@ impl Replica {
             | Command::ReadFeed { .. }
             | Command::Dial { .. }
             | Command::ForgetPeer { .. }
+            | Command::NameDevice { .. }
             | Command::ForgetAddress { .. }
             | Command::Forget(_)
             | Command::Shutdown => None,

@@ -16,6 +16,7 @@ mod check;
 mod demo;
 mod document;
 mod edit;
+mod identity;
 mod init;
 mod input;
 mod manual;
@@ -75,8 +76,8 @@ enum Command {
     Init(init::Init),
     /// Run the node, until Ctrl-C, SIGTERM or the end of its terminal
     Run(run::Run),
-    /// Print which device this is
-    Id,
+    /// Print which device this is, name it, give it another key
+    Id(identity::Id),
     /// Print everything about the node at a glance
     Status,
     /// List the peers, and why there is no session with those that have none
@@ -158,7 +159,7 @@ impl Cli {
             Command::Check => check::check(&directory()?, show),
             Command::Completions(command) => command.execute(),
             Command::Man(command) => command.execute(),
-            Command::Id => status::id(&directory()?, show),
+            Command::Id(command) => command.execute(&directory()?, show),
             Command::Status => status::status(&directory()?, show),
             Command::Peers => status::peers(&directory()?, show),
             Command::Peer(command) => command.execute(&directory()?, show),

@@ -88,7 +88,8 @@ impl Client {
     fn allowed(&self, command: &Command) -> Allowed {
         let limit = match command {
             // These have their time from the command line already, and the node knows why it was not enough.
-            Command::SpaceJoin { timeout_ms, .. }
+            Command::IdRenew { timeout_ms }
+            | Command::SpaceJoin { timeout_ms, .. }
             | Command::WaitSynced { timeout_ms, .. }
             | Command::PeerDial { timeout_ms, .. } => Some(Duration::from_millis(*timeout_ms) + GRACE),
             _ => self.time_limit,

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, warn};
 
 use crate::failure::Failure;
@@ -22,6 +22,7 @@ use anabranch_protocol::{self as protocol, Command, IMPORT_BYTES_MAX, LINE_BYTES
 mod documents;
 mod edits;
 mod history;
+mod identity;
 mod import;
 mod names;
 mod naming;
@@ -30,6 +31,8 @@ mod peers;
 mod spaces;
 mod status;
 mod watch;
+
+pub(crate) use identity::{Renewal, renewal_answer};
 
 /// Connections at once. Those beyond it are told so.
 const CONNECTIONS_MAX: usize = 512;
@@ -51,6 +54,8 @@ pub(crate) struct Control {
     /// Held while a name is given.
     naming: Arc<tokio::sync::Mutex<()>>,
     places: Arc<Places>,
+    /// Who gives the replica another key, when it is asked for.
+    renewals: mpsc::Sender<Renewal>,
     /// The node was asked to end.
     is_closing: Arc<AtomicBool>,
 }
@@ -97,7 +102,7 @@ enum Read {
 }
 
 impl Control {
-    pub(crate) fn new(peer: Peer, directory: &Path) -> Self {
+    pub(crate) fn new(peer: Peer, directory: &Path, renewals: mpsc::Sender<Renewal>) -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
         Self {
             peer,
@@ -108,6 +113,7 @@ impl Control {
                 staying: places(STAYING_MAX),
                 working: places(WORKING_MAX),
             }),
+            renewals,
             is_closing: Arc::default(),
         }
     }
@@ -188,10 +194,13 @@ fn share(command: &Command) -> Share {
         | Command::DocLog { .. }
         | Command::DocDiff { .. }
         | Command::DocConflicts { .. }
-        | Command::PeerForget { .. } => Share::Work,
-        Command::SpaceJoin { .. } | Command::PeerDial { .. } | Command::Watch { .. } | Command::WaitSynced { .. } => {
-            Share::Stay
-        }
+        | Command::PeerForget { .. }
+        | Command::IdName { .. } => Share::Work,
+        Command::IdRenew { .. }
+        | Command::SpaceJoin { .. }
+        | Command::PeerDial { .. }
+        | Command::Watch { .. }
+        | Command::WaitSynced { .. } => Share::Stay,
     }
 }
 
@@ -302,6 +311,15 @@ impl Connection {
         let Self { control, reader, answers, open, staying: _ } = self;
         match command {
             Command::Id => answers.last(&Ok(control.identity())).await,
+            Command::IdName { name } => answers.last(&control.name_device(&name).await).await,
+            Command::IdRenew { timeout_ms } => {
+                *open = None;
+                let held_elsewhere = match control.may_renew() {
+                    Ok(()) => unless_gone(reader, control.hand_over(timeout_ms)).await?,
+                    Err(failure) => return answers.last(&Err::<(), _>(failure)).await,
+                };
+                answers.last(&control.renew(held_elsewhere).await).await
+            }
             Command::Status => answers.last(&Ok(control.status())).await,
             Command::Peers => answers.list(Ok(control.peer_lines())).await,
             Command::PeerDial { address, timeout_ms } => {

@@ -126,6 +126,14 @@ pub(crate) fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
 
+/// A device: the first digits of its id, and what it calls itself.
+pub(crate) fn device(id: &str, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("{} ({name})", short(id)),
+        None => short(id).to_owned(),
+    }
+}
+
 /// Heads, short, in one word.
 pub(crate) fn heads(heads: &[String]) -> String {
     match heads {

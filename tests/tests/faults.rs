@@ -324,6 +324,42 @@ fn both_of_a_machine_and_its_copy_are_heard() {
 }
 
 #[test]
+fn a_copy_with_a_key_of_its_own_keeps_what_it_wrote_and_brings_it_when_it_is_let_in() {
+    let mut story = Story::new();
+    let (who, space) = friends(&mut story, &["Alice", "Bob", "Carol"]);
+    let (alice, bob, carol) = (who[0], who[1], who[2]);
+    let note = story.document(bob, space);
+    story.edit(bob, note, |edit| Ok(edit.set("/n", 1)?));
+    story.saved(bob);
+    story.agree();
+    let copy = story.copy(bob, "Bob's copy");
+    story.wait(60);
+    let device = story.world.replicas[bob.0].device;
+    let copied = |story: &mut Story, who: Who| {
+        let engine = story.world.engine(who.0).unwrap();
+        engine.copied(&device).map(|copied| copied.now)
+    };
+    for told in [alice, bob, copy] {
+        assert_eq!(copied(&mut story, told), Some(true), "{told:?} is told");
+    }
+    story.renew(copy);
+    assert_ne!(story.world.replicas[copy.0].device, device);
+    for told in [alice, bob] {
+        assert_eq!(copied(&mut story, told), Some(false), "{told:?} is told that it is over");
+    }
+    story.open(copy, note);
+    story.edit(copy, note, |edit| Ok(edit.set("/offline", 2)?));
+    story.saved(copy);
+    story.wait(60);
+    assert_eq!(story.json(carol, note), json!({ "n": 1 }), "nobody has let it in");
+    let ticket = story.ticket(alice, space, Role::Writer);
+    story.join(copy, ticket).unwrap();
+    story.agree();
+    assert_eq!(story.json(carol, note), json!({ "n": 1, "offline": 2 }));
+    story.is_silent();
+}
+
+#[test]
 fn who_left_a_space_can_come_back_with_the_old_ticket() {
     let mut story = Story::new();
     let alice = story.someone("Alice");

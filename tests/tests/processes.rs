@@ -17,6 +17,8 @@ mod addresses;
 mod commands;
 #[path = "processes/contract.rs"]
 mod contract;
+#[path = "processes/copies.rs"]
+mod copies;
 #[path = "processes/disks.rs"]
 mod disks;
 #[path = "processes/errors.rs"]

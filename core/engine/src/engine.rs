@@ -32,6 +32,7 @@ mod addresses;
 mod catch_up;
 mod commands;
 mod commits;
+pub mod copies;
 pub mod counters;
 mod deaths;
 mod dialing;
@@ -48,10 +49,13 @@ pub mod listing;
 mod load;
 mod members;
 mod mending;
+mod names;
 pub mod output;
 mod reach;
 mod reading;
 mod refusals;
+mod remembered;
+pub mod renewal;
 mod resident;
 mod sessions;
 pub mod status;
@@ -60,6 +64,7 @@ mod writers;
 
 use commands::Wait;
 use commits::Commits;
+use copies::Copies;
 use counters::Counters;
 use dialing::Dialing;
 use documents::DocumentKey;
@@ -68,6 +73,7 @@ use hints::PendingHint;
 use input::{CommandId, Input, SessionId};
 use output::{CommandError, Event, Output};
 use reach::OwnAddresses;
+use remembered::RememberedDevices;
 use resident::Resident;
 use writers::Writers;
 
@@ -108,8 +114,11 @@ pub struct Engine {
     replaced: BTreeMap<DeviceId, Rate>,
     dialer: Dialer,
     dialing: Dialing,
-    /// Addresses of members as they are on disk.
-    remembered: BTreeMap<DeviceId, Vec<String>>,
+    /// Where members are and what they are called, as it is on disk.
+    remembered: RememberedDevices,
+    /// What this device is called.
+    own_name: Option<String>,
+    copies: Copies,
     commits: Commits,
     feed_seq: u64,
     /// Where the feed is when the commit in flight is on disk.
@@ -252,7 +261,9 @@ impl Engine {
             replaced: BTreeMap::new(),
             dialer: Dialer::default(),
             dialing: Dialing::default(),
-            remembered: loaded.addresses.iter().cloned().collect(),
+            remembered: loaded.remembered,
+            own_name: loaded.name,
+            copies: Copies::default(),
             commits: Commits::default(),
             feed_seq: loaded.feed_seq,
             feed_seq_in_flight: loaded.feed_seq,
@@ -299,9 +310,9 @@ impl Engine {
         };
         engine.instance = u64::from_be_bytes(engine.random());
         engine.commits.put(Table::Meta, META_BOOT_EPOCH.to_vec(), engine.epoch.to_be_bytes().to_vec());
-        for (device, addresses) in loaded.addresses {
-            for address in addresses {
-                if let Err(error) = engine.dialer.learn(&address, Some(device), Source::Itself, now.mono) {
+        for (device, known) in &engine.remembered {
+            for address in &known.addresses {
+                if let Err(error) = engine.dialer.learn(address, Some(*device), Source::Itself, now.mono) {
                     debug!(%error, "an address is not remembered");
                 }
             }

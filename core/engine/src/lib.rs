@@ -83,9 +83,11 @@ pub use engine::output::{CommandError, Event, Output, Reply, Verdict};
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
 
+pub use engine::copies::Copied;
 pub use engine::counters::Counters;
 pub use engine::editing::Published;
 pub use engine::held::Held;
 pub use engine::listing::DocumentInfo;
+pub use engine::renewal::{Renewal, RenewalError};
 pub use engine::status::{LossOnLeaving, PeerStatus, SpaceStatus};
 pub use engine::{Config, DocumentError, Engine};

@@ -107,6 +107,14 @@ pub const OWN_ADDRESSES_PER_SECOND: u64 = 1;
 pub const OWN_ADDRESSES_BURST: u64 = 16;
 /// The wall clock is this much ahead of the monotonic one: the machine slept. Peers take us for dead after `DEAD_PEER_AFTER`.
 pub const SLEEP_MIN: Duration = Duration::from_secs(30);
+/// A device's name.
+pub const DEVICE_NAME_BYTES_MAX: usize = 64;
+/// A peer that changes its name more often than this is not listened to, per second in the long run.
+pub const OWN_NAME_PER_SECOND: u64 = 1;
+/// And at once.
+pub const OWN_NAME_BURST: u64 = 16;
+/// Seconds for which it is remembered that several processes acted as one device: a day.
+pub const COPY_REMEMBERED_S: i64 = 86_400;
 /// After sleep, or on another network, a peer has this long to show that its session is alive.
 pub const CHECK_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Devices whose addresses are remembered, and dial targets given by the application.

@@ -9,6 +9,7 @@ use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
 use crate::document::record::DocumentRecord;
+use crate::gate::Authority;
 use crate::id::{AclHash, ActorId, DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::keys::SecretKey;
 use crate::space::membership::{Membership, acl_hash};
@@ -74,6 +75,9 @@ pub struct Access {
     /// Of a member that was invited again to a greater role: the invite, until it is seen in the log.
     #[n(3)]
     pub again: Option<Invitation>,
+    /// Whose replica this was before its key was renewed, until we are let in under the new one.
+    #[n(4)]
+    pub former: Option<DeviceId>,
 }
 
 /// What is kept of a ticket until we are admitted.
@@ -122,13 +126,13 @@ impl Access {
 
     /// The record of a space that we founded.
     pub fn founded(connection_key: [u8; 32]) -> Self {
-        Self { version: Self::VERSION, connection_key: connection_key.into(), invite: None, again: None }
+        Self { version: Self::VERSION, connection_key: connection_key.into(), invite: None, again: None, former: None }
     }
 
     /// The record of a space that we want to join.
     pub fn joining(ticket: &Ticket) -> Self {
         let connection_key = ticket.connection_key.into();
-        Self { version: Self::VERSION, connection_key, invite: Some(Invitation::of(ticket)), again: None }
+        Self { version: Self::VERSION, connection_key, invite: Some(Invitation::of(ticket)), again: None, former: None }
     }
 }
 
@@ -216,6 +220,16 @@ impl Space {
         self.access.invite.as_ref().map(Invitation::key)
     }
 
+    /// Our key was renewed, and no ticket has come since: until one does, no peer is met in this space.
+    pub fn needs_ticket(&self) -> bool {
+        self.access.former.is_some() && self.access.invite.is_none() && self.membership.role(&self.device).is_none()
+    }
+
+    /// We take part: a member has let us in under the key that we have.
+    pub fn is_admitted(&self) -> bool {
+        self.joining().is_none() && !self.needs_ticket()
+    }
+
     /// Somebody without the space answered at an address. Says whether that is so now at every address of the ticket.
     pub fn answered_by_a_stranger(&mut self, address: &str) -> bool {
         let Some(invite) = &self.access.invite else { return false };
@@ -224,6 +238,18 @@ impl Space {
         }
         self.strangers.insert(String::from(address));
         invite.addresses.iter().all(|at| self.strangers.contains(at))
+    }
+
+    /// No member takes what we have signed to join under a renewed key: the log is again what it was. Returns what went.
+    pub fn take_back_joining(&mut self) -> Vec<EntryHash> {
+        self.access.invite = None;
+        let Ok((membership, gone)) = self.membership.without(&self.device) else { return Vec::new() };
+        self.membership = membership;
+        for hash in &gone {
+            self.entries.set(entry_key(hash), None);
+        }
+        self.current_acl = Acl::new(self.membership.acl_ref(&self.device));
+        gone
     }
 
     /// Notes that the log has grown by this entry.
@@ -244,8 +270,17 @@ impl Space {
 
     /// Whether it can be told what the members of an `acl_ref` may do.
     pub fn knows(&self, acl: &AclHash) -> bool {
-        let known = self.acl(&short(acl)).filter(|known| known.hash == *acl);
-        known.is_some_and(|known| self.membership.authority(&known.entries, &self.device).is_some())
+        self.own_authority(acl).is_some()
+    }
+
+    /// Whether we may write by an `acl_ref`, as far as can be told here.
+    pub fn lets_us_write(&self, acl: &AclHash) -> bool {
+        self.own_authority(acl).is_some_and(|authority| authority.role.is_some_and(Role::can_write))
+    }
+
+    fn own_authority(&self, acl: &AclHash) -> Option<Authority> {
+        let known = self.acl(&short(acl)).filter(|known| known.hash == *acl)?;
+        self.membership.authority(&known.entries, &self.device)
     }
 
     /// Whether an `acl_ref` is stored.
@@ -272,8 +307,10 @@ impl Space {
 
     /// What our role keeps us from, in the words of an error: `None` if we may write.
     pub fn role_for_writing(&self) -> Option<&'static str> {
-        if self.joining().is_some() {
-            return Some("not yet admitted");
+        if !self.is_admitted() {
+            // What the owner of a renewed key writes is signed again when it is let in.
+            let former = self.access.former.and_then(|former| self.membership.role(&former));
+            return if former.is_some_and(Role::can_write) { None } else { Some("not yet admitted") };
         }
         match self.membership.role(&self.device) {
             Some(role) if role.can_write() => None,

@@ -177,6 +177,8 @@ pub struct Image {
 
 /// Key of [`Table::Meta`] for the storage id (16 bytes).
 pub const META_STORAGE_ID: &[u8] = b"storage_id";
+/// Key of [`Table::Meta`] for what this device is called (UTF-8), if it has a name.
+pub const META_DEVICE_NAME: &[u8] = b"device_name";
 /// Key of [`Table::Meta`] for the boot epoch (8 bytes, big endian).
 pub const META_BOOT_EPOCH: &[u8] = b"boot_epoch";
 

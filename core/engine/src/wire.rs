@@ -198,6 +198,20 @@ pub enum Message {
         #[n(0)]
         reason: String,
     },
+    /// Other processes act as the receiver's device: its identity was copied.
+    #[n(15)]
+    Copies {
+        /// How many of them are connected to the sender now; 0 if they were here before.
+        #[n(0)]
+        others: u32,
+    },
+    /// What the sender's device is called.
+    #[n(16)]
+    Name {
+        /// Empty if it has no name any more.
+        #[n(0)]
+        name: String,
+    },
 }
 
 /// Which set of a space is meant.
@@ -411,6 +425,8 @@ impl Message {
             | Self::Credit { .. }
             | Self::JoinRefused { .. }
             | Self::Peers { .. }
+            | Self::Copies { .. }
+            | Self::Name { .. }
             | Self::Bye { .. } => Lane::Control,
         }
     }

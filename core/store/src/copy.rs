@@ -85,6 +85,11 @@ impl Copy {
         }
     }
 
+    /// Removes the file.
+    pub(crate) fn remove(self) -> std::io::Result<()> {
+        keepsake::remove(&self.directory)
+    }
+
     pub(crate) fn write(&mut self) {
         if let Some(keepsake) = &mut self.keepsake {
             keepsake.write();

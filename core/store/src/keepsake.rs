@@ -260,6 +260,14 @@ pub(crate) fn set_aside(directory: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other(format!("{OTHERS_KEPT_MAX} copies of others are kept already, limit {OTHERS_KEPT_MAX}")))
 }
 
+/// Removes the file of a directory.
+pub(crate) fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_file(directory.join(NAME)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => sync_directory(directory),
+    }
+}
+
 fn decode(bytes: &[u8]) -> (Option<Origin>, Kept) {
     let body = bytes.split_last_chunk::<HASH>().filter(|(body, hash)| blake3::hash(body).as_bytes() == *hash);
     let Some((origin, mut rest)) = bytes.strip_prefix(MAGIC).and_then(header) else { return Default::default() };

@@ -253,6 +253,17 @@ impl Store {
         }
     }
 
+    /// Removes the copy of the spaces beside the store, and keeps none from now on: the store is to be another device's.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn remove_copy(&mut self) -> std::io::Result<()> {
+        self.copy
+            .take()
+            .map_or(Ok(()), |copy| copy.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).remove())
+    }
+
     #[cfg(not(target_family = "wasm"))]
     fn copied(&self, work: impl FnOnce(&mut copy::Copy)) {
         if let Some(copy) = &self.copy {

@@ -11,6 +11,9 @@ use serde_json::Value;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Identity {
     pub device: String,
+    /// What it is called.
+    #[serde(default)]
+    pub name: Option<String>,
     pub peer_id: String,
     pub storage: String,
     pub epoch: u64,
@@ -27,10 +30,43 @@ pub struct Status {
     pub listening: Vec<String>,
     /// Why it takes no more edits.
     pub stopped: Option<String>,
+    /// Other processes act as this device.
+    #[serde(default)]
+    pub copied: Option<Copied>,
     pub feed_seq: u64,
     pub spaces: Vec<SpaceLine>,
     pub peers: Vec<PeerLine>,
     pub counters: CounterValues,
+}
+
+/// Several processes act as one device: its directory was copied.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Copied {
+    /// At this moment, as far as can be seen.
+    pub now: bool,
+    /// When that was last seen, in seconds since 1970.
+    pub last_s: i64,
+}
+
+/// A replica has another key.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Renewed {
+    pub device: String,
+    /// The device that it was.
+    pub former: String,
+    /// Where the former key is kept.
+    pub former_identity: String,
+    /// Spaces that it needs a ticket for.
+    pub spaces: Vec<RenewedSpace>,
+}
+
+/// A space of a replica that has another key.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RenewedSpace {
+    pub space: String,
+    pub name: String,
+    /// Another member was found to hold everything, under the former key. `None` where no node was running to find out.
+    pub held_elsewhere: Option<bool>,
 }
 
 /// What was counted since the node started.
@@ -60,6 +96,12 @@ pub struct SpaceLine {
     pub name: Option<String>,
     /// `None` while joining.
     pub role: Option<String>,
+    /// The device that this replica was before its key was renewed, until a member lets it in under the new one.
+    #[serde(default)]
+    pub former: Option<String>,
+    /// Its key was renewed, and no ticket has come since.
+    #[serde(default)]
+    pub needs_ticket: bool,
     pub documents: usize,
     pub root: String,
     pub read_only: Option<String>,
@@ -92,7 +134,13 @@ pub struct SpacePeer {
 pub struct PeerLine {
     /// `None`: addresses at which nobody has answered yet.
     pub device: Option<String>,
+    /// What it calls itself.
+    #[serde(default)]
+    pub name: Option<String>,
     pub connected: bool,
+    /// Several processes act as this device.
+    #[serde(default)]
+    pub copied: Option<Copied>,
     pub addresses: Vec<String>,
     /// The spaces shared in this session.
     pub spaces: Vec<String>,
@@ -105,6 +153,9 @@ pub struct PeerLine {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct MemberLine {
     pub device: String,
+    /// What it calls itself, once it was met.
+    #[serde(default)]
+    pub name: Option<String>,
     pub role: String,
     /// It is this replica's own device.
     pub this_device: bool,
@@ -225,6 +276,9 @@ pub struct ChangeLine {
     pub hash: String,
     pub actor: String,
     pub device: Option<String>,
+    /// What the device calls itself.
+    #[serde(default)]
+    pub device_name: Option<String>,
     pub seq: u64,
     /// Seconds since 1970, as the author's clock said.
     pub wall_s: i64,
@@ -259,6 +313,9 @@ pub struct ConflictValue {
 pub struct ConflictWriter {
     pub actor: String,
     pub device: Option<String>,
+    /// What the device calls itself.
+    #[serde(default)]
+    pub device_name: Option<String>,
 }
 
 /// A document changed, as the feed has it.

@@ -18,6 +18,11 @@ pub const NAME_KEY: &str = "name";
 pub enum Command {
     /// Answered with [`Identity`](crate::Identity).
     Id,
+    /// Names this device; an empty name takes its name away. Answered with [`Identity`](crate::Identity).
+    IdName { name: String },
+    /// Gives the replica another key, after it was tried for so long to bring what it has to other members. The node starts
+    /// again under the new key, and every other connection ends. Answered with [`Renewed`](crate::Renewed).
+    IdRenew { timeout_ms: u64 },
     /// Answered with [`Status`](crate::Status).
     Status,
     /// Items are [`PeerLine`](crate::PeerLine)s.

@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::output::{self, Output};
-use crate::show::{Show, Shown, count, heads, print_json_piece, short, size, time};
+use crate::show::{Show, Shown, count, device, heads, print_json_piece, short, size, time};
 use anabranch_protocol::{
     Command, ConflictLine, ConflictWriter, DocumentLine, EditStep, Edited, Exit, Exported, Got, IMPORT_BYTES_MAX,
     Imported, LINE_BYTES_MAX, Reading, Sort, Strings, Which,
@@ -399,7 +399,9 @@ fn row(line: &DocumentLine) -> String {
 }
 
 fn conflict(line: &ConflictLine) -> Vec<String> {
-    let device = |writer: &ConflictWriter| writer.device.as_deref().map_or("-", short).to_owned();
+    let device = |writer: &ConflictWriter| {
+        writer.device.as_deref().map_or("-".to_owned(), |id| device(id, writer.device_name.as_deref()))
+    };
     let mut lines = vec![line.path.clone()];
     for (i, value) in line.values.iter().enumerate() {
         let mark = match (&line.removed_by, i) {

@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anabranch::{Event, Lagged, Peer};
+use anabranch::{Builder, Event, Lagged, Peer};
 use clap::Args;
 use futures::StreamExt;
 use serde::Serialize;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use crate::cli::Modes;
-use crate::control::Control;
+use crate::control::{Control, Renewal};
 use crate::descriptors;
 use crate::directory::Directory;
 use crate::failure::Failure;
@@ -91,11 +92,26 @@ impl Run {
         result
     }
 
-    async fn run(self, directory: &Directory, show: Show) -> Result<(), Failure> {
+    async fn run(mut self, directory: &Directory, show: Show) -> Result<(), Failure> {
         // Before anything else, so that a signal during the start is not lost.
         let mut endings = Endings::watch()?;
+        loop {
+            match self.once(directory, show, &mut endings).await? {
+                Ended::ForGood => return Ok(()),
+                Ended::ForAnotherKey(answer) => {
+                    let builder = self.builder(directory);
+                    let renewed = tokio::task::spawn_blocking(move || builder.renew_identity());
+                    let renewed = renewed.await.map_err(|error| Failure::error(error.to_string()))?;
+                    // Whoever asked may have gone.
+                    let _ = answer.send(renewed.map_err(Failure::from));
+                    // The recording of another device cannot go on.
+                    self.record = None;
+                }
+            }
+        }
+    }
 
-        let created = !directory.is_initialised();
+    fn builder(&self, directory: &Directory) -> Builder {
         let mut builder = Peer::builder().directory(directory.path());
         if self.modes.allow_loose_modes {
             builder = builder.allow_loose_modes();
@@ -106,16 +122,22 @@ impl Run {
         for address in &self.listen {
             builder = builder.listen(address);
         }
-        for address in self.announce {
+        for address in &self.announce {
             builder = if address == "none" { builder.announce_nothing() } else { builder.announce(address) };
         }
-        for address in self.dial {
+        for address in &self.dial {
             builder = builder.dial(address);
         }
-        if let Some(file) = self.record {
+        if let Some(file) = &self.record {
             builder = builder.record(file, self.record_max);
         }
-        let peer = builder.open().await?;
+        builder
+    }
+
+    /// Runs the replica under the key that it has.
+    async fn once(&self, directory: &Directory, show: Show, endings: &mut Endings) -> Result<Ended, Failure> {
+        let created = !directory.is_initialised();
+        let peer = self.builder(directory).open().await?;
         let events = peer.events();
         let listener = match directory.listen() {
             Ok(listener) => listener,
@@ -140,10 +162,12 @@ impl Run {
         let _ = writeln!(std::io::stdout().lock(), "{}", show.text(&ready, human)?);
         info!(device = %ready.device, directory = %ready.directory, "running");
 
-        let control = Control::new(peer.clone(), directory.path());
+        let (renewals, mut asked) = mpsc::channel(1);
+        let control = Control::new(peer.clone(), directory.path(), renewals);
         let result = tokio::select! {
-            ending = endings.next() => { info!("closing because of {}", ending.name); Ok(()) }
-            result = control.clone().serve(listener) => result,
+            ending = endings.next() => { info!("closing because of {}", ending.name); Ok(Ended::ForGood) }
+            result = control.clone().serve(listener) => result.map(|()| Ended::ForGood),
+            Some(answer) = asked.recv() => { info!("closing to renew the identity"); Ok(Ended::ForAnotherKey(answer)) }
             () = report(events) => Err(Failure::error("the replica has ended by itself")),
         };
         control.close();
@@ -155,6 +179,13 @@ impl Run {
         info!("closed");
         result
     }
+}
+
+/// Why a replica was closed.
+enum Ended {
+    ForGood,
+    /// It is to have another key, and goes on under that.
+    ForAnotherKey(Renewal),
 }
 
 /// How far the end of a replica is.
@@ -290,7 +321,7 @@ fn log(event: Event) {
             warn!(%space, %document, runs, waiting, "a document was rebuilt from what could be read; peers send the rest");
         }
         Event::IdentityCloned { device } => {
-            warn!(%device, "two processes act as this device at once: it was copied; give one of them a directory of its own");
+            warn!(%device, "two processes act as this device at once: its directory was copied; `anabranch id renew` on one of them gives that a key of its own");
         }
         Event::StrangerRefused { peer } => warn!(%peer, "a stranger was refused: no space is shared with it"),
         Event::PeerMisbehaved { peer, reason } => warn!(%peer, reason, "peer misbehaved"),

@@ -150,7 +150,8 @@ impl Space {
                 Client::connect(directory)?.ask_many(&command, |line: MemberLine| {
                     show.one(&line, |line| {
                         let us = if line.this_device { "  (this device)" } else { "" };
-                        format!("{}  {:6}{us}", line.device, line.role)
+                        let name = line.name.as_ref().map(|name| format!("  {name}")).unwrap_or_default();
+                        format!("{}  {:6}{name}{us}", line.device, line.role)
                     })
                 })?;
                 Ok(())
@@ -186,19 +187,26 @@ pub(crate) fn title(line: &SpaceLine) -> String {
 
 /// A space in one row.
 pub(crate) fn row(line: &SpaceLine) -> String {
-    let role = line.role.as_deref().unwrap_or("joining");
+    let role = line.role.as_deref().unwrap_or(if line.needs_ticket { "none" } else { "joining" });
     let in_sync = line.peers.iter().filter(|peer| peer.in_sync).count();
     let peers = match line.peers.len() {
         0 => "no member connected".to_owned(),
         connected => format!("in sync with {in_sync} of {connected} connected"),
     };
     let read_only = line.read_only.as_ref().map(|why| format!("  read-only: {why}")).unwrap_or_default();
+    let renewed = match &line.former {
+        Some(_) if line.needs_ticket => {
+            "  needs a ticket, as the key of this device was renewed; edits stay here until then"
+        }
+        Some(_) => "  edits stay here until a member has let this device in",
+        None => "",
+    };
     let forked = match line.forked.len() {
         0 => String::new(),
         some => format!("  {} forked", count(some, "document")),
     };
     format!(
-        "{}  {:20}  {role:7}  {:>14}  root {}  {peers}{read_only}{forked}",
+        "{}  {:20}  {role:7}  {:>14}  root {}  {peers}{read_only}{renewed}{forked}",
         short(&line.space),
         line.name.as_deref().unwrap_or("(joining)"),
         count(line.documents, "document"),

@@ -1,23 +1,11 @@
-//! `anabranch id`, `status`, `peers`: the node at a glance.
+//! `anabranch status`, `peers`: the node at a glance.
 
 use crate::cli::space;
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::show::{Show, count, short};
-use anabranch_protocol::{Command, Identity, PeerLine, Status};
-
-/// `anabranch id`
-pub(crate) fn id(directory: &Directory, show: Show) -> Result<(), Failure> {
-    let identity = Client::connect(directory)?.ask::<Identity>(&Command::Id)?;
-    show.one(&identity, |identity| {
-        vec![
-            format!("device   {}", identity.device),
-            format!("peer id  {}", identity.peer_id),
-            format!("storage  {}", identity.storage),
-        ]
-    })
-}
+use crate::show::{Show, count, device, short, time};
+use anabranch_protocol::{Command, Copied, PeerLine, Status};
 
 /// `anabranch status`
 pub(crate) fn status(directory: &Directory, show: Show) -> Result<(), Failure> {
@@ -42,7 +30,7 @@ pub(crate) fn peers(directory: &Directory, show: Show) -> Result<(), Failure> {
 
 fn human(status: &Status) -> Vec<String> {
     let mut lines = vec![
-        format!("device     {}", status.identity.device),
+        format!("device     {}{}", status.identity.device, named(status.identity.name.as_deref())),
         format!("directory  {}", status.directory),
         format!(
             "storage    {}, epoch {}, feed seq {}",
@@ -54,6 +42,12 @@ fn human(status: &Status) -> Vec<String> {
     ];
     if let Some(why) = &status.stopped {
         lines.push(format!("NO EDITS   {why}"));
+    }
+    if let Some(copied) = &status.copied {
+        lines.push(format!(
+            "COPIED     {}: its directory was copied; `anabranch id renew` on one of them gives that a key of its own",
+            when("another process acts as this device", copied)
+        ));
     }
     match &status.listening[..] {
         [] => lines.push("listening  no (start with `anabranch run --listen MULTIADDR`)".to_owned()),
@@ -76,6 +70,15 @@ fn human(status: &Status) -> Vec<String> {
     lines
 }
 
+/// A name beside a whole id.
+pub(super) fn named(name: Option<&str>) -> String {
+    name.map(|name| format!(" ({name})")).unwrap_or_default()
+}
+
+fn when(what: &str, copied: &Copied) -> String {
+    if copied.now { format!("{what} now") } else { format!("{what}, last seen {}", time(copied.last_s)) }
+}
+
 /// A peer in one row.
 pub(super) fn peer_row(line: &PeerLine) -> String {
     let state = match (line.connected, line.in_sync) {
@@ -87,6 +90,8 @@ pub(super) fn peer_row(line: &PeerLine) -> String {
     let spaces = count(line.spaces.len(), "space");
     let failure = line.last_failure.as_ref().filter(|_| !line.connected);
     let why = failure.map(|why| format!("  last try: {why}")).unwrap_or_default();
-    let device = line.device.as_deref().map_or("--------", short);
-    format!("{device}  {state:9}  {spaces:9}  {}{why}", line.addresses.join(" "))
+    let copied =
+        line.copied.as_ref().map(|copied| format!("  COPIED: {}", when("several processes act as it", copied)));
+    let who = line.device.as_deref().map_or("--------".to_owned(), |id| device(id, line.name.as_deref()));
+    format!("{who}  {state:9}  {spaces:9}  {}{why}{}", line.addresses.join(" "), copied.unwrap_or_default())
 }

@@ -164,7 +164,20 @@ impl Control {
             values: values.into_iter().map(conflict_value).collect(),
             removed_by: None,
         });
-        Ok(found.chain(lost.into_iter().map(lost_line)).collect())
+        let mut lines: Vec<ConflictLine> = found.chain(lost.into_iter().map(lost_line)).collect();
+        self.name_writers(&mut lines);
+        Ok(lines)
+    }
+
+    /// Says what the devices in these lines are called.
+    fn name_writers(&self, lines: &mut [ConflictLine]) {
+        for line in lines {
+            let values = line.values.iter_mut().map(|value| &mut value.writer);
+            for writer in values.chain(&mut line.removed_by) {
+                let device = writer.device.as_ref().and_then(|device| device.parse().ok());
+                writer.device_name = device.and_then(|device| self.peer.device_name(&device));
+            }
+        }
     }
 }
 
@@ -192,7 +205,7 @@ fn lost_line(lost: LostEdit) -> ConflictLine {
 }
 
 fn writer(actor: ActorId, device: Option<DeviceId>) -> ConflictWriter {
-    ConflictWriter { actor: actor.to_string(), device: device.map(|device| device.to_string()) }
+    ConflictWriter { actor: actor.to_string(), device: device.map(|device| device.to_string()), device_name: None }
 }
 
 /// Reads a document as it is, or as it was at `at`.

@@ -1,6 +1,6 @@
 //! The history of documents: their changes, and the difference between two versions.
 
-use anabranch::{ChangeHash, ChangeInfo, Document, DocumentError, Patch};
+use anabranch::{ChangeHash, ChangeInfo, DeviceId, Document, DocumentError, Patch};
 use serde_json::Value;
 
 use crate::control::Control;
@@ -27,6 +27,7 @@ impl Control {
         wanted: Wanted,
     ) -> Result<Vec<ChangeLine>, Failure> {
         let document = self.document(open, which).await?;
+        let peer = self.peer.clone();
         blocking(move || {
             let mut history = document.history()?;
             let last = wanted.last.and_then(|last| usize::try_from(last).ok()).unwrap_or(usize::MAX);
@@ -34,12 +35,14 @@ impl Control {
             if wanted.reverse {
                 history.reverse();
             }
+            let name = |device: &DeviceId| peer.device_name(device);
             let line = |change: ChangeInfo| {
                 let patches = wanted.patches.then(|| difference(&document, &change.deps, &[change.hash]));
                 Ok(ChangeLine {
                     hash: change.hash.to_string(),
                     actor: change.actor.to_string(),
                     device: change.device.map(|device| device.to_string()),
+                    device_name: change.device.as_ref().and_then(name),
                     seq: change.seq,
                     wall_s: change.wall_s,
                     deps: texts(&change.deps),

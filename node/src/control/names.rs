@@ -85,7 +85,7 @@ impl Control {
         }
         let candidates = self.peer.peers().into_iter().map(|peer| Candidate {
             id: peer.peer.to_string(),
-            name: None,
+            name: peer.name,
             thing: peer.peer,
         });
         pick("peer", 2 * DeviceId::LEN, text, candidates)
@@ -204,12 +204,9 @@ fn pick<T>(
         0 if call.text.len() == id_digits && is_prefix(call.text) => {
             Err(Failure::not_found(format!("no {what} {} here", call.text)))
         }
-        0 => {
-            let name = if what == "peer" { "" } else { "by name, " };
-            Err(Failure::not_found(format!(
-                "no {what} `{text}` here: {what}s go {name}by id, or by at least {PREFIX_DIGITS_MIN} digits of it"
-            )))
-        }
+        0 => Err(Failure::not_found(format!(
+            "no {what} `{text}` here: {what}s go by name, by id, or by at least {PREFIX_DIGITS_MIN} digits of it"
+        ))),
         several => Err(Failure::usage(format!(
             "`{text}` may be {several} {what}s: {}; {hint}",
             listed(found.into_iter().map(|candidate| (candidate.id, candidate.name))),

@@ -107,6 +107,7 @@ impl Control {
             .into_iter()
             .map(|member| MemberLine {
                 device: member.device.to_string(),
+                name: self.peer.device_name(&member.device),
                 role: member.role.to_string(),
                 this_device: member.device == us,
             })

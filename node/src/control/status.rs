@@ -4,13 +4,14 @@ use anabranch::{DocumentId, Fork, PeerStatus, SpaceStatus};
 
 use crate::control::Control;
 use crate::control::names::texts;
-use anabranch_protocol::{CounterValues, ForkLine, Identity, PeerLine, SpaceLine, SpacePeer, Status};
+use anabranch_protocol::{Copied, CounterValues, ForkLine, Identity, PeerLine, SpaceLine, SpacePeer, Status};
 
 impl Control {
     pub(super) fn identity(&self) -> Identity {
         let (storage, epoch) = self.peer.storage();
         Identity {
             device: self.peer.device().to_string(),
+            name: self.peer.device_name(&self.peer.device()),
             peer_id: self.peer.peer_id(),
             storage: storage.to_string(),
             epoch,
@@ -25,6 +26,7 @@ impl Control {
             directory: self.directory.display().to_string(),
             listening: self.peer.listening(),
             stopped: self.peer.stopped(),
+            copied: self.peer.copied().map(copied_line),
             feed_seq: self.peer.feed_seq(),
             spaces: self.space_lines(),
             peers: self.peer_lines(),
@@ -41,7 +43,9 @@ impl Control {
         let known = self.peer.peers().into_iter().map(|peer| peer_line(peer, &spaces));
         let unanswered = self.peer.unanswered().into_iter().map(|(address, last_failure)| PeerLine {
             device: None,
+            name: None,
             connected: false,
+            copied: None,
             addresses: vec![address],
             spaces: Vec::new(),
             in_sync: false,
@@ -76,6 +80,8 @@ pub(super) fn space_line(status: SpaceStatus) -> SpaceLine {
         space: status.space.to_string(),
         name: status.name,
         role: status.role.map(|role| role.to_string()),
+        former: status.former.map(|former| former.to_string()),
+        needs_ticket: status.needs_ticket,
         documents: status.documents,
         root: hex(&status.root),
         read_only: status.read_only,
@@ -98,12 +104,19 @@ fn peer_line(status: PeerStatus, spaces: &[SpaceStatus]) -> PeerLine {
     let mut comparisons = shared.filter_map(|space| space.peers.iter().find(|(device, _)| *device == status.peer));
     PeerLine {
         device: Some(status.peer.to_string()),
+        name: status.name,
         connected: status.connected,
+        copied: status.copied.map(copied_line),
         addresses: status.addresses,
         in_sync: status.connected && !status.spaces.is_empty() && comparisons.all(|(_, in_sync)| *in_sync),
         spaces: texts(&status.spaces),
         last_failure: status.last_failure,
     }
+}
+
+fn copied_line(copied: anabranch::Copied) -> Copied {
+    let anabranch::Copied { now, last_s } = copied;
+    Copied { now, last_s }
 }
 
 /// Lower-case hex.

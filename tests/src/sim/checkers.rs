@@ -151,8 +151,7 @@ impl World {
             }
             Err(failure) => return self.fail(Kind::Safety, "store", format!("#{replica}: {failure}")),
         };
-        let found =
-            rows.into_iter().map(|(table, key, value)| ((table, key), durability::value_hash(&value))).collect();
+        let found = durability::hashed(rows);
         if let Err(text) = self.watch.durability.genuine(&found) {
             return self.fail(Kind::Safety, durability::CHECKER, format!("#{replica} {text}"));
         }
@@ -246,9 +245,10 @@ impl World {
         };
         let there = &self.replicas[replica];
         let salvaged = there.was_damaged.then_some(there.device);
+        let renewed = there.is_renewed.then_some(there.device);
         // What makes sense of what damage has left may be on its way to the disk.
         let is_complete = process.store.is_idle() || salvaged.is_none();
-        let stored = match is_complete.then(|| self.watch.audit.walk(&rows, salvaged)).transpose() {
+        let stored = match is_complete.then(|| self.watch.audit.walk(&rows, salvaged, renewed)).transpose() {
             Ok(stored) => stored,
             Err(text) => return self.fail(Kind::Safety, authorised::CHECKER, format!("#{replica}: {text}")),
         };

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use anabranch_engine::Input;
 use anabranch_engine::id::SpaceId;
-use anabranch_engine::storage::{Failure, Reply, Request, Row, ScanId, Table};
+use anabranch_engine::storage::{CommitId, Failure, Image, Reply, Request, Row, ScanId, Table};
 use anabranch_store::backend::crashable::{Disk, Fault};
 use anabranch_store::{OpenError, Store};
 
@@ -40,6 +40,19 @@ impl OpenStore {
     /// A store with nothing to do.
     pub fn new(store: Store) -> Self {
         Self { store, requests: VecDeque::new(), unwritten: Vec::new(), last: 0 }
+    }
+
+    /// Writes these rows for a replica that does not run.
+    pub(super) fn write(&self, rows: Vec<Row>) -> Result<(), Failure> {
+        match self.store.execute(Request::Commit { id: CommitId(1), rows }) {
+            Reply::Committed { result, .. } => result,
+            Reply::Scanned { .. } => Ok(()),
+        }
+    }
+
+    /// The image that it starts with.
+    pub(super) fn image(&self) -> Result<Image, Failure> {
+        self.store.image()
     }
 
     /// Nothing waits for the disk.

@@ -144,8 +144,12 @@ pub fn act(act: &Act) -> Option<String> {
         Act::Move(replica) => format!("{}'s machine comes into another network", name(*replica)),
         Act::Backup(replica) => format!("a backup of {}'s disk is made", name(*replica)),
         Act::Restore { replica, .. } => format!("{} goes on from its last backup, if there is one", name(*replica)),
-        Act::Clone { replica, ends } => {
-            let how_long = if ends.is_some() { "until one of the two is gone" } else { "for good" };
+        Act::Clone { replica, ends, renews } => {
+            let how_long = match (ends, renews) {
+                (None, _) => "for good",
+                (Some(_), false) => "until one of the two is gone",
+                (Some(_), true) => "until the copy has a key of its own",
+            };
             format!("{}'s machine is copied, and both run {how_long}", name(*replica))
         }
         Act::Damage { replica, how } => {

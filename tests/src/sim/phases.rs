@@ -97,7 +97,7 @@ fn heal(world: &mut World) {
     world.frames_to_cut.clear();
     world.recover_all();
     world.steady_clocks();
-    world.retire_all();
+    world.part_all();
     world.replace_damaged_disks();
     world.mute_attackers();
     for replica in 0..world.replicas.len() {

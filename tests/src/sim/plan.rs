@@ -67,6 +67,9 @@ pub enum Act {
         replica: usize,
         /// After how long one of the two is gone for good, if ever.
         ends: Option<u64>,
+        /// Then the copy is given a key of its own instead.
+        #[serde(default)]
+        renews: bool,
     },
     /// A process dies.
     Crash {

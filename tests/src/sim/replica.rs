@@ -64,6 +64,8 @@ pub struct Replica {
     pub(super) set_back: bool,
     /// A disk of it was damaged, so of some things it may have a part.
     pub(super) was_damaged: bool,
+    /// It has another key than it began with.
+    pub(super) is_renewed: bool,
     identity: [u8; 32],
     engine_seed: Option<[u8; 32]>,
     slot: Option<Slot>,
@@ -100,6 +102,13 @@ impl Replica {
     /// Its secret key.
     pub(super) fn key(&self) -> SecretKey {
         SecretKey::from_seed(&self.identity)
+    }
+
+    /// It has this key from now on. It does not run.
+    pub(super) fn has_key(&mut self, identity: [u8; 32]) {
+        self.identity = identity;
+        self.device = self.key().device();
+        self.is_renewed = true;
     }
 
     /// Something was done to its disk that explains a failure of its store.
@@ -166,6 +175,7 @@ impl World {
             wreck: None,
             set_back: false,
             was_damaged: false,
+            is_renewed: false,
             identity,
             engine_seed: None,
             slot: None,
@@ -198,6 +208,7 @@ impl World {
             wreck: None,
             set_back: original.set_back,
             was_damaged: original.was_damaged,
+            is_renewed: original.is_renewed,
             identity: original.identity,
             engine_seed: original.engine_seed,
             slot: None,

@@ -99,6 +99,8 @@ stats! {
     clones => "clones",
     /// Copied machines of which one was gone for good.
     clones_ended => "clones ended",
+    /// Copies that were given a key of their own.
+    renewals => "keys renewed",
     /// Replicas that said that two processes act as one device.
     copies_noticed => "copies noticed",
     /// Acknowledged edits lost with the only store that had them.

@@ -269,10 +269,16 @@ impl Story {
 
     /// Someone's machine is copied while it runs; both run from then on.
     pub fn copy(&mut self, who: Who, name: &'static str) -> Who {
-        self.world.clone_machine(who.0, None, &mut Dice::salted(0));
+        self.world.clone_machine(who.0, None, false, &mut Dice::salted(0));
         self.names.push(name);
         self.go_on();
         Who(self.world.replicas.len() - 1)
+    }
+
+    /// A copy is given a key of its own, and goes on. It holds no document open then.
+    pub fn renew(&mut self, copy: Who) {
+        self.world.renew(copy.0);
+        self.wait(60);
     }
 
     /// Someone's process is ended, and two go on in its place that are alike in everything, memory included.

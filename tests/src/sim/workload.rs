@@ -136,7 +136,7 @@ impl World {
             Act::SecondProcess(replica) => self.start_second(*replica),
             Act::Backup(replica) => self.back_up(*replica, &mut dice),
             Act::Restore { replica, down } => self.restore(*replica, *down),
-            Act::Clone { replica, ends } => self.clone_machine(*replica, *ends, &mut dice),
+            Act::Clone { replica, ends, renews } => self.clone_machine(*replica, *ends, *renews, &mut dice),
             Act::Strike { replica, attack } => _ = self.strike(*replica, *attack, salt),
         }
     }

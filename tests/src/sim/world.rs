@@ -436,7 +436,9 @@ impl World {
                 self.stats.copies_noticed += 1;
                 // Who goes on with an older store counts its starts again, as a copy would.
                 let set_back = self.replicas.iter().any(|there| there.device == device && there.set_back);
-                if self.is_honest_device(&device) && self.twins.is_empty() && !set_back {
+                // Of a device that it is itself, any member may say so.
+                let may_be_a_lie = !self.attackers.is_empty() && self.replicas[replica].device == device;
+                if self.is_honest_device(&device) && self.twins.is_empty() && !set_back && !may_be_a_lie {
                     let text = format!("#{replica} takes {device:.8}, which runs once, for two");
                     self.fail(Kind::Safety, "honest peers", text);
                 }
@@ -530,7 +532,7 @@ impl World {
                     self.finds_damage(replica);
                 }
             }
-            Happening::Retire { pair } => self.retire_one(pair),
+            Happening::Retire { pair } => self.part(pair),
             Happening::Recover { replica, process, ailment } => self.recover(replica, process, ailment),
             Happening::Command { replica, process, id, command } => self.commanded(replica, process, id, command),
             Happening::Forget { replica, process, command } => {

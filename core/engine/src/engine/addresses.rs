@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::engine::input::{CommandId, SessionId};
 use crate::engine::output::Reply;
 use crate::engine::reach;
+use crate::engine::remembered::Remembered;
 use crate::id::DeviceId;
 use crate::limits::{
     ADDRESSES_PER_DEVICE_MAX, CHECK_ANSWER_MAX, DEVICES_REMEMBERED_MAX, OWN_ADDRESSES_BURST, OWN_ADDRESSES_PER_SECOND,
@@ -54,26 +55,23 @@ impl Engine {
             return;
         }
         let known = self.dialer.addresses(&peer);
-        let remembered = self.remembered.get(&peer).map(Vec::as_slice).unwrap_or_default();
-        if known.len() == remembered.len() && known.iter().all(|address| remembered.contains(address)) {
+        let remembered = self.remembered.get(&peer);
+        let before_now = remembered.map(|remembered| remembered.addresses.as_slice()).unwrap_or_default();
+        if known.len() == before_now.len() && known.iter().all(|address| before_now.contains(address)) {
             return;
         }
-        if remembered.is_empty() && self.remembered.len() >= DEVICES_REMEMBERED_MAX {
+        if remembered.is_none() && self.remembered.len() >= DEVICES_REMEMBERED_MAX {
             return;
         }
         let is_more = known.len() > before;
-        self.commits.put(
-            Table::Peers,
-            peer.0.to_vec(),
-            minicbor::to_vec(&known).expect("writing to memory does not fail"),
-        );
+        let known = Remembered { addresses: known, name: remembered.and_then(|remembered| remembered.name.clone()) };
         self.dial_check = true;
         if source == Source::Others && !is_more {
             // It took the place of what failed. If that were passed on, two that hold different ones would never be done. The
             // others are told when the peer itself was met there.
-            return;
+            return self.store_remembered(&peer, &known);
         }
-        self.remembered.insert(peer, known);
+        self.remember(peer, known);
         let others: Vec<_> =
             self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
         for id in others {
@@ -81,7 +79,7 @@ impl Engine {
         }
     }
 
-    fn is_member_somewhere(&self, device: &DeviceId) -> bool {
+    pub(super) fn is_member_somewhere(&self, device: &DeviceId) -> bool {
         self.spaces.values().any(|space| space.membership.role(device).is_some())
     }
 

@@ -400,7 +400,7 @@ impl Engine {
             tip: ChangeHash([0; 32]),
             signature: *wire.signature,
         };
-        if space.joining().is_some() || space.membership.role(&peer).is_none() {
+        if !space.is_admitted() || space.membership.role(&peer).is_none() {
             _ = self.answer_refusal(id, &header, RefusalCode::NotAMember, "not a member of the space");
             return;
         }

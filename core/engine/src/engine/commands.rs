@@ -53,6 +53,7 @@ impl Engine {
             | Command::Invite { .. }
             | Command::Join { .. }
             | Command::LeaveSpace { .. }
+            | Command::NameDevice { .. }
             | Command::ForgetPeer { .. } => true,
             // One that is here is opened.
             Command::CreateDocument { space, document, .. } => !self.exists(&(*space, *document)),
@@ -78,6 +79,7 @@ impl Engine {
             Command::WaitSynced { space, peer } => self.wait_synced(id, space, peer),
             Command::ReadFeed { after, limit } => self.read_feed(id, after, limit),
             Command::Dial { address } => self.dial(id, &address),
+            Command::NameDevice { name } => self.name_device(id, &name),
             Command::ForgetPeer { peer } => self.forget_peer(id, peer),
             Command::ForgetAddress { address } => {
                 self.dialer.forget(&address);

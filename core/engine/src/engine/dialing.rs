@@ -53,7 +53,8 @@ impl Engine {
         let has_no_ticket =
             |space: &Space| space.access.invite.as_ref().is_some_and(|ticket| ticket.addresses.is_empty());
         if self.spaces.values().any(has_no_ticket) {
-            let known: Vec<String> = self.remembered.values().flatten().cloned().collect();
+            let known: Vec<String> =
+                self.remembered.values().flat_map(|known| known.addresses.iter().cloned()).collect();
             self.dial_given(known.iter());
         }
     }
@@ -107,7 +108,7 @@ impl Engine {
 
     /// Members of spaces that need more sessions, and the scout.
     fn wanted_peers(&self, crowded: &BTreeSet<SpaceId>) -> BTreeSet<DeviceId> {
-        let spaces = self.spaces.iter().filter(|(id, _)| !crowded.contains(*id));
+        let spaces = self.spaces.iter().filter(|(id, space)| !crowded.contains(*id) && !space.needs_ticket());
         spaces.flat_map(|(_, space)| space.others()).chain(self.dialing.scout).collect()
     }
 

@@ -92,7 +92,7 @@ impl Engine {
     /// Makes a document that does not exist, and holds it.
     fn begin_document(&mut self, key: DocumentKey, begins: Begins) -> Result<Option<CommitId>, CommandError> {
         let space = self.spaces.get(&key.0).ok_or(CommandError::UnknownSpace(key.0))?;
-        if space.joining().is_some() {
+        if space.joining().is_some() && space.access.former.is_none() {
             let text = "the space is still being joined: documents can be made in it once a member has let us in";
             return Err(CommandError::NotAllowed(String::from(text)));
         }
@@ -349,7 +349,7 @@ impl Engine {
         let document = self.residents.get_mut(&key).and_then(Resident::live_mut);
         if document.is_some_and(|document| document.retire(actor)) || self.writers.retire(&key, actor) {
             warn!(document = %key.1, %actor, "a copy of this process writes as this device");
-            self.event(Event::IdentityCloned { device: self.device });
+            self.copy_seen(self.device);
         }
     }
 
@@ -401,7 +401,7 @@ impl Engine {
         }
         if settled.cloned {
             warn!(document = %key.1, "a copy of this process writes as this device");
-            self.event(Event::IdentityCloned { device: self.device });
+            self.copy_seen(self.device);
         }
         let Some(resident) = self.residents.get_mut(&key) else { return };
         let mut refused = Vec::new();

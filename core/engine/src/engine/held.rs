@@ -54,7 +54,8 @@ impl Engine {
             lasting("documents that nothing is stored of", self.unrecorded.len(), DOCUMENTS_UNRECORDED_MAX),
             lasting("addresses", self.dialer.len(), DEVICES_REMEMBERED_MAX * ADDRESSES_PER_DEVICE_MAX),
             lasting("own addresses", self.own.listening().len(), LISTENING_MAX),
-            lasting("devices with addresses", self.remembered.len(), DEVICES_REMEMBERED_MAX),
+            lasting("devices with addresses or names", self.remembered.len(), DEVICES_REMEMBERED_MAX),
+            lasting("devices whose processes are told apart", self.copies.len(), DEVICES_REMEMBERED_MAX),
             lasting("runs that broke the merge", self.poisoned.len() + self.deaths.len(), POISONED_MAX),
             lasting(
                 "documents of a space",

@@ -193,6 +193,11 @@ pub enum Command {
         /// The peer.
         peer: DeviceId,
     },
+    /// Call this device so; members that are met are told. Answered with `Done` once it is on disk.
+    NameDevice {
+        /// At most `DEVICE_NAME_BYTES_MAX` bytes without control characters. Empty takes the name away.
+        name: String,
+    },
     /// Forget an address that was given, so that it is not dialed again. Answered with `Done`.
     ForgetAddress {
         /// As it was given.

@@ -14,13 +14,14 @@ use crate::limits::TICKET_ADDRESSES_MAX;
 use crate::space::membership::{Membership, MembershipError};
 use crate::space::ticket::Ticket;
 use crate::space::{Access, Invitation, Space};
+use crate::storage::{Table, space_hash_key};
 use crate::sync::dialer::Source;
 use crate::wire::SpaceIndex;
 
 impl Engine {
     pub(super) fn join(&mut self, command: CommandId, ticket: Ticket) {
         if let Some(space) = self.spaces.get(&ticket.space) {
-            if space.joining().is_none() {
+            if space.is_admitted() {
                 return self.join_again(command, &ticket);
             }
         } else if let Err(error) = self.room_for_a_space() {
@@ -32,7 +33,8 @@ impl Engine {
             return;
         }
         info!(space = %ticket.space, "joining");
-        let access = Access::joining(&ticket);
+        let former = self.spaces.get(&ticket.space).and_then(|space| space.access.former);
+        let access = Access { former, ..Access::joining(&ticket) };
         self.keep_access(&ticket.space, &access);
         match self.spaces.get_mut(&ticket.space) {
             Some(space) => space.access = access,
@@ -151,6 +153,7 @@ impl Engine {
         // Who was a member before is one again, whoever knows of the new invite.
         let invite = space.access.invite.take().filter(|invite| invite.exceeds(role));
         space.access.again = invite.or_else(|| space.access.again.take());
+        space.access.former = None;
         let access = space.access.clone();
         self.keep_access(&space_id, &access);
         if access.again.is_none() {
@@ -183,6 +186,19 @@ impl Engine {
             self.reply(command, Err(CommandError::Refused { peer, reason: reason.clone() }));
         }
         self.event(Event::JoinRefused { space: space_id, peer, reason });
-        self.forget_space(space_id);
+        match self.spaces.get_mut(&space_id) {
+            // What is here was not brought by this ticket.
+            Some(space) if space.access.former.is_some() => {
+                let gone = space.take_back_joining();
+                let access = space.access.clone();
+                self.keep_access(&space_id, &access);
+                for hash in gone {
+                    self.commits.remove(Table::Members, space_hash_key(&space_id, &hash.0));
+                }
+                self.members_changed(space_id);
+                self.share_no_more(&space_id);
+            }
+            _ => self.forget_space(space_id),
+        }
     }
 }

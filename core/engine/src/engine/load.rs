@@ -6,11 +6,12 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use crate::document::record::DocumentRecord;
+use crate::engine::remembered::RememberedDevices;
 use crate::feed::FeedRow;
 use crate::id::{DeviceId, DocumentId, EntryHash, SpaceId, StorageId};
 use crate::space::membership::Membership;
 use crate::space::{Access, Acl, Invitation, Record, Space};
-use crate::storage::{self, Image, META_BOOT_EPOCH, META_FEED_SEQ, META_STORAGE_ID, Table};
+use crate::storage::{self, Image, META_BOOT_EPOCH, META_DEVICE_NAME, META_FEED_SEQ, META_STORAGE_ID, Table};
 
 /// What an image says.
 #[derive(Debug, Default)]
@@ -21,8 +22,10 @@ pub(super) struct Loaded {
     pub epoch: u64,
     /// Every space.
     pub spaces: BTreeMap<SpaceId, Space>,
-    /// Addresses by device.
-    pub addresses: Vec<(DeviceId, Vec<String>)>,
+    /// What this device is called.
+    pub name: Option<String>,
+    /// What is remembered of members.
+    pub remembered: RememberedDevices,
     /// The last seq of the feed.
     pub feed_seq: u64,
     /// Spaces of which rows are left although we left them: the process died while it removed them.
@@ -47,6 +50,9 @@ pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
             }
             Table::Meta if key == META_FEED_SEQ => {
                 loaded.feed_seq = loaded.feed_seq.max(storage::counted(&value).map_err(bad)?);
+            }
+            Table::Meta if key == META_DEVICE_NAME => {
+                loaded.name = Some(String::from_utf8(value).map_err(|error| bad(error.to_string()))?);
             }
             // A newer version's business.
             Table::Meta | Table::Runs => {}
@@ -84,8 +90,8 @@ pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
             }
             Table::Peers => {
                 let device = DeviceId::from_slice(&key).ok_or_else(|| bad(length_error(32, &key)))?;
-                let addresses = minicbor::decode(&value).map_err(|error| bad(format!("{error}")))?;
-                loaded.addresses.push((device, addresses));
+                let known = minicbor::decode(&value).map_err(|error| bad(format!("{error}")))?;
+                loaded.remembered.insert(device, known);
             }
         }
     }
@@ -94,7 +100,12 @@ pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
         let membership = Membership::load(space, entries.iter().map(Vec::as_slice))
             .map_err(|error| format!("membership log of space {space}: {error}"))?;
         let mut access = access;
-        if access.invite.is_none() && membership.role(&device).is_none() {
+        if membership.role(&device).is_some() && access.invite.is_none() {
+            // Let in since, or the process died before its key was renewed.
+            access.former = None;
+        }
+        let is_renewed = access.former.is_some_and(|former| former != device);
+        if access.invite.is_none() && membership.role(&device).is_none() && !is_renewed {
             // What is lost of the log is asked of the members, as by one who joins; no invite is needed, they know us.
             access.invite = Some(Invitation::lost());
         }

@@ -145,17 +145,22 @@ impl Engine {
             }
         }
         self.purge(space_id);
+        self.share_no_more(&space_id);
+        self.check_waits();
+    }
+
+    /// Ends the sessions in which a space is shared.
+    pub(super) fn share_no_more(&mut self, space: &SpaceId) {
         let shared: Vec<_> = self
             .sessions
             .iter()
             // One whose handshake goes on has told its tags already: the two sides would count their shared spaces differently.
-            .filter(|(_, session)| !session.is_open() || session.shared.iter().any(|shared| shared.space == space_id))
+            .filter(|(_, session)| !session.is_open() || session.shared.iter().any(|shared| shared.space == *space))
             .map(|(id, _)| *id)
             .collect();
         for id in shared {
             self.close_session(id, "the list of shared spaces changed, connecting again");
         }
-        self.check_waits();
     }
 
     /// Removes what is left of a space's rows, a page at a time; the membership log last, because what is left of it is how

@@ -112,22 +112,26 @@ impl Engine {
         self.out(crate::Output::Store(request));
     }
 
-    /// A stored run as it can be sent. The members that one of ours stands on may be lost, and then nobody could be shown why it
-    /// counts: it is signed once more, on those of now, and stored so.
+    /// A stored run as it can be sent. The members that one of ours stands on may be lost, or we were none of them because our
+    /// key was new: nobody could be shown why it counts. It is signed once more, on those of now, and stored so.
     pub(super) fn sign_again(&mut self, row: &[u8], run: Run) -> Run {
         let header = &run.header;
         let Some(space) = self.spaces.get(&header.space) else { return run };
-        if header.device != self.device || space.knows(&header.acl) {
+        if header.device != self.device || space.lets_us_write(&header.acl) {
             return run;
         }
-        if space.role_for_writing().is_some() || self.read_only(space).is_some() || !header.verify() {
+        if !space.is_admitted()
+            || space.role_for_writing().is_some()
+            || self.read_only(space).is_some()
+            || !header.verify()
+        {
             return run;
         }
         let acl = space.current_acl().clone();
         let RunHeader { space, document, actor, first_seq, last_seq, tip, .. } = *header;
         let unsigned = UnsignedRun { actor, first_seq, last_seq, tip, payload: run.payload };
         let run = Run::sign(&*self.identity, space, document, acl.hash, unsigned);
-        info!(%document, %actor, last_seq, "signed once more, as the members that it stood on are lost");
+        info!(%document, %actor, last_seq, "signed once more, as the members that it stood on are lost or did not include us");
         // Where the disk is too slow for that, it is signed again for the next peer.
         if self.commits.bytes() <= COMMIT_BYTES_MAX {
             self.keep_acl(&space, &acl);

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::borrow::Borrow;
 
 use minicbor::bytes::ByteArray;
-use tracing::{debug, info, trace, warn};
+use tracing::{debug, info, trace};
 
 use crate::engine::Engine;
 use crate::engine::input::SessionId;
@@ -64,7 +64,7 @@ impl Engine {
         self.dial_check = true;
         // The second of two with one device may end at any time: that is no outage.
         if self.is_connected(&session.peer) {
-            return;
+            return self.tell_copies(&session.peer);
         }
         let jitter = self.random_u32();
         self.dialer.disconnected(&session.peer, session.is_open(), reason, self.now.mono, jitter);
@@ -146,9 +146,11 @@ impl Engine {
         session.heard_at = self.now.mono;
         session.check_by = None;
         if core::mem::take(&mut session.has_rival) {
-            warn!(peer = %session.peer, "two processes act as this device at once");
-            self.out.push_back(Output::Event(Event::IdentityCloned { device: session.peer }));
+            session.lives_beside_another = true;
+            let peer = session.peer;
+            self.copy_seen(peer);
         }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         assert!(!self.mutated.by(Mutant::Panics) || !bytes.len().is_multiple_of(97), "a mutant panics");
         let (lane, bytes) = match session.lanes.receive(bytes) {
             Ok(None) => return self.bound_assemblies(id),
@@ -220,6 +222,7 @@ impl Engine {
                 session.said_addresses(addresses);
                 self.learn_addresses(id);
                 self.settle_instances(id);
+                self.process_greets(id);
             }
             Message::Roots { ask, answer, spaces } => self.heard_roots(id, ask, answer, &spaces),
             Message::Nodes { space, level, nodes } => self.heard_nodes(id, space, level, &nodes),
@@ -239,6 +242,8 @@ impl Engine {
             }
             Message::JoinRefused { space, reason } => self.heard_join_refused(id, space, &reason),
             Message::Peers { space, peers } => self.heard_peers(id, space, peers),
+            Message::Copies { others } => self.heard_copies(id, others),
+            Message::Name { name } => self.heard_name(id, &name),
         }
     }
 
@@ -260,7 +265,8 @@ impl Engine {
     }
 
     fn connection_keys(&self) -> Vec<(SpaceId, [u8; 32])> {
-        self.spaces.iter().map(|(id, space)| (*id, space.connection_key())).collect()
+        let spaces = self.spaces.iter().filter(|(_, space)| !space.needs_ticket());
+        spaces.map(|(id, space)| (*id, space.connection_key())).collect()
     }
 
     fn step(&mut self, id: SessionId, step: Step) {
@@ -304,6 +310,7 @@ impl Engine {
         }
         let (storage, epoch, instance) = (self.storage, self.epoch, self.instance);
         self.say(id, &Message::Greeting { storage, epoch, addresses, instance });
+        self.tell_name(id);
         self.tell_roots(id, None, 0, 0);
         self.introduce(id);
     }
@@ -319,7 +326,7 @@ impl Engine {
         let session = self.sessions.get(&id)?;
         let shared = session.shared.get(index as usize)?;
         let space = self.spaces.get_mut(&shared.space)?;
-        let member = space.membership.role(&session.peer).is_some() && space.joining().is_none();
+        let member = space.membership.role(&session.peer).is_some() && space.is_admitted();
         let members = fingerprint(&session.salt, &space.entries.root());
         let documents = member.then(|| fingerprint(&session.salt, &space.documents.root()));
         Some((members, documents))
@@ -576,7 +583,7 @@ impl Engine {
     /// Subscribes to the topics of spaces that we are a member of.
     pub(super) fn subscribe(&mut self, space: &SpaceId) {
         if let Some(space) = self.spaces.get(space)
-            && space.joining().is_none()
+            && space.is_admitted()
         {
             let topic = topic(&space.connection_key());
             self.out(Output::Subscribe { topic });

@@ -1,13 +1,16 @@
 //! How a replica stands: its spaces and its peers, for people to read.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::engine::Engine;
+use crate::engine::copies::Copied;
+use crate::engine::input::SessionId;
 use crate::id::{DeviceId, DocumentId, SpaceId};
 use crate::space::Fork;
 use crate::space::roles::Role;
+use crate::sync::session::Session;
 
 /// One space, as the replica sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,10 @@ pub struct SpaceStatus {
     pub name: Option<String>,
     /// Our role; `None` while joining.
     pub role: Option<Role>,
+    /// Whose replica this was before its key was renewed. Until a member lets us in under the new key, what we edit stays here.
+    pub former: Option<DeviceId>,
+    /// Our key was renewed and no ticket has come since.
+    pub needs_ticket: bool,
     /// Documents held.
     pub documents: usize,
     /// Digest of all of them: equal on two replicas that hold the same.
@@ -26,7 +33,8 @@ pub struct SpaceStatus {
     pub read_only: Option<String>,
     /// Documents that have two histories, of which each member can have one only.
     pub forked: Vec<(DocumentId, Fork)>,
-    /// Each connected member: in sync as of the last comparison?
+    /// Each connected member: in sync as of the last comparison? One of which several processes are connected is in sync when all
+    /// of them are.
     pub peers: Vec<(DeviceId, bool)>,
 }
 
@@ -37,6 +45,10 @@ pub struct PeerStatus {
     pub peer: DeviceId,
     /// There is an authenticated session.
     pub connected: bool,
+    /// What it calls itself: a claim.
+    pub name: Option<String>,
+    /// Several processes act as this device.
+    pub copied: Option<Copied>,
     /// Where it is or was.
     pub addresses: Vec<String>,
     /// The spaces shared in this session.
@@ -96,19 +108,14 @@ impl Engine {
             .map(|((id, space), read_only)| SpaceStatus {
                 space: *id,
                 name: space.membership.name().map(String::from),
-                role: if space.joining().is_some() { None } else { space.membership.role(&device) },
+                role: space.membership.role(&device).filter(|_| space.is_admitted()),
+                former: space.access.former,
+                needs_ticket: space.needs_ticket(),
                 documents: space.records.len(),
                 root: space.documents.root(),
                 read_only,
                 forked: space.forks.iter().map(|(document, fork)| (*document, *fork)).collect(),
-                peers: sessions
-                    .values()
-                    .filter(|session| session.is_open())
-                    .filter_map(|session| {
-                        let shared = session.shared.iter().find(|shared| shared.space == *id)?;
-                        Some((session.peer, shared.in_sync))
-                    })
-                    .collect(),
+                peers: in_sync_by_device(sessions, id),
             })
             .collect()
     }
@@ -125,6 +132,8 @@ impl Engine {
                 PeerStatus {
                     peer,
                     connected: open.is_some(),
+                    name: self.device_name(&peer).map(String::from),
+                    copied: self.copied(&peer),
                     addresses: self.dialer.addresses(&peer),
                     spaces: open.map(|s| s.shared.iter().map(|shared| shared.space).collect()).unwrap_or_default(),
                     last_failure: if open.is_some() { None } else { self.dialer.last_failure(&peer) },
@@ -132,4 +141,14 @@ impl Engine {
             })
             .collect()
     }
+}
+
+fn in_sync_by_device(sessions: &BTreeMap<SessionId, Session>, space: &SpaceId) -> Vec<(DeviceId, bool)> {
+    let mut devices = BTreeMap::<DeviceId, bool>::new();
+    for session in sessions.values().filter(|session| session.is_open()) {
+        if let Some(shared) = session.shared.iter().find(|shared| shared.space == *space) {
+            *devices.entry(session.peer).or_insert(true) &= shared.in_sync;
+        }
+    }
+    devices.into_iter().collect()
 }

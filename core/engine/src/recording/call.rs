@@ -266,6 +266,11 @@ pub enum Asked {
         #[n(2)]
         empty: bool,
     },
+    #[n(13)]
+    NameDevice {
+        #[n(0)]
+        name: String,
+    },
 }
 
 /// A key and its value.
@@ -428,6 +433,7 @@ impl From<&Command> for Asked {
             Command::Dial { address } => Self::Dial { address: address.clone() },
             Command::ForgetPeer { peer } => Self::ForgetPeer { peer: *peer },
             Command::ForgetAddress { address } => Self::ForgetAddress { address: address.clone() },
+            Command::NameDevice { name } => Self::NameDevice { name: name.clone() },
             Command::Forget(id) => Self::Forget { id: id.0 },
             Command::Shutdown => Self::Shutdown,
         }
@@ -456,6 +462,7 @@ impl Asked {
             Self::Dial { address } => Command::Dial { address },
             Self::ForgetPeer { peer } => Command::ForgetPeer { peer },
             Self::ForgetAddress { address } => Command::ForgetAddress { address },
+            Self::NameDevice { name } => Command::NameDevice { name },
             Self::Forget { id } => Command::Forget(CommandId(id)),
             Self::Shutdown => Command::Shutdown,
         })
@@ -497,6 +504,7 @@ mod tests {
             Command::Dial { address: "b".into() },
             Command::ForgetPeer { peer: device },
             Command::ForgetAddress { address: "b".into() },
+            Command::NameDevice { name: "laptop".into() },
             Command::Forget(CommandId(9)),
             Command::Shutdown,
         ];

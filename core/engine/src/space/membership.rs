@@ -141,6 +141,24 @@ impl Membership {
         Ok(membership)
     }
 
+    /// The log without what a device has signed, and the hashes of that. For entries that no member took: no other stands on them.
+    ///
+    /// # Errors
+    /// None in practice: what is left was in a log before.
+    pub fn without(&self, author: &DeviceId) -> Result<(Self, Vec<EntryHash>), MembershipError> {
+        let is_by_author = |bytes: &[u8]| {
+            let names_it = bytes.windows(author.0.len()).any(|window| window == author.0);
+            names_it && Parsed::read(bytes, &self.space).is_ok_and(|parsed| parsed.author == *author)
+        };
+        let (gone, left): (Vec<_>, Vec<_>) = self
+            .hashes()
+            .into_iter()
+            .filter_map(|hash| Some((hash, self.entry(&hash)?)))
+            .partition(|(_, bytes)| is_by_author(bytes));
+        let log = Self::load(self.space, left.into_iter().map(|(_, bytes)| bytes))?;
+        Ok((log, gone.into_iter().map(|(hash, _)| hash).collect()))
+    }
+
     /// The space's id.
     pub fn space(&self) -> SpaceId {
         self.space

@@ -63,6 +63,14 @@ pub struct Session {
     pub instance: Option<Instance>,
     /// A later session was opened by another process of the same device. When this one is heard again, both live.
     pub has_rival: bool,
+    /// It was heard after that: this process and another one of its device live side by side.
+    pub lives_beside_another: bool,
+    /// How many other processes of its device the peer was told of.
+    pub copies_told: Option<u32>,
+    /// How many other processes of our device the peer knows of.
+    pub told_copies: u32,
+    /// How often it has said lately what it is called.
+    pub own_name: Rate,
     /// What the peer has made us say about what we hold.
     pub answers: Rate,
     /// The runs that it sent unasked.
@@ -175,6 +183,10 @@ impl Session {
             salt: [0; 32],
             instance: None,
             has_rival: false,
+            lives_beside_another: false,
+            copies_told: None,
+            told_copies: 0,
+            own_name: Rate::default(),
             answers: Rate::default(),
             live_runs: Rate::default(),
             asked: None,

@@ -7,7 +7,7 @@ use crate::cli::watch::patch_text;
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::show::{Show, count, heads, short, time};
+use crate::show::{Show, count, device, heads, short, time};
 use anabranch_protocol::{ChangeLine, ChangedLine, Command};
 
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ fn change(line: &ChangeLine) -> Vec<String> {
         "{}  {}  device {}  actor {} #{:<5} {:>11}  after {}",
         short(&line.hash),
         time(line.wall_s),
-        line.device.as_deref().map_or("-", short),
+        line.device.as_deref().map_or("-".to_owned(), |id| device(id, line.device_name.as_deref())),
         short(&line.actor),
         line.seq,
         count(line.ops as usize, "operation"),

@@ -30,13 +30,25 @@ pub struct Audit {
     states: BTreeMap<(SpaceId, [u8; 32], AclHash), BTreeMap<DeviceId, Role>>,
 }
 
+/// What a store says of its members.
+struct Lists<'a> {
+    logs: &'a BTreeMap<SpaceId, [u8; 32]>,
+    acls: &'a BTreeMap<(SpaceId, AclHash), Vec<EntryHash>>,
+}
+
 impl Audit {
     /// Walks over a store, and returns every change of a document in it. `salvaged` is whose store it is, if a damaged disk may have lost the
-    /// members that runs of its own stand on: such a run is there by its signature alone.
+    /// members that runs of its own stand on: such a run is there by its signature alone. `renewed` is whose store it is, if its key was
+    /// renewed: what it wrote before it was let in is signed again for others.
     ///
     /// # Errors
     /// The first run that should not be there.
-    pub fn walk(&mut self, rows: &[Row], salvaged: Option<DeviceId>) -> Result<BTreeSet<ChangeHash>, String> {
+    pub fn walk(
+        &mut self,
+        rows: &[Row],
+        salvaged: Option<DeviceId>,
+        renewed: Option<DeviceId>,
+    ) -> Result<BTreeSet<ChangeHash>, String> {
         let logs = self.read_logs(rows, salvaged.is_some())?;
         let mut acls: BTreeMap<(SpaceId, AclHash), Vec<EntryHash>> = BTreeMap::new();
         for (_, key, value) in rows.iter().filter(|(table, _, _)| *table == Table::AclRefs) {
@@ -56,7 +68,7 @@ impl Audit {
             // What a mending left in the store is no part of anything, whoever signed it.
             let record = records.get(&(at.space, at.document));
             if salvaged.is_none() || record.is_some_and(|record| record.names(&at.actor, at.last_seq)) {
-                changes.extend(self.run(&at, key, value, &logs, &acls, salvaged)?);
+                changes.extend(self.run(&at, key, value, &Lists { logs: &logs, acls: &acls }, salvaged, renewed)?);
             }
         }
         Ok(changes)
@@ -90,9 +102,9 @@ impl Audit {
         at: &RunKey,
         key: &[u8],
         value: &[u8],
-        logs: &BTreeMap<SpaceId, [u8; 32]>,
-        acls: &BTreeMap<(SpaceId, AclHash), Vec<EntryHash>>,
+        lists: &Lists<'_>,
         salvaged: Option<DeviceId>,
+        renewed: Option<DeviceId>,
     ) -> Result<BTreeSet<ChangeHash>, String> {
         let run = Run::decode_stored(at.space, at.document, at.actor, at.last_seq, value)
             .map_err(|error| error.to_string())?;
@@ -103,20 +115,20 @@ impl Audit {
             format!("run {first}..{last} of {document:.8} by device {device:.8}: {what}")
         };
         // Who may do what depends on the replica's log, what is in the run does not.
-        let acl = acls.get(&(at.space, header.acl)).filter(|entries| acl_hash(entries) == header.acl);
-        let reference = logs.get(&at.space).map(|log| &self.logs[&(at.space, *log)]);
+        let acl = lists.acls.get(&(at.space, header.acl)).filter(|entries| acl_hash(entries) == header.acl);
+        let reference = lists.logs.get(&at.space).map(|log| &self.logs[&(at.space, *log)]);
         let knows_members =
             reference.zip(acl).is_some_and(|(reference, acl)| acl.iter().all(|entry| reference.has(entry)));
         if knows_members || salvaged != Some(header.device) {
             let acl = acl.ok_or_else(|| wrong("it stands on members that are not stored".to_owned()))?;
-            let log = logs.get(&at.space).ok_or_else(|| wrong("its space has no members".to_owned()))?;
+            let log = lists.logs.get(&at.space).ok_or_else(|| wrong("its space has no members".to_owned()))?;
             let reference = &self.logs[&(at.space, *log)];
             if let Some(entry) = acl.iter().find(|entry| !reference.has(entry)) {
                 return Err(wrong(format!("it stands on {entry}, which is not in the log")));
             }
             let state = self.states.entry((at.space, *log, header.acl)).or_insert_with(|| reference.state(acl));
             let role = state.get(&header.device);
-            if !role.is_some_and(|role| role.can_write()) {
+            if !role.is_some_and(|role| role.can_write()) && renewed != Some(header.device) {
                 return Err(wrong(format!("it was no writer there, but {role:?}")));
             }
         }
@@ -213,7 +225,7 @@ mod tests {
     fn runs_that_nobody_was_allowed_to_make_are_seen() {
         let founder = SecretKey::from_seed(&[1; 32]);
         let stranger = SecretKey::from_seed(&[9; 32]);
-        let walk = |rows: Vec<Row>| Audit::default().walk(&rows, None);
+        let walk = |rows: Vec<Row>| Audit::default().walk(&rows, None, None);
         assert_eq!(walk(store(&founder, true, |_| ())).unwrap().len(), 1);
         assert!(walk(store(&founder, false, |_| ())).unwrap_err().contains("no writer"));
         assert!(walk(store(&stranger, true, |_| ())).unwrap_err().contains("no writer"));
@@ -224,12 +236,12 @@ mod tests {
         let mut without = store(&founder, true, |_| ());
         without.remove(1);
         assert!(walk(without.clone()).unwrap_err().contains("not stored"));
-        let salvaged = |device| Audit::default().walk(&without, Some(device));
+        let salvaged = |device| Audit::default().walk(&without, Some(device), None);
         assert_eq!(salvaged(founder.device()).map(|changes| changes.len()), Ok(1), "its own");
         assert!(salvaged(stranger.device()).unwrap_err().contains("not stored"));
         without.retain(|(table, ..)| *table != Table::Documents);
         assert!(walk(without.clone()).unwrap_err().contains("not stored"));
-        let left = Audit::default().walk(&without, Some(stranger.device()));
+        let left = Audit::default().walk(&without, Some(stranger.device()), None);
         assert_eq!(left, Ok(BTreeSet::new()), "it is no part of a document");
     }
 
@@ -239,7 +251,7 @@ mod tests {
         let (space, membership, _) = Membership::found(&founder, "space", [0; 16]).unwrap();
         let invite = membership.invite(&founder, founder.device(), Role::Writer, 1, [1; 16]).unwrap();
         let rows = [(Table::Members, space_hash_key(&space, &invite.hash.0), invite.bytes)];
-        assert!(Audit::default().walk(&rows, None).unwrap_err().contains("not stored"));
-        assert_eq!(Audit::default().walk(&rows, Some(founder.device())), Ok(BTreeSet::new()), "damage took it");
+        assert!(Audit::default().walk(&rows, None, None).unwrap_err().contains("not stored"));
+        assert_eq!(Audit::default().walk(&rows, Some(founder.device()), None), Ok(BTreeSet::new()), "damage took it");
     }
 }

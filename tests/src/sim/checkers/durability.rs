@@ -140,6 +140,11 @@ impl Durability {
     }
 }
 
+/// Rows with the hashes of their values.
+pub fn hashed(rows: Vec<(Table, Vec<u8>, Vec<u8>)>) -> Rows {
+    rows.into_iter().map(|(table, key, value)| ((table, key), value_hash(&value))).collect()
+}
+
 /// The hash by which values are compared.
 pub fn value_hash(value: &[u8]) -> [u8; 32] {
     *blake3::hash(value).as_bytes()

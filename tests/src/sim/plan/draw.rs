@@ -202,8 +202,8 @@ impl Plan {
             self.add(dice, backup.max(restore), Act::Restore { replica, down });
         }
         self.scatter(dice, end, options.faults.clones, |dice| {
-            let ends = dice.percent(50).then(|| dice.between(SECONDS, end));
-            Act::Clone { replica: dice.index(replicas), ends }
+            let ends = dice.percent(75).then(|| dice.between(SECONDS, end));
+            Act::Clone { replica: dice.index(replicas), ends, renews: dice.percent(60) }
         });
         self.scatter(dice, end, options.faults.invitations, |dice| Act::InviteAgain(dice.index(replicas)));
         self.scatter(dice, end, options.faults.moves, |dice| Act::Move(dice.index(replicas)));

@@ -269,6 +269,9 @@ impl World {
 
     /// Whether a replica may edit documents of a space.
     pub(super) fn may_write(&mut self, replica: usize, space: SpaceId) -> bool {
+        if self.replicas[replica].is_renewed {
+            return self.may_write_although_renewed(replica, space);
+        }
         let is_it = |goal: &Goal| goal.joiner == replica && goal.invited_again;
         let wanted = self.spaces.iter().filter(|wanted| wanted.state == Founding::Founded(space));
         let role = if wanted.flat_map(|wanted| &wanted.goals).any(is_it) {
@@ -278,6 +281,28 @@ impl World {
             self.ledger.spaces_of(replica).get(&space).copied()
         };
         role.is_some_and(Role::can_write)
+    }
+
+    /// Until it is let in under its new key, it may write what it could write under the one before.
+    fn may_write_although_renewed(&mut self, replica: usize, space: SpaceId) -> bool {
+        let Some(engine) = self.engine(replica) else { return false };
+        let status = engine.spaces().into_iter().find(|status| status.space == space);
+        let former = status.as_ref().and_then(|status| status.former);
+        let role = match former {
+            Some(former) => {
+                engine.members(&space).into_iter().find(|member| member.device == former).map(|member| member.role)
+            }
+            None => status.and_then(|status| status.role),
+        };
+        role.is_some_and(Role::can_write)
+    }
+
+    /// Somebody is to be let into a space under another key, in the role that it had.
+    pub(in crate::sim) fn wants_in_again(&mut self, joiner: usize, space: &SpaceId) {
+        let role = self.ledger.spaces_of(joiner).get(space).copied().unwrap_or(Role::Writer);
+        let wanted = self.spaces.iter_mut().find(|wanted| wanted.state == Founding::Founded(*space));
+        let Some(wanted) = wanted else { return };
+        wanted.goals.push(Goal { joiner, role, invited_again: false, state: Joining::NeedsTicket, ticket: None });
     }
 
     /// A member of one of its spaces is invited once more. A lesser role takes nothing away.
