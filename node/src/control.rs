@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use crate::failure::Failure;
 use anabranch_protocol::{self as protocol, Command, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line, Which};
 
+mod conflicts;
 mod documents;
 mod edits;
 mod history;
@@ -194,6 +195,7 @@ fn share(command: &Command) -> Share {
         | Command::DocLog { .. }
         | Command::DocDiff { .. }
         | Command::DocConflicts { .. }
+        | Command::DocResolve { .. }
         | Command::PeerForget { .. }
         | Command::IdName { .. } => Share::Work,
         Command::IdRenew { .. }
@@ -379,6 +381,9 @@ impl Connection {
             }
             Command::DocDiff { which, from, to } => answers.last(&control.diff(open, &which, &from, &to).await).await,
             Command::DocConflicts { which, path } => answers.list(control.conflicts(open, &which, path).await).await,
+            Command::DocResolve { which, path, take, reading } => {
+                answers.last(&control.resolve(&which, path, take, reading).await).await
+            }
             Command::Watch { space, default_space, document, since } => {
                 let which = document.map(|document| Which { space: space.clone(), default_space, document });
                 let watching = control.watch(space.as_deref(), which.as_ref(), since, answers);

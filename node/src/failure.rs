@@ -85,7 +85,7 @@ impl From<anabranch::DocumentError> for Failure {
         let exit = match &error {
             E::UnknownSpace(_) | E::UnknownHeads(_) => Exit::NotFound,
             E::NotAWriter(_) | E::ReadOnly(_) => Exit::Refused,
-            E::Edit(EditError::Missing(_)) => Exit::NotFound,
+            E::Edit(EditError::Missing(_) | EditError::NotInConflict(_)) => Exit::NotFound,
             E::Edit(_) => Exit::Usage,
             E::NotOpen(_) | E::Busy(_) | E::Stopped(_) | E::Halted(_) | E::Draft(_) => Exit::Error,
         };

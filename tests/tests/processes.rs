@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 mod addresses;
 #[path = "processes/commands.rs"]
 mod commands;
+#[path = "processes/conflicts.rs"]
+mod conflicts;
 #[path = "processes/contract.rs"]
 mod contract;
 #[path = "processes/copies.rs"]

@@ -36,6 +36,7 @@ pub mod patch;
 pub mod path;
 mod read;
 pub mod record;
+mod resolve;
 mod sequence_diff;
 pub mod summary;
 mod text_diff;

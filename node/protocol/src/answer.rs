@@ -318,6 +318,19 @@ pub struct ConflictWriter {
     pub device_name: Option<String>,
 }
 
+/// Conflicts that were resolved.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Resolved {
+    #[serde(flatten)]
+    pub edited: Edited,
+    /// Places at which one value became the only one.
+    pub conflicts: u64,
+    /// Lost edits that were brought back or given up.
+    pub lost: u64,
+    /// Conflicts and lost edits that are still in the document.
+    pub left: u64,
+}
+
 /// A document changed, as the feed has it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FeedLine {

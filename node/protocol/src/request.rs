@@ -172,6 +172,17 @@ pub enum Command {
         which: Which,
         path: Option<String>,
     },
+    /// One value becomes the only one where there are several. Answered with [`Resolved`](crate::Resolved).
+    DocResolve {
+        #[serde(flatten)]
+        which: Which,
+        /// `None`: all of the document.
+        path: Option<String>,
+        take: Take,
+        /// How a value is meant that takes the place of all.
+        #[serde(flatten)]
+        reading: Reading,
+    },
     /// Items are [`ChangedLine`](crate::ChangedLine)s if a document is named, else [`FeedLine`](crate::FeedLine)s. Ends with the connection.
     Watch {
         space: Option<String>,
@@ -226,7 +237,11 @@ impl Reading {
         if self.typed { value.untagged().map_err(|error| error.to_string()) } else { Ok(value) }
     }
 
-    fn value(self, json: &Value) -> Result<document::Value, TypedError> {
+    /// A value of JSON that was parsed.
+    ///
+    /// # Errors
+    /// It is no typed JSON where that is asked for.
+    pub fn value(self, json: &Value) -> Result<document::Value, TypedError> {
         let value = document::Value::from_json(json.clone(), self.strings.into());
         if self.typed { value.untagged() } else { Ok(value) }
     }
@@ -239,6 +254,24 @@ impl From<Strings> for document::Strings {
             Strings::Plain => Self::Plain,
         }
     }
+}
+
+/// Which of several values becomes the only one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Take {
+    /// The one that is shown. Lost edits are given up.
+    Shown,
+    /// The one that this device has set.
+    Mine,
+    /// The last one by the clocks of those who set them.
+    Newest,
+    /// What a lost edit said, in place of what is there.
+    Lost,
+    /// That of the conflict's values, counted from 1.
+    Number(u64),
+    /// Another one. Lost edits are given up.
+    Value(Value),
 }
 
 /// The order of a list of documents.

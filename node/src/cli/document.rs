@@ -20,6 +20,7 @@ use anabranch_protocol::{
 };
 
 mod history;
+mod resolve;
 mod text;
 
 #[derive(Debug, Subcommand)]
@@ -160,12 +161,15 @@ pub(crate) enum Doc {
     /// Print a text as it is, or make it say what a file says, by the least change
     Text(text::Text),
     /// Print where members wrote different values at the same time, and edits that went into what another removed
+    #[command(after_help = "`anabranch doc resolve` makes one of the values the only one.")]
     Conflicts {
         #[command(flatten)]
         which: Target,
         /// Only at this JSON Pointer
         path: Option<String>,
     },
+    /// Make one of several values that members wrote at the same time the only one, by one edit
+    Resolve(resolve::Resolve),
 }
 
 /// Shown below `doc import --help`.
@@ -382,6 +386,7 @@ impl Doc {
                 })?;
                 if none { show.remark("no conflicts") } else { Ok(()) }
             }
+            Self::Resolve(resolve) => resolve.execute(directory, show),
         }
     }
 }
@@ -405,9 +410,9 @@ fn conflict(line: &ConflictLine) -> Vec<String> {
     let mut lines = vec![line.path.clone()];
     for (i, value) in line.values.iter().enumerate() {
         let mark = match (&line.removed_by, i) {
-            (Some(_), _) => "lost ",
-            (None, 0) => "shown",
-            (None, _) => "also ",
+            (Some(_), _) => "lost".to_owned(),
+            (None, 0) => "1 shown".to_owned(),
+            (None, _) => format!("{} also ", i + 1),
         };
         let writer = &value.writer;
         let who = format!("(device {}, actor {})", device(writer), short(&writer.actor));

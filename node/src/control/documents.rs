@@ -1,17 +1,15 @@
-//! Documents: listing, reading, their history, their conflicts.
+//! Documents: making, listing, reading.
 
 use std::cmp::Reverse;
 
-use anabranch::{ActorId, ChangeHash, Conflict, DeviceId, Document, DocumentInfo, LostEdit, Path};
+use anabranch::{ChangeHash, Document, DocumentInfo, Path};
 
 use crate::control::Control;
 use crate::control::names::texts;
 use crate::control::naming;
 use crate::control::pattern::Pattern;
 use crate::failure::Failure;
-use anabranch_protocol::{
-    ConflictLine, ConflictValue, ConflictWriter, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Sort, Which,
-};
+use anabranch_protocol::{DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Sort, Which};
 
 impl Control {
     pub(super) async fn new_document(
@@ -139,49 +137,9 @@ impl Control {
         };
         Ok((pieces(&text), exported))
     }
-
-    pub(super) async fn conflicts(
-        &self,
-        open: &mut Option<Document>,
-        which: &Which,
-        path: Option<String>,
-    ) -> Result<Vec<ConflictLine>, Failure> {
-        let path: Option<Path> = path.map(|path| path.parse()).transpose().map_err(Failure::usage)?;
-        let document = self.document(open, which).await?;
-        let (found, lost) = blocking(move || {
-            document.read(|view| match path {
-                Some(path) => {
-                    let mut lost = view.lost_edits();
-                    lost.retain(|edit| edit.path.parts().starts_with(path.parts()));
-                    (vec![(path.clone(), view.conflicts(path))], lost)
-                }
-                None => (view.all_conflicts(), view.lost_edits()),
-            })
-        })
-        .await??;
-        let found = found.into_iter().filter(|(_, values)| !values.is_empty()).map(|(path, values)| ConflictLine {
-            path: path.to_string(),
-            values: values.into_iter().map(conflict_value).collect(),
-            removed_by: None,
-        });
-        let mut lines: Vec<ConflictLine> = found.chain(lost.into_iter().map(lost_line)).collect();
-        self.name_writers(&mut lines);
-        Ok(lines)
-    }
-
-    /// Says what the devices in these lines are called.
-    fn name_writers(&self, lines: &mut [ConflictLine]) {
-        for line in lines {
-            let values = line.values.iter_mut().map(|value| &mut value.writer);
-            for writer in values.chain(&mut line.removed_by) {
-                let device = writer.device.as_ref().and_then(|device| device.parse().ok());
-                writer.device_name = device.and_then(|device| self.peer.device_name(&device));
-            }
-        }
-    }
 }
 
-fn edited(document: &Document, edits: u64, changes: u64) -> Result<Edited, Failure> {
+pub(super) fn edited(document: &Document, edits: u64, changes: u64) -> Result<Edited, Failure> {
     Ok(Edited {
         space: document.space().id().to_string(),
         document: document.id().to_string(),
@@ -190,22 +148,6 @@ fn edited(document: &Document, edits: u64, changes: u64) -> Result<Edited, Failu
         changes,
         saved: true,
     })
-}
-
-fn conflict_value(conflict: Conflict) -> ConflictValue {
-    let Conflict { value, actor, device, .. } = conflict;
-    ConflictValue { value, writer: writer(actor, device) }
-}
-
-fn lost_line(lost: LostEdit) -> ConflictLine {
-    let LostEdit { path, value, by, removed_by } = lost;
-    let value = ConflictValue { value: value.unwrap_or_default(), writer: writer(by.actor, by.device) };
-    let removed_by = Some(writer(removed_by.actor, removed_by.device));
-    ConflictLine { path: path.to_string(), values: vec![value], removed_by }
-}
-
-fn writer(actor: ActorId, device: Option<DeviceId>) -> ConflictWriter {
-    ConflictWriter { actor: actor.to_string(), device: device.map(|device| device.to_string()), device_name: None }
 }
 
 /// Reads a document as it is, or as it was at `at`.

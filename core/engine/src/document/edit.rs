@@ -19,7 +19,7 @@ use crate::limits::{CHANGE_BYTES_MAX, CHANGE_EXPANDED_BYTES_MAX, CHANGE_OPS_MAX}
 
 /// The document inside `edit`. Positions in text are Unicode code points. A method that fails has changed nothing.
 pub struct Edit<'a> {
-    tx: Transaction<'a>,
+    pub(super) tx: Transaction<'a>,
     cache: &'a mut Cache,
     room: Room,
     value_bytes: u64,
@@ -41,6 +41,9 @@ pub enum EditError {
     /// There is nothing at this path (which may be the beginning of the one given).
     #[error("there is nothing at `{0}`")]
     Missing(Path),
+    /// The value that is to become the only one is none of several that are there.
+    #[error("the value that was chosen is not in conflict at `{0}` any more")]
+    NotInConflict(Path),
     /// Something else is there than is needed.
     #[error("`{path}` is {found}, {expected} is needed")]
     WrongType {

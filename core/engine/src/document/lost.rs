@@ -35,6 +35,16 @@ pub struct LostEdit {
     pub by: Writer,
     /// Who removed or replaced what was edited, or something that holds it.
     pub removed_by: Writer,
+    /// Where to write to settle it.
+    pub(crate) place: Gap,
+}
+
+/// Where something was that is gone: a key of a map, or a list.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Gap {
+    pub object: am::ObjId,
+    /// `None` in a list.
+    pub key: Option<String>,
 }
 
 /// Who made a change.
@@ -60,6 +70,13 @@ struct Thing {
     /// The changes that removed or replaced it, each with what is there instead.
     ended: Vec<(usize, Option<OpId>)>,
     is_counter: bool,
+}
+
+/// A change that removed a thing.
+#[derive(Clone, Copy)]
+struct Removal<'a> {
+    remover: usize,
+    thing: &'a Thing,
 }
 
 /// What is to be known of the history.
@@ -140,8 +157,8 @@ impl Past {
             if place.0.as_ref().is_none_or(made_here) {
                 continue;
             }
-            if let Some(remover) = self.remover(*change, place, &mut concurrent)
-                && let Some(edit) = self.tell(history, *change, place, remover)
+            if let Some(removal) = self.removal(*change, place, &mut concurrent)
+                && let Some(edit) = self.tell(history, *change, place, removal)
             {
                 lost.push(edit);
             }
@@ -149,30 +166,45 @@ impl Past {
         lost
     }
 
-    /// The change that removed or replaced, at the same time, what another wrote into.
-    fn remover(&self, change: usize, place: &Place, concurrent: &mut BTreeMap<usize, Vec<bool>>) -> Option<usize> {
+    /// What removed or replaced, at the same time, something that another wrote into, and is not settled. Of several things, one in
+    /// the other, the outermost counts: what is inside it cannot be written to any more.
+    fn removal(
+        &self,
+        change: usize,
+        place: &Place,
+        concurrent: &mut BTreeMap<usize, Vec<bool>>,
+    ) -> Option<Removal<'_>> {
+        let mut outermost = None;
         let mut inside = place.0.as_ref();
         for _ in 0..=DEPTH_MAX {
-            let thing = self.things.get(inside?)?;
+            let Some(thing) = inside.and_then(|id| self.things.get(id)) else { break };
+            let mut unsettled = None;
+            let mut at_once = false;
             for (remover, instead) in &thing.ended {
-                // An actor knows what it did itself.
-                if self.changes[*remover].1 == self.changes[change].1 {
-                    continue;
-                }
                 if !concurrent.contains_key(remover) {
                     if concurrent.len() == REMOVALS_MAX || concurrent.len() * self.changes.len() > REMEMBERED_MAX {
                         return None;
                     }
                     concurrent.insert(*remover, self.concurrent_with(*remover));
                 }
-                let is_lost = concurrent.get(remover).is_some_and(|with| with[change]);
-                if is_lost && !self.is_settled(change, *remover, thing, instead.as_ref()) {
-                    return Some(*remover);
+                if !concurrent.get(remover).is_some_and(|with| with[change]) {
+                    if *remover > change {
+                        // Whoever did that had seen the edit.
+                        return None;
+                    }
+                    continue;
                 }
+                at_once = true;
+                if unsettled.is_none() && !self.is_settled(change, *remover, thing, instead.as_ref()) {
+                    unsettled = Some(Removal { remover: *remover, thing });
+                }
+            }
+            if at_once {
+                outermost = unsettled;
             }
             inside = thing.place.0.as_ref();
         }
-        None
+        outermost
     }
 
     /// Which changes neither saw this one nor were seen by it.
@@ -195,7 +227,12 @@ impl Past {
 
     /// Whether somebody who has seen both has written there since.
     fn is_settled(&self, change: usize, remover: usize, thing: &Thing, instead: Option<&OpId>) -> bool {
-        let is_there = |place: &Place| *place == thing.place || (instead.is_some() && place.0.as_ref() == instead);
+        // What came to the same key of a map, now or later, counts as that place.
+        let took_its_place = |object: &OpId| {
+            Some(object) == instead
+                || (thing.place.1.is_some() && self.things.get(object).is_some_and(|other| other.place == thing.place))
+        };
+        let is_there = |place: &Place| *place == thing.place || place.0.as_ref().is_some_and(took_its_place);
         let after = change.max(remover) + 1;
         let mut places = self.writes.range((after, (None, None))..).filter(|(_, place)| is_there(place));
         places.any(|(at, _)| self.sees(*at, change) && self.sees(*at, remover))
@@ -214,7 +251,7 @@ impl Past {
         false
     }
 
-    fn tell(&self, history: &History, change: usize, place: &Place, remover: usize) -> Option<LostEdit> {
+    fn tell(&self, history: &History, change: usize, place: &Place, removal: Removal<'_>) -> Option<LostEdit> {
         let doc = history.automerge();
         let at = [am::ChangeHash(self.changes[change].0.0)];
         let id = place.0.as_ref()?;
@@ -224,7 +261,7 @@ impl Past {
             true => (thing.place.0.as_ref(), thing.place.1.as_ref()),
             false => (Some(id), place.1.as_ref()),
         };
-        let object = object.map_or(am::ROOT, |id| am::ObjId::Id(id.0, id.1.clone(), 0));
+        let object = object.map_or(am::ROOT, object_id);
         let mut path = Path::root();
         for (_, prop) in doc.parents_at(&object, &at).ok()?.path() {
             match prop {
@@ -244,11 +281,22 @@ impl Past {
                 Some(json::object_out(doc, Some(&at), &object, kind, depth))
             }
         };
-        Some(LostEdit { path, value, by: self.writer(history, change), removed_by: self.writer(history, remover) })
+        let (gone, key) = &removal.thing.place;
+        Some(LostEdit {
+            path,
+            value,
+            by: self.writer(history, change),
+            removed_by: self.writer(history, removal.remover),
+            place: Gap { object: gone.as_ref().map_or(am::ROOT, object_id), key: key.clone() },
+        })
     }
 
     fn writer(&self, history: &History, index: usize) -> Writer {
         let (change, actor) = self.changes[index];
         Writer { change, actor, device: history.device(&actor) }
     }
+}
+
+fn object_id(id: &OpId) -> am::ObjId {
+    am::ObjId::Id(id.0, id.1.clone(), 0)
 }

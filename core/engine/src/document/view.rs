@@ -47,6 +47,8 @@ pub struct Conflict {
     pub device: Option<DeviceId>,
     /// The change that set it.
     pub change: Option<ChangeHash>,
+    /// When its author's clock said that it was set, in seconds since 1970.
+    pub wall_s: i64,
     /// Its place in the order of operations: of values in conflict the greatest wins, then the greatest actor.
     pub counter: u64,
 }
@@ -232,11 +234,14 @@ impl<'a> View<'a> {
             .filter_map(|(value, id)| {
                 let am::ObjId::Id(counter, actor, _) = &id else { return None };
                 let actor = history::actor_from(actor)?;
+                let change = self.doc().hash_for_opid(&id);
+                let meta = change.and_then(|hash| self.doc().get_change_meta_by_hash(&hash));
                 Some(Conflict {
                     value: json::found_out(self.doc(), self.when(), &value, &id, depth),
                     actor,
                     device: self.history.device(&actor),
-                    change: self.doc().hash_for_opid(&id).map(|hash| ChangeHash(hash.0)),
+                    change: change.map(|hash| ChangeHash(hash.0)),
+                    wall_s: meta.map_or(0, |meta| meta.timestamp),
                     counter: *counter,
                 })
             })
