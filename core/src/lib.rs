@@ -55,7 +55,8 @@ mod store_thread;
 pub use anabranch_engine::document::summary::Summary;
 pub use anabranch_engine::document::{
     ChangeInfo, Conflict, DraftError, Edit, EditError, IntoPath, Json, LostEdit, Origin, Patch, PatchAction,
-    PatchMisfit, Path, PathError, Snapshot, Strings, TypedError, UnknownHeads, Value, View, Writer, import, json,
+    PatchMisfit, Path, PathError, Snapshot, Strings, TextChange, TypedError, UnknownHeads, Value, View, Writer, import,
+    json,
 };
 pub use anabranch_engine::feed::FeedRow;
 pub use anabranch_engine::id::{

@@ -379,7 +379,9 @@ impl Connection {
                 let wanted = history::Wanted { last, patches, reverse };
                 answers.list(control.log(open, &which, wanted).await).await
             }
-            Command::DocDiff { which, from, to } => answers.last(&control.diff(open, &which, &from, &to).await).await,
+            Command::DocDiff { which, from, to, texts } => {
+                answers.last(&control.diff(open, &which, &from, &to, texts).await).await
+            }
             Command::DocConflicts { which, path } => answers.list(control.conflicts(open, &which, path).await).await,
             Command::DocResolve { which, path, take, reading } => {
                 answers.last(&control.resolve(&which, path, take, reading).await).await

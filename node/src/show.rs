@@ -23,6 +23,28 @@ impl Shown {
         Self(text::lines(&format!("{value:#}")).into_owned())
     }
 
+    /// With one more line.
+    pub(crate) fn line(self, line: &str) -> Self {
+        self.joined(&text::line(line))
+    }
+
+    /// With one more line, of a text: tabs in it stay.
+    pub(crate) fn text_line(self, line: &str) -> Self {
+        self.joined(&text::lines(line))
+    }
+
+    fn joined(mut self, line: &str) -> Self {
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        self.0.push_str(line);
+        self
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A text as it is, for a file or another program. A terminal is shown its control characters instead.
     pub(crate) fn raw(text: &str) -> Self {
         if io::stdout().is_terminal() { Self(text::lines(text).into_owned()) } else { Self(text.to_owned()) }

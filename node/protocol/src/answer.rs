@@ -346,6 +346,17 @@ pub struct ChangedLine {
     pub document: String,
     pub patches: Vec<Value>,
     pub heads: Vec<String>,
+    /// If that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<TextDiff>,
+}
+
+/// How a text of several lines changed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TextDiff {
+    pub path: String,
+    /// In the unified format of `diff`, without the names of files in front.
+    pub lines: Vec<String>,
 }
 
 /// A space's roots were compared and equal, or there is nobody to compare them with.

@@ -165,6 +165,9 @@ pub enum Command {
         from: Vec<String>,
         #[serde(default)]
         to: Vec<String>,
+        /// Texts of several lines come line by line too.
+        #[serde(default)]
+        texts: bool,
     },
     /// Items are [`ConflictLine`](crate::ConflictLine)s.
     DocConflicts {

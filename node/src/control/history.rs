@@ -7,7 +7,7 @@ use crate::control::Control;
 use crate::control::documents::{blocking, versions};
 use crate::control::names::texts;
 use crate::failure::Failure;
-use anabranch_protocol::{ChangeLine, ChangedLine, Which};
+use anabranch_protocol::{ChangeLine, ChangedLine, TextDiff, Which};
 
 /// Which changes, and what of them.
 pub(super) struct Wanted {
@@ -61,6 +61,7 @@ impl Control {
         which: &Which,
         from: &[String],
         to: &[String],
+        line_by_line: bool,
     ) -> Result<ChangedLine, Failure> {
         let document = self.document(open, which).await?;
         let from = versions(&document, from).await?;
@@ -70,6 +71,7 @@ impl Control {
                 document: document.id().to_string(),
                 patches: difference(&document, &from, &to)?,
                 heads: texts(&to),
+                texts: if line_by_line { text_diffs(&document, &from, &to)? } else { Vec::new() },
             })
         })
         .await?
@@ -81,4 +83,12 @@ fn difference(document: &Document, from: &[ChangeHash], to: &[ChangeHash]) -> Re
     let patches = document.read_at(to, |view| view.diff(from))?;
     let patches = patches.map_err(|unknown| DocumentError::UnknownHeads(unknown.0))?;
     Ok(patches.iter().map(Patch::to_json).collect())
+}
+
+/// The texts of several lines that differ between two versions.
+fn text_diffs(document: &Document, from: &[ChangeHash], to: &[ChangeHash]) -> Result<Vec<TextDiff>, Failure> {
+    let changes = document.read_at(to, |view| view.texts_changed(from))?;
+    let mut changes = changes.map_err(|unknown| DocumentError::UnknownHeads(unknown.0))?;
+    changes.retain(|change| change.old != change.new && (change.old.contains('\n') || change.new.contains('\n')));
+    Ok(changes.iter().map(|change| TextDiff { path: change.path.to_string(), lines: change.unified() }).collect())
 }

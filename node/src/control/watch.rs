@@ -86,6 +86,7 @@ impl Control {
                 document: id.clone(),
                 patches: changed.patches.iter().map(anabranch::Patch::to_json).collect(),
                 heads: texts(&changed.heads),
+                texts: Vec::new(),
             };
             answers.item_now(&line).await?;
         }

@@ -53,6 +53,34 @@ fn a_text_goes_out_to_a_file_and_comes_back_by_its_difference() {
 }
 
 #[test]
+fn texts_of_several_lines_are_compared_line_by_line() {
+    let home = tempfile::tempdir().unwrap();
+    let node = Node::start(&home.path().join("node"), &[]);
+    node.run(&["space", "create", "work"]).ok();
+    let content = json!({ "text": "one\ntwo\n\tthree\n", "short": "a word", "list": ["x\ny\n"] });
+    let document = new_document(&node, "plan", &content);
+    let before = node.heads(&document).unwrap().join(",");
+    node.run_with(&["doc", "text", &document, "/text", "-"], "one\n2\n\tthree\nfour").ok();
+    node.run(&["doc", "set", &document, "/short", "\"another\""]).ok();
+    node.run(&["doc", "set", &document, "/list/0", "\"x\\nz\\n\""]).ok();
+    node.run(&["doc", "set", &document, "/n", "7"]).ok();
+    let said = node.run(&["doc", "diff", &document, &before]).ok().stdout;
+    let expected =
+        "--- /text\n+++ /text\n@@ -1,3 +1,4 @@\n one\n-two\n+2\n \tthree\n+four\n\\ No newline at end of file\n";
+    assert!(said.contains(expected), "{said}");
+    assert!(said.contains("--- /list/0\n+++ /list/0\n@@ -1,2 +1,2 @@\n x\n-y\n+z\n"), "{said}");
+    assert!(said.contains("put /n ") && said.contains("/short") && !said.contains("insert_text /text"), "{said}");
+    assert!(!said.contains("--- /short"), "one line is shown as it was: {said}");
+    // The machine's form has every patch and nothing else.
+    let diff = node.json(&["doc", "diff", &document, &before]);
+    assert_eq!(diff.as_object().unwrap().len(), 3, "{diff}");
+    assert!(diff["patches"].as_array().unwrap().iter().any(|patch| patch["path"] == "/text"), "{diff}");
+    // It goes back as well as forth.
+    let back = node.run(&["doc", "diff", &document, &node.heads(&document).unwrap().join(","), "--to", &before]).ok();
+    assert!(back.stdout.contains("@@ -1,4 +1,3 @@\n one\n-2\n+two\n"), "{}", back.stdout);
+}
+
+#[test]
 fn a_store_is_checked_row_by_row_while_no_node_runs() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("node");

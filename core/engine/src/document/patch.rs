@@ -210,7 +210,7 @@ pub(crate) fn from_automerge(doc: &am::Automerge, patches: Vec<am::Patch>) -> Ve
 
 fn translate(doc: &am::Automerge, patch: am::Patch) -> Vec<Patch> {
     use am::PatchAction as A;
-    let object = patch.path.iter().fold(Path::root(), |path, (_, prop)| push(path, prop));
+    let object = object_path(&patch);
     let is_text = matches!(doc.object_type(&patch.obj), Ok(am::ObjType::Text));
     let one = |path, action| alloc::vec![Patch { path, action }];
     let insert = |position, text| Patch { path: object.clone(), action: PatchAction::InsertText { position, text } };
@@ -240,6 +240,11 @@ fn translate(doc: &am::Automerge, patch: am::Patch) -> Vec<Patch> {
         A::DeleteSeq { index, length } => one(object.index(index), PatchAction::Remove { count: length }),
         A::Mark { .. } => Vec::new(),
     }
+}
+
+/// Where the object is that a patch is about.
+pub(crate) fn object_path(patch: &am::Patch) -> Path {
+    patch.path.iter().fold(Path::root(), |path, (_, prop)| push(path, prop))
 }
 
 /// What a text shows for an element: its characters, or what stands for an object in it.

@@ -217,6 +217,10 @@ impl<'a> View<'a> {
         Ok(patches)
     }
 
+    pub(crate) fn known(&self, heads: &[ChangeHash]) -> Result<Vec<am::ChangeHash>, UnknownHeads> {
+        known(self.history, heads)
+    }
+
     pub(crate) fn doc(&self) -> &'a am::Automerge {
         self.history.automerge()
     }

@@ -1,13 +1,14 @@
 //! `anabranch doc log` and `doc diff`: what changed, and when.
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::cli::document::Target;
 use crate::cli::watch::patch_text;
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::show::{Show, count, device, heads, short, time};
+use crate::show::{Show, Shown, count, device, heads, short, time};
 use anabranch_protocol::{ChangeLine, ChangedLine, Command};
 
 #[derive(Debug, Args)]
@@ -62,11 +63,28 @@ pub(crate) struct Diff {
 
 impl Diff {
     pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
-        let command = Command::DocDiff { which: self.which.which(), from: self.from, to: self.to };
+        let command = Command::DocDiff { which: self.which.which(), from: self.from, to: self.to, texts: !show.json };
         let changed = Client::connect(directory)?.ask::<ChangedLine>(&command)?;
-        show.one(&changed, |changed| match &changed.patches[..] {
-            [] => vec!["no difference".to_owned()],
-            patches => patches.iter().map(patch_text).collect(),
-        })
+        show.one(&changed, difference)
     }
+}
+
+/// A line for each path, then the texts of several lines as `diff -u` shows them.
+fn difference(changed: &ChangedLine) -> Shown {
+    let is_shown_below = |patch: &Value| {
+        let is_of_text = match patch["action"].as_str() {
+            Some("insert_text" | "remove_text") => true,
+            // A text comes empty and is filled then.
+            Some("put") => patch["value"] == "",
+            _ => false,
+        };
+        is_of_text && changed.texts.iter().any(|text| patch["path"] == text.path.as_str())
+    };
+    let patches = changed.patches.iter().filter(|patch| !is_shown_below(patch)).map(patch_text);
+    let mut shown = Shown::from(patches.collect::<Vec<_>>());
+    for text in &changed.texts {
+        shown = shown.line(&format!("--- {}", text.path)).line(&format!("+++ {}", text.path));
+        shown = text.lines.iter().fold(shown, |shown, line| shown.text_line(line));
+    }
+    if shown.is_empty() { Shown::from("no difference".to_owned()) } else { shown }
 }
