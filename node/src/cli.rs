@@ -6,10 +6,12 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use crate::client::GRACE;
 use crate::directory::Directory;
 use crate::failure::{EXIT_CODES, Failure};
 use crate::log;
 use crate::show::Show;
+use crate::time_limit::{AtEnd, TimeLimit};
 
 mod arrivals;
 mod check;
@@ -48,7 +50,7 @@ pub(crate) struct Global {
     /// Print JSON: one object, or one to a line where there are several
     #[arg(long, global = true, env = "ANABRANCH_JSON", action = clap::ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new())]
     json: bool,
-    /// Seconds after which a command gives up; `join`, `peer dial` and `wait-synced` wait for 30, `watch` ends quietly after it
+    /// Seconds that the whole command may take; `join`, `peer dial` and `wait-synced` take 30 without it, `watch` ends quietly after it
     #[arg(long, global = true, env = "ANABRANCH_TIMEOUT", value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<u64>,
 }
@@ -150,7 +152,18 @@ impl Cli {
             return Err(Failure::usage("--timeout is for commands that ask a running node: this one asks none"));
         }
         log::start(if matches!(self.command, Command::Run(_)) { log::NODE } else { log::COMMAND });
-        let (show, limit) = (self.show(), self.global.timeout.map(Duration::from_millis));
+        let show = self.show();
+        let limit = self.global.timeout.filter(|_| !asks_no_node).map(Duration::from_millis).map(TimeLimit::begin);
+        if let Some(limit) = limit {
+            match &self.command {
+                Command::Watch(_) => limit.guard(AtEnd::Done, show),
+                Command::Doc(document::Doc::Edit(edit)) if edit.is_stream() => {}
+                Command::WaitSynced(_)
+                | Command::Peer(peer::Peer::Dial { .. })
+                | Command::Space(space::Space::Join { .. }) => limit.with_grace(GRACE).guard(AtEnd::Failed, show),
+                _ => limit.guard(AtEnd::Failed, show),
+            }
+        }
         let directory = || Directory::resolve(self.global.dir, limit);
         match self.command {
             Command::Init(command) => command.execute(&directory()?, show),
@@ -194,7 +207,7 @@ fn in_one_line(rendered: &str) -> String {
 
 /// How long the commands that wait for something wait for it, in milliseconds.
 fn wait_ms(directory: &Directory) -> u64 {
-    directory.time_limit().unwrap_or(WAIT).as_millis() as u64
+    directory.time_limit().map_or(WAIT, TimeLimit::whole).as_millis() as u64
 }
 
 /// Parses a number of seconds, fractions allowed, into milliseconds.

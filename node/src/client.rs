@@ -2,22 +2,23 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::directory::Directory;
 use crate::failure::Failure;
+use crate::time_limit::TimeLimit;
 use anabranch_protocol::{self as protocol, Command, Exit, LINE_BYTES_MAX, Line};
 
 /// What a node that waits for something, up to a time that it was given, gets to say that it did not come.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// A connection to the running node.
 pub(crate) struct Client {
     reader: BufReader<UnixStream>,
-    time_limit: Option<Duration>,
+    time_limit: Option<TimeLimit>,
 }
 
 impl Client {
@@ -25,6 +26,11 @@ impl Client {
     pub(crate) fn connect(directory: &Directory) -> Result<Self, Failure> {
         let reader = BufReader::with_capacity(64 * 1024, directory.connect()?);
         Ok(Self { reader, time_limit: directory.time_limit() })
+    }
+
+    /// The same for a stream of requests, which ends by itself when its time is over.
+    pub(crate) fn for_stream(directory: &Directory) -> Result<Self, Failure> {
+        Ok(Self { time_limit: None, ..Self::connect(directory)? })
     }
 
     /// Asks, and returns the answer.
@@ -39,9 +45,9 @@ impl Client {
         line.push(b'\n');
         // Where not all of it can be sent, the answer says why, or that there is none.
         let allowed = self.allowed(command);
-        self.grant(&allowed)?;
+        self.grant(allowed)?;
         let _sent = self.reader.get_mut().write_all(&line).and_then(|()| self.reader.get_mut().write_all(text));
-        serde_json::from_value(self.answer(&allowed, |_: Value| Ok(()))?).map_err(unreadable)
+        serde_json::from_value(self.answer(allowed, |_: Value| Ok(()))?).map_err(unreadable)
     }
 
     /// Asks, hands each item to `each` as it comes, and returns what came last.
@@ -53,14 +59,14 @@ impl Client {
         let mut line = protocol::encode(command)?;
         line.push(b'\n');
         let allowed = self.allowed(command);
-        self.grant(&allowed)?;
+        self.grant(allowed)?;
         self.reader.get_mut().write_all(&line).map_err(|error| allowed.lost(&error))?;
-        self.answer(&allowed, each)
+        self.answer(allowed, each)
     }
 
     fn answer<T: DeserializeOwned>(
         &mut self,
-        allowed: &Allowed,
+        allowed: Allowed,
         mut each: impl FnMut(T) -> Result<(), Failure>,
     ) -> Result<Value, Failure> {
         let mut line = Vec::new();
@@ -84,24 +90,25 @@ impl Client {
         }
     }
 
-    /// What a request may take, from now on.
+    /// What a request may take.
     fn allowed(&self, command: &Command) -> Allowed {
-        let limit = match command {
+        Allowed(match command {
             // These have their time from the command line already, and the node knows why it was not enough.
             Command::IdRenew { timeout_ms }
             | Command::SpaceJoin { timeout_ms, .. }
             | Command::WaitSynced { timeout_ms, .. }
-            | Command::PeerDial { timeout_ms, .. } => Some(Duration::from_millis(*timeout_ms) + GRACE),
+            | Command::PeerDial { timeout_ms, .. } => {
+                let limit = self.time_limit.unwrap_or_else(|| TimeLimit::begin(Duration::from_millis(*timeout_ms)));
+                Some(limit.with_grace(GRACE))
+            }
             _ => self.time_limit,
-        };
-        #[expect(clippy::disallowed_methods, reason = "a person's time limit decides nothing that replicas agree on")]
-        let begun = Instant::now();
-        Allowed { begun, limit }
+        })
     }
 
     /// Lets the next reads and writes take what is left of a request's time.
-    fn grant(&self, allowed: &Allowed) -> Result<(), Failure> {
-        let Some(left) = allowed.left()? else { return Ok(()) };
+    fn grant(&self, allowed: Allowed) -> Result<(), Failure> {
+        let Some(limit) = allowed.0 else { return Ok(()) };
+        let left = limit.left().ok_or_else(|| limit.unanswered())?;
         let stream = self.reader.get_ref();
         stream
             .set_read_timeout(Some(left))
@@ -111,35 +118,20 @@ impl Client {
 }
 
 /// The time that a request may take.
-struct Allowed {
-    begun: Instant,
-    limit: Option<Duration>,
-}
+#[derive(Clone, Copy)]
+struct Allowed(Option<TimeLimit>);
 
 impl Allowed {
-    fn left(&self) -> Result<Option<Duration>, Failure> {
-        let Some(limit) = self.limit else { return Ok(None) };
-        let left = limit.checked_sub(self.begun.elapsed()).filter(|left| !left.is_zero());
-        left.map(Some).ok_or_else(|| too_late(limit))
-    }
-
-    fn lost(&self, error: &std::io::Error) -> Failure {
+    fn lost(self, error: &std::io::Error) -> Failure {
         use std::io::ErrorKind as Kind;
-        match (error.kind(), self.limit) {
-            (Kind::WouldBlock | Kind::TimedOut, Some(limit)) => too_late(limit),
+        match (error.kind(), self.0) {
+            (Kind::WouldBlock | Kind::TimedOut, Some(limit)) => limit.unanswered(),
             (Kind::ConnectionReset | Kind::BrokenPipe, _) => {
                 Failure::new(Exit::NoNode, format!("the node ended before it answered: {error}"))
             }
             _ => Failure::error(format!("lost the connection to the node: {error}")),
         }
     }
-}
-
-fn too_late(limit: Duration) -> Failure {
-    Failure::timed_out(format!(
-        "the node has not answered within {} s; what was asked may still be done",
-        limit.as_secs_f64()
-    ))
 }
 
 fn unreadable(error: serde_json::Error) -> Failure {

@@ -6,11 +6,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anabranch_protocol::Exit;
 
 use crate::failure::Failure;
+use crate::time_limit::TimeLimit;
 
 /// The socket's file name.
 const SOCKET: &str = "node.sock";
@@ -18,16 +18,16 @@ const SOCKET: &str = "node.sock";
 /// The longest path that fits into a unix socket address on every system (macOS: 104 bytes with the end mark, Linux: 108).
 const SOCKET_PATH_BYTES_MAX: usize = 103;
 
-/// The directory of one replica, and how long its node may take to answer.
+/// The directory of one replica, and how long a command on it may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    time_limit: Option<Duration>,
+    time_limit: Option<TimeLimit>,
 }
 
 impl Directory {
     /// The one that was asked for, or the one of this user: `anabranch` in the XDG data directory.
-    pub(crate) fn resolve(asked: Option<PathBuf>, time_limit: Option<Duration>) -> Result<Self, Failure> {
+    pub(crate) fn resolve(asked: Option<PathBuf>, time_limit: Option<TimeLimit>) -> Result<Self, Failure> {
         if let Some(path) = asked {
             if path.as_os_str().is_empty() {
                 return Err(Failure::usage("the directory given with --dir or ANABRANCH_DIR is empty"));
@@ -46,7 +46,7 @@ impl Directory {
     }
 
     /// How long a command may take; `None` if it is to say so itself.
-    pub(crate) fn time_limit(&self) -> Option<Duration> {
+    pub(crate) fn time_limit(&self) -> Option<TimeLimit> {
         self.time_limit
     }
 

@@ -11,6 +11,7 @@ mod output;
 mod show;
 mod signals;
 mod text;
+mod time_limit;
 
 use std::process::ExitCode;
 

@@ -8,14 +8,25 @@ use anabranch_protocol::EditStep;
 
 use crate::cli::edit::Lines;
 use crate::failure::Failure;
+use crate::show::Show;
 use crate::signals::{Ending, Endings};
+use crate::time_limit::TimeLimit;
 
 /// Lines that wait to be taken: enough that they share their way to the disk.
 const LINES_MAX: usize = 256;
 /// Bytes of lines that wait to be taken, but for the last line.
 const BYTES_MAX: usize = 1024 * 1024;
-/// How long a command that was asked to end may take for what it has read.
+/// How long a stream that is cut may take for what it has read.
 const ENDING_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Why a stream ends before its input does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cut {
+    /// It was asked to end.
+    Signal(Ending),
+    /// Its time is over.
+    TimeLimit(TimeLimit),
+}
 
 /// Edits that have arrived and were not taken yet.
 #[derive(Clone, Default)]
@@ -40,7 +51,8 @@ struct State {
     is_waiting: bool,
     /// There are no more, or no more that can be read.
     ended: Option<Result<(), Failure>>,
-    ending: Option<Ending>,
+    /// Why no more are to be read, though there may be.
+    cut: Option<Cut>,
 }
 
 impl State {
@@ -80,19 +92,19 @@ impl<R: Read> Read for Waiting<R> {
 pub(crate) enum Taken {
     /// Edits, with the line that each came on.
     Edits(Vec<EditStep>, Vec<u64>),
-    /// All were taken, and no more will come: the input has ended, a line is none, or the command was asked to end.
-    End(Result<(), Failure>, Option<Ending>),
+    /// All were taken, and no more will come: the input has ended, a line is none, or the stream is cut.
+    End(Result<(), Failure>, Option<Cut>),
 }
 
 impl Arrivals {
-    /// Begins to read standard input, and to watch for the signals that ask to end.
-    pub(crate) fn of_standard_input() -> Result<Self, Failure> {
+    /// Begins to read standard input, and to watch for the signals that ask to end and for the end of the time.
+    pub(crate) fn of_standard_input(limit: Option<TimeLimit>, show: Show) -> Result<Self, Failure> {
         let arrivals = Self::default();
         let runtime = super::run::runtime()?;
         let endings = runtime.block_on(async { Endings::watch() })?;
         let (reading, watching) = (arrivals.clone(), arrivals.clone());
         std::thread::spawn(move || reading.read(std::io::stdin()));
-        std::thread::spawn(move || runtime.block_on(watching.watch(endings)));
+        std::thread::spawn(move || runtime.block_on(watching.watch(endings, limit, show)));
         Ok(arrivals)
     }
 
@@ -110,23 +122,23 @@ impl Arrivals {
                 return Taken::Edits(edits, numbers);
             }
             if let Some(end) = state.ended.clone() {
-                return Taken::End(end, state.ending);
+                return Taken::End(end, state.cut);
             }
-            if state.ending.is_some() && state.is_waiting {
-                return Taken::End(Ok(()), state.ending);
+            if state.cut.is_some() && state.is_waiting {
+                return Taken::End(Ok(()), state.cut);
             }
             state = self.wait(state);
         }
     }
 
-    /// Reads until there is no more, or until the command is asked to end and everything that was read is there.
+    /// Reads until there is no more, or until the command is cut and everything that was read is there.
     fn read(&self, input: impl Read) {
         let waiting = Waiting { input, arrivals: self.clone() };
         let mut lines = Lines::of(BufReader::with_capacity(64 * 1024, waiting));
         loop {
             if !lines.has_a_whole_line() {
                 let state = self.state();
-                if state.ending.is_some() {
+                if state.cut.is_some() {
                     return self.end(state, Ok(()));
                 }
             }
@@ -153,13 +165,33 @@ impl Arrivals {
         self.shared.changed.notify_all();
     }
 
-    /// Notes the first signal. The second, or one that leads to nothing in time, ends the process.
-    async fn watch(&self, mut endings: Endings) {
-        let ending = endings.next().await;
-        self.state().ending = Some(ending);
+    /// Notes what comes first, a signal or the end of the time. A signal after that, or that it leads to nothing in time, ends the
+    /// process.
+    async fn watch(&self, mut endings: Endings, limit: Option<TimeLimit>, show: Show) {
+        let time_is_over = async {
+            match limit {
+                Some(limit) => {
+                    tokio::time::sleep(limit.left().unwrap_or_default()).await;
+                    limit
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let cut = tokio::select! {
+            ending = endings.next() => Cut::Signal(ending),
+            limit = time_is_over => Cut::TimeLimit(limit),
+        };
+        self.state().cut = Some(cut);
         self.shared.changed.notify_all();
         let _ = tokio::time::timeout(ENDING_TIME_MAX, endings.next()).await;
-        std::process::exit(ending.exit_code());
+        match cut {
+            Cut::Signal(ending) => std::process::exit(ending.exit_code()),
+            Cut::TimeLimit(limit) => {
+                let failure = limit.unanswered();
+                show.failure(&failure);
+                std::process::exit(failure.exit as i32)
+            }
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

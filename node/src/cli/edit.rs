@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use anabranch::json::check_integers;
 use clap::Args;
 
-use crate::cli::arrivals::{Arrivals, Taken};
+use crate::cli::arrivals::{Arrivals, Cut, Taken};
 use crate::cli::document::{Meant, Target, edited_text};
 use crate::client::Client;
 use crate::directory::Directory;
@@ -46,12 +46,18 @@ pub(crate) struct Edit {
 }
 
 impl Edit {
+    /// Its edits are made as they arrive.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.each
+    }
+
     pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
-        let mut client = Client::connect(directory)?;
+        let mut client = if self.each { Client::for_stream(directory)? } else { Client::connect(directory)? };
         let which = self.which.which();
         let request = Request { which: &which, each: self.each, saved: !self.no_wait, reading: self.meant.reading() };
         if self.each {
-            return follow(&mut client, &request, self.ack, show);
+            let arrivals = Arrivals::of_standard_input(directory.time_limit(), show)?;
+            return follow(&mut client, &request, &arrivals, self.ack, show);
         }
         let mut lines = Lines::of(std::io::stdin().lock());
         let lines_max = self.batch.map_or(usize::MAX, |batch| batch as usize);
@@ -79,12 +85,17 @@ impl Edit {
     }
 }
 
-/// Makes a change of each edit as it arrives. Asked to end, it first makes those that it has read.
-fn follow(client: &mut Client, request: &Request<'_>, ack: bool, show: Show) -> Result<(), Failure> {
-    let arrivals = Arrivals::of_standard_input()?;
+/// Makes a change of each edit as it arrives. Asked to end, or when its time is over, it first makes those that it has read.
+fn follow(
+    client: &mut Client,
+    request: &Request<'_>,
+    arrivals: &Arrivals,
+    ack: bool,
+    show: Show,
+) -> Result<(), Failure> {
     let mut total: Option<Edited> = None;
     let mut made = 0;
-    let (end, ending) = loop {
+    let (end, cut) = loop {
         // One at a time where each is acknowledged before the next is taken.
         match arrivals.take(if ack { 1 } else { usize::MAX }) {
             Taken::Edits(edits, numbers) => {
@@ -97,27 +108,32 @@ fn follow(client: &mut Client, request: &Request<'_>, ack: bool, show: Show) -> 
                 });
                 total = Some(add(total, edited.map_err(|failure| after(failure, made))?));
             }
-            Taken::End(end, ending) => break (end, ending),
+            Taken::End(end, cut) => break (end, cut),
         }
     };
     match total {
         Some(total) if end.is_ok() => show.one(&total, edited_text)?,
         // An empty input is an empty list of edits: the node says whether there is such a document.
-        None if end.is_ok() && ending.is_none() => {
+        None if end.is_ok() && cut.is_none() => {
             let edited = request.send(client, Vec::new(), Vec::new(), |_| Ok(()))?;
             show.one(&edited, edited_text)?;
         }
         _ => {}
     }
-    match ending {
-        Some(ending) => {
+    match cut {
+        Some(Cut::TimeLimit(limit)) if end.is_ok() => Err(Failure::timed_out(format!(
+            "the input has not ended within {} s: {} made",
+            limit.seconds(),
+            count(made, "edit")
+        ))),
+        Some(Cut::Signal(ending)) => {
             if let Err(failure) = end {
                 show.failure(&failure);
             }
             show.aside(&format!("{}: {} made", ending.name, count(made, "edit")));
             std::process::exit(ending.exit_code())
         }
-        None => end.map_err(|failure| after(failure, made)),
+        Some(Cut::TimeLimit(_)) | None => end.map_err(|failure| after(failure, made)),
     }
 }
 

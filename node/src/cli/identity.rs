@@ -1,5 +1,7 @@
 //! `anabranch id`: which device this is, what it is called, another key for it.
 
+use std::time::Duration;
+
 use anabranch::Peer;
 use clap::{Args, Subcommand};
 
@@ -10,10 +12,11 @@ use crate::control::renewal_answer;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, short};
+use crate::time_limit::TimeLimit;
 use anabranch_protocol::{Command, Exit, Identity, Renewed, RenewedSpace};
 
 /// How long a node tries to bring to other members what it has, before its key is another one.
-const HAND_OVER_MS: u64 = 10_000;
+const HAND_OVER: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -65,7 +68,7 @@ fn human(identity: &Identity) -> Vec<String> {
 fn renew(directory: &Directory, modes: Modes) -> Result<Renewed, Failure> {
     match Client::connect(directory) {
         Ok(mut client) => {
-            let timeout_ms = directory.time_limit().map_or(HAND_OVER_MS, |limit| limit.as_millis() as u64);
+            let timeout_ms = directory.time_limit().map_or(HAND_OVER, TimeLimit::whole).as_millis() as u64;
             client.ask(&Command::IdRenew { timeout_ms })
         }
         Err(failure) if failure.exit == Exit::NoNode => {

@@ -1,7 +1,10 @@
 //! What docs/node.md says of all commands, held against each of them: exit codes, one clear line on standard error, one object
 //! to a line.
 
-use anabranch_tests::processes::command::run;
+use std::io::Read;
+use std::process::Stdio;
+
+use anabranch_tests::processes::command::{program, run};
 
 use super::*;
 
@@ -168,6 +171,67 @@ fn every_command_without_a_node_says_that_there_is_none() {
     // What is wrong with the arguments of `run` is noticed before anything is made.
     run(&directory, &["run", "--listen", "foo"], "").fails(2, "`foo` is not an address");
     assert!(!directory.exists());
+}
+
+#[test]
+fn every_command_ends_in_the_time_that_it_was_given() {
+    let home = tempfile::tempdir().unwrap();
+    let (node, plan) = node_with_plan(home.path());
+    let waiting: &[&[&str]] = &[&["peer", "dial", "/ip4/127.0.0.1/tcp/1"], &["peer", "forget", "/ip4/192.0.2.7/tcp/1"]];
+    node.suspend();
+    for arguments in SUCCESSES.iter().chain(waiting) {
+        let mut arguments = with_plan(arguments, &plan);
+        if !arguments.contains(&"--timeout") {
+            arguments.extend(["--timeout", "0.2"]);
+        }
+        let asked = Stopwatch::start();
+        let finished = node.run(&arguments);
+        if arguments[0] == "watch" {
+            finished.ok();
+        } else {
+            finished.fails(6, "the node has not answered within 0.2 s; what was asked may still be done");
+        }
+        assert!(asked.elapsed() < Duration::from_secs(10), "{arguments:?}: {:?}", asked.elapsed());
+    }
+    node.proceed();
+    // An input that does not end.
+    for (arguments, says) in [
+        (&["doc", "edit", "PLAN"][..], "its input has not ended"),
+        (&["doc", "edit", "PLAN", "--batch", "2"], "its input has not ended"),
+        (&["doc", "edit", "PLAN", "--each"], "the input has not ended within 0.5 s: 0 edits made"),
+        (&["doc", "import", "PLAN", "-"], "its input has not ended"),
+        (&["doc", "import", "--new", "-"], "its input has not ended"),
+        (&["doc", "set", "PLAN", "/x", "-"], "its input has not ended"),
+        (&["doc", "text", "PLAN", "/text", "-"], "its input has not ended"),
+        (&["space", "join", "-"], "its input has not ended"),
+    ] {
+        let mut command = program(node.directory());
+        command.args(with_plan(arguments, &plan)).args(["--timeout", "0.5"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let input = child.stdin.take();
+        let output = child.wait_with_output().unwrap();
+        drop(input);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(6) && said.contains(says), "{arguments:?}: {:?}: {said}", output.status);
+    }
+    // An output that nobody reads.
+    let long = json!({ "text": "x".repeat(1_000_000) }).to_string();
+    // Commands that were not answered in time have made a space.
+    node.run_with(&["doc", "import", &plan, "-", "--space", "work"], &long).ok();
+    let mut command = program(node.directory());
+    command.args(["doc", "export", &plan, "--space", "work", "--timeout", "0.5"]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ended = ended(child);
+    assert!(ended.contains("its output is not read"), "{ended}");
+}
+
+/// What a command says that ends with code 6 though nobody reads its output.
+fn ended(mut child: std::process::Child) -> String {
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(6));
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    said
 }
 
 #[test]

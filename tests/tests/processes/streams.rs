@@ -81,6 +81,23 @@ fn a_stream_that_is_interrupted_loses_nothing_that_was_read() {
 }
 
 #[test]
+fn a_stream_whose_time_is_over_has_made_what_it_has_read() {
+    let home = tempfile::tempdir().unwrap();
+    let (node, document) = node_with_items(home.path());
+    let mut child = editing(&node, &["--timeout", "1.5"]);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all((0..3).map(line).collect::<String>().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(6));
+    let total: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&total["edits"], &total["saved"]), (&json!(3), &json!(true)));
+    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(error["error"]["message"], "the input has not ended within 1.5 s: 3 edits made");
+    assert_eq!(items(&node, &document), 3);
+    drop(stdin);
+}
+
+#[test]
 fn a_bad_line_of_a_stream_takes_none_of_those_before_it_away() {
     let home = tempfile::tempdir().unwrap();
     let (node, document) = node_with_items(home.path());
