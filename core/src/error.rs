@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use anabranch_engine::after_failure;
+
 pub use anabranch_net::AddressError;
 pub use anabranch_store::OpenError as StoreProblem;
 
@@ -75,12 +77,13 @@ pub enum OpenError {
     System(String),
 }
 
-/// Edits are not saved, and no more are taken: the replica was shut down, its store failed, or nothing can be written to it. What was
-/// saved is safe. Where the disk is full, edits that are not saved now are saved if it has room before the replica ends
-/// ([`crate::Event::Resumed`]).
+/// Edits were applied and are not saved, and no more are taken: the replica was shut down, its store failed, or nothing can be written
+/// to it. What was saved is safe.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not saved, and no edits are taken: {reason}")]
+#[error("applied and not saved yet: {reason}; {}", after_failure(*.is_tried_again))]
 pub struct Stopped {
     /// Why.
     pub reason: String,
+    /// The disk is full: they are saved if it has room before the replica ends ([`crate::Event::Resumed`]).
+    pub is_tried_again: bool,
 }

@@ -352,7 +352,7 @@ impl Replica {
                 return Ok(None);
             }
             if let Some(reason) = state.stopped() {
-                return Err(Stopped { reason });
+                return Err(Stopped { reason, is_tried_again: state.is_tried_again() });
             }
             let (sender, receiver) = oneshot::channel();
             let savers = state.savers.entry(state.edited).or_default();
@@ -395,7 +395,10 @@ impl Replica {
     }
 
     fn stopped_error(&self) -> Stopped {
-        Stopped { reason: self.stopped().unwrap_or_else(|| "it is being closed".to_owned()) }
+        self.look(|state| Stopped {
+            reason: state.stopped().unwrap_or_else(|| "it is being closed".to_owned()),
+            is_tried_again: state.is_tried_again(),
+        })
     }
 
     /// Lets go of one opening of a document. Callable from anywhere.
@@ -532,6 +535,10 @@ impl State {
             Ok(running) => running.engine.stopped().map(str::to_owned),
             Err(reason) => Some(reason.clone()),
         }
+    }
+
+    fn is_tried_again(&self) -> bool {
+        self.running.as_ref().is_ok_and(|running| running.engine.is_tried_again())
     }
 
     fn let_go(&mut self, deferred: Deferred, now: Now) {

@@ -66,7 +66,7 @@ impl From<anabranch::CommandError> for Failure {
             E::UnknownSpace(_) | E::UnknownDocument(_) => Exit::NotFound,
             E::NotAllowed(_) | E::Refused { .. } => Exit::Refused,
             E::Invalid(_) => Exit::Usage,
-            E::Damaged(_) | E::Stopped(_) | E::Halted(_) => Exit::Error,
+            E::Damaged(_) | E::Stopped(_) | E::Halted(_) | E::Unsaved { .. } => Exit::Error,
         };
         Self::new(exit, error)
     }

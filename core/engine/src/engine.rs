@@ -586,6 +586,11 @@ impl Engine {
         self.stopped.as_deref().or_else(|| self.halted())
     }
 
+    /// Whether what was done and could not be written is tried again, so that it may be saved yet.
+    pub fn is_tried_again(&self) -> bool {
+        self.stopped.is_none() && self.is_halt_passing()
+    }
+
     /// The last seq of the feed.
     pub fn feed_seq(&self) -> u64 {
         self.feed_seq

@@ -79,7 +79,7 @@ pub mod time;
 pub mod wire;
 
 pub use engine::input::{Begins, Command, CommandId, HintId, Input, SessionId};
-pub use engine::output::{CommandError, Event, Output, Reply, Verdict};
+pub use engine::output::{CommandError, Event, Output, Reply, Verdict, after_failure};
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
 

@@ -191,7 +191,7 @@ fn one_change(document: &Document, steps: &[EditStep], reading: Reading, first: 
             Ok(u64::from(edit.has_changed()))
         });
         match made {
-            Err(Misfit { error: DocumentError::Busy(_), .. }) => wait_for_disk(document)?,
+            Err(Misfit { error: DocumentError::Busy(_), .. }) => wait_for_disk(document),
             made => return made,
         }
     }

@@ -350,7 +350,9 @@ impl World {
         let reply = match result {
             Ok(reply) => reply,
             Err(CommandError::Stopped(_)) if self.replicas[replica].may_fail() => return,
-            Err(CommandError::Halted(_)) if self.replicas[replica].may_fail() => return self.put_off(&waiting),
+            Err(CommandError::Halted(_) | CommandError::Unsaved { .. }) if self.replicas[replica].may_fail() => {
+                return self.put_off(&waiting);
+            }
             Err(CommandError::Damaged(_)) if self.replicas[replica].is_damaged() => return,
             Err(error) if self.is_expected(replica, &waiting, &error) => return,
             Err(error) => {

@@ -136,6 +136,67 @@ fn a_full_disk_is_read_and_room_on_it_is_noticed() {
     }
 }
 
+#[test]
+fn a_disk_that_is_full_during_an_import_leaves_the_old_or_the_new_document_everywhere_and_says_which() {
+    let home = tempfile::tempdir().unwrap();
+    let disk = match SmallDisk::mount(&home.path().join("disk"), "4m") {
+        Ok(disk) => disk,
+        Err(reason) => {
+            println!("SKIPPED: no small disk can be mounted here ({reason})");
+            return;
+        }
+    };
+    let trio = Trio::start();
+    let document = new_document(&trio.founder, "plan", &json!({ "old": "precious" }));
+    let (directory, log) = (disk.0.join("node"), home.path().join("full.log"));
+    let node = Apart::start(&directory, &log, &[]);
+    let link = Link::to(trio.founder.port());
+    run(&directory, &["space", "join", &trio.ticket("writer", &link)], "").ok();
+    let known =
+        || run(&directory, &["doc", "get", &document], "").code.filter(|code| *code == 0).ok_or("not yet".to_owned());
+    wait_for("the document is there", known);
+    // Long keys do not shrink when they are stored.
+    let key = |n: u32| format!("{:08x}{:08x}{n}", n.wrapping_mul(2_654_435_761), n.wrapping_mul(40_503).rotate_left(9));
+    let entries: serde_json::Map<String, Value> = (0..250_000).map(|n| (key(n), json!(n))).collect();
+    let file = home.path().join("large.json");
+    std::fs::write(&file, Value::Object(entries).to_string()).unwrap();
+    let imported = run(&directory, &["doc", "import", &document, file.to_str().unwrap()], "");
+    let imported = imported.fails(1, "the disk is full");
+    let is_new = |value: &Value| {
+        let members = value.as_object().unwrap().len();
+        assert!(members == 250_001 || value["old"] == "precious" && members == 2, "{members} members");
+        members == 250_001
+    };
+    let shown = run(&directory, &["--json", "doc", "get", &document], "").ok().json();
+    let says_applied = imported.stderr.contains("applied and not saved yet");
+    assert_eq!(is_new(&shown["value"]), says_applied, "{}", imported.stderr);
+    for peer in trio.nodes() {
+        is_new(&peer.socket().get(&document, "").unwrap().1);
+    }
+    // What was applied is saved when there is room, and is the same everywhere.
+    disk.grow("256m");
+    wait_until("edits are taken again", || match run(&directory, &["doc", "set", &document, "/more", "1"], "") {
+        finished if finished.code == Some(0) => Ok(()),
+        finished => Err(finished.stderr),
+    });
+    wait_until("all have it", || {
+        for peer in trio.nodes() {
+            let (_, value) = peer.socket().get(&document, "")?;
+            let members = value.as_object().unwrap().len();
+            let expected = if says_applied { 250_002 } else { 3 };
+            if members != expected {
+                return Err(format!("{members} members"));
+            }
+        }
+        Ok(())
+    });
+    trio.works(&document, "a full disk elsewhere");
+    node.stop();
+    let _node = Apart::start(&directory, &log, &[]);
+    let kept = run(&directory, &["--json", "doc", "get", &document, "/more"], "").ok().json();
+    assert_eq!(kept["value"], json!(1));
+}
+
 // An edit was called saved in a file that had no name any more, and a second node started beside it.
 #[test]
 fn a_store_that_is_gone_is_noticed_and_nothing_is_called_saved() {

@@ -247,3 +247,43 @@ fn import_says_what_it_would_do_and_how_to_go_back() {
     assert_eq!(node.run(&["doc", "export", "plan", "--typed"]).ok().json(), content);
     node.run(&["doc", "revert", "plan", "--to", "00000000"]).fails(4, "is not in this document");
 }
+
+// Nobody is made less than a writer by others yet; who leaves is one no more.
+#[test]
+fn whoever_leaves_during_an_import_is_told_and_the_document_is_the_old_or_the_new_one_everywhere() {
+    let trio = Trio::start();
+    let home = tempfile::tempdir().unwrap();
+    let entries: serde_json::Map<String, Value> = (0..80_000).map(|n| (format!("key {n:05}"), json!(n))).collect();
+    let path = file(&home, "large.json", Value::Object(entries).to_string());
+    let mut told = Vec::new();
+    for wait in [0, 100, 400, 1_000] {
+        let name = format!("plan {wait}");
+        let document = new_document(&trio.founder, &name, &json!({ "old": "precious" }));
+        trio.agree(&document);
+        let importing = std::thread::scope(|scope| {
+            let importing = scope.spawn(|| trio.writer.run(&["doc", "import", &document, &path]));
+            std::thread::sleep(Duration::from_millis(wait));
+            trio.writer.run(&["space", "leave", "expedition", "--force"]).ok();
+            importing.join().unwrap()
+        });
+        match importing.code {
+            Some(0) => {}
+            Some(4) => assert!(importing.stderr.contains("space"), "{}", importing.stderr),
+            code => panic!("{code:?}: {}", importing.stderr),
+        }
+        told.push(importing.code);
+        // Whether it has reached anybody or not, the others agree, and on one of the two.
+        trio.writer.run(&["space", "join", &trio.ticket("writer", &trio.to_writer)]).ok();
+        trio.works(&document, "after it");
+        for node in trio.nodes() {
+            let mut value = node.socket().get(&document, "").unwrap().1;
+            let content = value.as_object_mut().unwrap();
+            for key in ["name", "founder", "writer"] {
+                content.remove(key).unwrap();
+            }
+            let is_old = value == json!({ "old": "precious" });
+            assert!(is_old || value.as_object().unwrap().len() == 80_000, "{:?}", value.as_object().unwrap().len());
+        }
+    }
+    println!("imports were told: {told:?}");
+}

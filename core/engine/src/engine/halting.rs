@@ -61,9 +61,10 @@ impl Engine {
             at: Some(self.now.mono + STORE_RETRY_MIN),
             wait: STORE_RETRY_MIN,
         });
+        let is_tried_again = retry.is_some();
         self.halted = Some(Halt { reason: reason.clone(), retry });
         for command in self.commits.fail_followers() {
-            self.reply(command, Err(CommandError::Halted(reason.clone())));
+            self.reply(command, Err(CommandError::Unsaved { reason: reason.clone(), is_tried_again }));
         }
         self.event(Event::Stopped { reason });
     }
@@ -71,6 +72,11 @@ impl Engine {
     /// Why nothing is written, if so.
     pub(super) fn halted(&self) -> Option<&str> {
         self.halted.as_ref().map(|halt| halt.reason.as_str())
+    }
+
+    /// What could not be written is tried again.
+    pub(super) fn is_halt_passing(&self) -> bool {
+        self.halted.as_ref().is_some_and(|halt| halt.retry.is_some())
     }
 
     /// Tries again, if it is time to.
@@ -262,6 +268,37 @@ mod tests {
         scene.give(Input::StoreFailed(Failure::Gone(String::from("a file"))));
         assert!(matches!(scene.set(1), Err(DocumentError::Halted(_))), "nobody had to write for that");
         assert_eq!(scene.engine.resume_deadline(), None);
+    }
+
+    // It was told that nothing can be changed, and did it again when there was room.
+    #[test]
+    fn a_command_whose_commit_fails_is_told_that_it_was_done_and_is_saved_later() {
+        let mut scene = Scene::new();
+        scene.command(Command::CreateSpace { name: String::from("more") });
+        scene.answer(full());
+        let is_told = |output: &Output| {
+            matches!(output, Output::Reply(_, Err(CommandError::Unsaved { is_tried_again: true, .. })))
+        };
+        assert_eq!(scene.told.iter().filter(|output| is_told(output)).count(), 1, "{:?}", scene.told);
+        assert_eq!(scene.engine.spaces().len(), 2, "it is there");
+        scene.command(Command::CreateSpace { name: String::from("refused") });
+        assert_eq!(scene.engine.spaces().len(), 2, "and the next one is not");
+        assert!(scene.engine.is_tried_again());
+        scene.wait();
+        scene.answer(Ok(()));
+        assert!(!scene.engine.is_tried_again());
+        assert!(scene.was_told(|event| *event == Event::Resumed));
+
+        let mut scene = Scene::new();
+        scene.command(Command::CreateSpace { name: String::from("more") });
+        scene.answer(Err(Failure::Io(String::from("a disk"))));
+        let told = scene.told.iter().find_map(|output| match output {
+            Output::Reply(_, Err(error)) => Some(error.to_string()),
+            _ => None,
+        });
+        assert!(
+            told.is_some_and(|told| told.ends_with("it is not tried again, and what peers do not have of it is lost"))
+        );
     }
 
     #[test]

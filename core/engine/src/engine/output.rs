@@ -151,6 +151,23 @@ pub enum CommandError {
     /// Nothing can be written: the disk is full, for example. What is here can be read.
     #[error("nothing can be changed: {0}")]
     Halted(String),
+    /// It was done, as far as can be seen here and by peers, and could not be written.
+    #[error("done and not saved yet: {reason}; {}", after_failure(*.is_tried_again))]
+    Unsaved {
+        /// Why.
+        reason: String,
+        /// It is written when that is possible again, if the replica runs until then.
+        is_tried_again: bool,
+    },
+}
+
+/// What becomes of what was done and could not be written.
+pub fn after_failure(is_tried_again: bool) -> &'static str {
+    if is_tried_again {
+        "it is saved when the disk has room, if the replica runs until then"
+    } else {
+        "it is not tried again, and what peers do not have of it is lost"
+    }
 }
 
 /// Something happened.
