@@ -154,3 +154,45 @@ fn a_list_has_names_sizes_and_dates_and_is_sorted_and_filtered() {
     assert!(node.run(&["doc", "ls", "large"]).ok().stdout.contains("  large  "));
     assert_eq!(node.run(&["doc", "get", &nameless]).ok().json(), json!({}));
 }
+
+#[test]
+fn two_documents_that_were_given_one_name_while_apart_are_both_there_until_one_is_renamed() {
+    let home = tempfile::tempdir().unwrap();
+    let here = Node::start(&home.path().join("here"), &["--listen", LOOPBACK, "--announce", "none"]);
+    here.run(&["space", "create", "work"]).ok();
+    let link = Link::to(here.port());
+    let there = Node::start(&home.path().join("there"), &[]);
+    let address = here.address_through(link.port());
+    let ticket = here.run(&["space", "invite", "--address", &address]).ok().text().to_owned();
+    there.run(&["space", "join", &ticket]).ok();
+    let both = [&here, &there];
+    let meet = |document: &str| wait_for("both have it", || equal_heads(&both, document));
+
+    link.cut();
+    let (ours, theirs) = (made(&here, "plan"), made(&there, "plan"));
+    here.run(&["doc", "set", "plan", "/by", "\"here\""]).ok();
+    there.run(&["doc", "set", "plan", "/by", "\"there\""]).ok();
+    link.open();
+    meet(&ours);
+    meet(&theirs);
+    for node in both {
+        let listed = node.run(&["--json", "doc", "ls", "plan"]).ok().json_lines();
+        assert_eq!(listed.len(), 2, "{listed:?}");
+        for command in [&["doc", "get", "plan"][..], &["doc", "set", "plan", "/x", "1"], &["doc", "get", "work/plan"]] {
+            let failed = node.run(command).fails(2, "may be 2 documents");
+            assert!(failed.stderr.contains(&ours[..16]) && failed.stderr.contains(&theirs[..16]), "{}", failed.stderr);
+            assert!(failed.stderr.contains("id:"), "{}", failed.stderr);
+        }
+        for (id, by) in [(&ours, "here"), (&theirs, "there")] {
+            assert_eq!(node.json(&["doc", "get", &format!("id:{}", &id[..16]), "/by"])["value"], json!(by));
+            assert_eq!(node.json(&["doc", "get", &format!("work/id:{}", &id[..16]), "/by"])["value"], json!(by));
+        }
+    }
+    let renamed = format!("id:{}", &theirs[..16]);
+    here.run(&["doc", "rename", &renamed, "their plan"]).ok();
+    meet(&theirs);
+    for node in both {
+        assert_eq!(node.json(&["doc", "get", "plan"])["document"], json!(ours));
+        assert_eq!(node.json(&["doc", "get", "their plan", "/by"])["value"], json!("there"));
+    }
+}
