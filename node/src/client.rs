@@ -76,11 +76,14 @@ impl Client {
             self.grant(allowed)?;
             let read = (&mut self.reader).take(limit).read_until(b'\n', &mut line);
             let bytes = read.map_err(|error| allowed.lost(&error))?;
-            if bytes == 0 {
-                return Err(Failure::new(Exit::NoNode, "the node ended before it answered"));
-            }
-            if line.last() != Some(&b'\n') && bytes as u64 == limit {
-                return Err(Failure::error(format!("the node's answer is over {LINE_BYTES_MAX} bytes")));
+            if line.last() != Some(&b'\n') {
+                return Err(match bytes as u64 {
+                    bytes if bytes == limit => {
+                        Failure::error(format!("the node's answer is over {LINE_BYTES_MAX} bytes"))
+                    }
+                    // Also in the middle of a line.
+                    _ => Failure::new(Exit::NoNode, "the node ended before it answered"),
+                });
             }
             match serde_json::from_slice::<Line>(&line).map_err(unreadable)? {
                 Line::Item(item) => each(serde_json::from_value(item).map_err(unreadable)?)?,

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, warn};
 
 use crate::failure::Failure;
-use anabranch_protocol::{self as protocol, Command, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line, Which};
+use anabranch_protocol::{self as protocol, Command, Exit, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line, Which};
 
 mod conflicts;
 mod documents;
@@ -42,6 +42,10 @@ const CONNECTIONS_MAX: usize = 512;
 const STAYING_MAX: usize = 256;
 /// Requests worked on at once, others wait. What looks at no document does not count: `status` never waits.
 const WORKING_MAX: usize = 64;
+/// Answers of requests that were worked on, and that their readers do not take. What is in them stays in memory.
+const STALLED_MAX: usize = 32;
+/// A reader that takes nothing for so long is one of those.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
 /// A text that follows a request is given up when none of it has come for so long.
 const TEXT_PROGRESS_WITHIN: Duration = Duration::from_secs(60);
 /// A new connection that asks nothing for so long counts among those that stay.
@@ -66,6 +70,7 @@ struct Places {
     connections: Arc<Semaphore>,
     staying: Arc<Semaphore>,
     working: Arc<Semaphore>,
+    stalled: Arc<Semaphore>,
 }
 
 /// What a request takes of what is shared.
@@ -93,6 +98,10 @@ struct Connection {
 /// Where answers go.
 struct Answers {
     writer: BufWriter<OwnedWriteHalf>,
+    /// The request's place among those that are worked on, or that nobody reads.
+    place: Option<OwnedSemaphorePermit>,
+    stalled: Arc<Semaphore>,
+    is_closing: Arc<AtomicBool>,
 }
 
 /// A line read from a connection.
@@ -113,6 +122,7 @@ impl Control {
                 connections: places(CONNECTIONS_MAX),
                 staying: places(STAYING_MAX),
                 working: places(WORKING_MAX),
+                stalled: places(STALLED_MAX),
             }),
             renewals,
             is_closing: Arc::default(),
@@ -209,7 +219,9 @@ fn share(command: &Command) -> Share {
 impl Connection {
     fn new(control: Control, stream: UnixStream) -> Self {
         let (reader, writer) = stream.into_split();
-        let answers = Answers { writer: BufWriter::new(writer) };
+        let stalled = Arc::clone(&control.places.stalled);
+        let is_closing = Arc::clone(&control.is_closing);
+        let answers = Answers { writer: BufWriter::new(writer), place: None, stalled, is_closing };
         let reader = BufReader::with_capacity(64 * 1024, reader);
         Self { control, reader, answers, open: None, staying: None }
     }
@@ -271,8 +283,10 @@ impl Connection {
             Share::Work => {
                 let working = Arc::clone(&self.control.places.working);
                 // The semaphore is never closed, and without a place nothing is lost but a bound.
-                let _place = unless_gone(&mut self.reader, working.acquire_owned()).await?.ok();
-                self.answer(command, text).await
+                self.answers.place = unless_gone(&mut self.reader, working.acquire_owned()).await?.ok();
+                let answered = self.answer(command, text).await;
+                self.answers.place = None;
+                answered
             }
             Share::Stay => match self.stay() {
                 Ok(()) => self.answer(command, text).await,
@@ -410,7 +424,7 @@ impl Answers {
     /// One of several things, at once.
     async fn item_now(&mut self, item: &impl Serialize) -> std::io::Result<()> {
         self.item(item).await?;
-        self.writer.flush().await
+        self.flush().await
     }
 
     /// The end of an answer.
@@ -419,7 +433,7 @@ impl Answers {
             Ok(value) => self.line(&Line::Ok(value)).await?,
             Err(failure) => self.failure(failure).await?,
         }
-        self.writer.flush().await
+        self.flush().await
     }
 
     /// Items, and the end.
@@ -445,15 +459,51 @@ impl Answers {
             return self.failure(&failure).await;
         }
         bytes.push(b'\n');
-        self.writer.write_all(&bytes).await
+        self.write(&bytes).await
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let Self { writer, place, stalled, .. } = self;
+        unless_stalled(place, stalled, writer.write_all(bytes)).await
+    }
+
+    async fn flush(&mut self) -> std::io::Result<()> {
+        let Self { writer, place, stalled, .. } = self;
+        unless_stalled(place, stalled, writer.flush()).await
     }
 
     async fn failure(&mut self, failure: &Failure) -> std::io::Result<()> {
-        let line: Line<()> = Line::Error { exit: failure.exit, message: failure.message.clone() };
+        // Whatever else it says, the reason is that the node ends.
+        let exit = match failure.exit {
+            Exit::Error if self.is_closing.load(Ordering::Relaxed) => Exit::NoNode,
+            exit => exit,
+        };
+        let line: Line<()> = Line::Error { exit, message: failure.message.clone() };
         let mut bytes = serde_json::to_vec(&line)?;
         bytes.push(b'\n');
-        self.writer.write_all(&bytes).await
+        self.write(&bytes).await
     }
+}
+
+/// Writes. Where the reader takes nothing, the place among those that are worked on is given back for one among those that nobody
+/// reads; where there is none the connection ends.
+async fn unless_stalled(
+    place: &mut Option<OwnedSemaphorePermit>,
+    stalled: &Arc<Semaphore>,
+    writing: impl Future<Output = std::io::Result<()>>,
+) -> std::io::Result<()> {
+    let mut writing = std::pin::pin!(writing);
+    if let Ok(written) = tokio::time::timeout(STALLED_AFTER, writing.as_mut()).await {
+        return written;
+    }
+    // Whoever stays has a place of its own.
+    if let Some(held) = place
+        && !Arc::ptr_eq(held.semaphore(), stalled)
+    {
+        let unread = Arc::clone(stalled).try_acquire_owned();
+        *place = Some(unread.map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionAborted))?);
+    }
+    writing.await
 }
 
 /// Waits for `work`, and gives it up when the command goes away. Requests that came meanwhile stay where they are.

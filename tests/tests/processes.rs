@@ -29,10 +29,14 @@ mod errors;
 mod history;
 #[path = "processes/import.rs"]
 mod import;
+#[path = "processes/interrupts.rs"]
+mod interrupts;
 #[path = "processes/kill.rs"]
 mod kill;
 #[path = "processes/leaving.rs"]
 mod leaving;
+#[path = "processes/load.rs"]
+mod load;
 #[path = "processes/names.rs"]
 mod names;
 #[path = "processes/operating.rs"]
