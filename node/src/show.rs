@@ -169,7 +169,7 @@ pub(crate) fn count(number: usize, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
-/// Bytes in at most three digits, one of them behind the point: `12 B`, `1.2 kB`, `123 MB`.
+/// Bytes in at most three digits, one of them after the point: `12 B`, `1.2 kB`, `123 MB`.
 pub(crate) fn size(bytes: u64) -> String {
     let (mut tenths, mut units) = (bytes.saturating_mul(10), ["B", "kB", "MB", "GB", "TB"].into_iter());
     let mut unit = units.next().unwrap_or_default();

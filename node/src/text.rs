@@ -26,7 +26,7 @@ pub(crate) fn line(text: &str) -> Cow<'_, str> {
 }
 
 /// `text` as the lines that it has: ends of lines and tabs stay. JSON stays JSON of the same value, since the characters
-/// that are escaped here stand in its strings only.
+/// that are escaped here occur in its strings only.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |character| is_control(character) && !matches!(character, '\n' | '\t'))
 }

@@ -8,6 +8,7 @@ pub mod chaos;
 pub mod checkers;
 pub mod client;
 pub mod command;
+pub mod cycles;
 pub mod finding;
 pub mod fleet;
 pub mod imports;

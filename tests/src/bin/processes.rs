@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anabranch_tests::processes::chaos::Kinds;
+use anabranch_tests::processes::cycles::Settings;
 use anabranch_tests::processes::finding::Report;
 use anabranch_tests::processes::logbook::Durability;
 use anabranch_tests::processes::patience::PATIENCE;
@@ -151,6 +152,10 @@ fn main() -> ExitCode {
     report.worst().map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind as u8))
 }
 
+fn settings(cycles: u64, minutes: f64, seed: u64) -> Settings {
+    Settings { cycles, time: Duration::from_secs_f64(minutes * 60.0), seed }
+}
+
 fn run(arguments: &Arguments) -> Report {
     let seed = arguments.seed;
     match &arguments.run {
@@ -161,15 +166,8 @@ fn run(arguments: &Arguments) -> Report {
             durability: Durability::Saved,
             seed,
         }),
-        Run::Newcomers { cycles, minutes } => newcomers::run(&newcomers::Settings {
-            cycles: *cycles,
-            time: Duration::from_secs_f64(minutes * 60.0),
-            seed,
-        }),
-        Run::Imports { cycles, minutes } => {
-            let (time, entries) = (Duration::from_secs_f64(minutes * 60.0), imports::ENTRIES);
-            imports::run(&imports::Settings { cycles: *cycles, time, seed, entries })
-        }
+        Run::Newcomers { cycles, minutes } => newcomers::run(&settings(*cycles, *minutes, seed)),
+        Run::Imports { cycles, minutes } => imports::run(&settings(*cycles, *minutes, seed), imports::ENTRIES),
         Run::Broadcast(asked) => workloads::run(&Set::Broadcast, &asked.settings(seed)),
         Run::GSet(asked) => workloads::run(&Set::GSet, &asked.settings(seed)),
         Run::PnCounter(asked) => workloads::run(&PnCounter, &asked.settings(seed)),

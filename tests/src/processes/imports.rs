@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::processes::command::{self, Finished};
+use crate::processes::cycles::{self, Cycles, Settings};
 use crate::processes::finding::{Finding, Report};
 use crate::processes::fleet::Fleet;
 use crate::processes::patience::{PATIENCE, Stopwatch};
@@ -24,22 +25,8 @@ const CYCLES_PER_DOCUMENT: u64 = 25;
 const HERE: usize = 0;
 const PEER: usize = 1;
 
-/// How long a run is: by whichever comes first.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Imports in all.
-    pub cycles: u64,
-    /// Time in all.
-    pub time: Duration,
-    /// Draws moments and who is killed.
-    pub seed: u64,
-    /// Entries of each import, some 32 bytes each.
-    pub entries: u64,
-}
-
 #[derive(Debug, Default)]
 struct Counts {
-    cycles: u64,
     here_killed: u64,
     peer_killed: u64,
     acknowledged: u64,
@@ -47,37 +34,44 @@ struct Counts {
     new_at_peer: u64,
 }
 
-/// Imports until there are enough of them, or the time is over, or something is found.
-pub fn run(settings: &Settings) -> Report {
-    let mut report = Report::new("imports");
-    let mut counts = Counts::default();
-    let clock = Stopwatch::start();
-    if let Err(finding) = perform(settings, clock, &mut counts) {
-        report.findings.push(Finding { text: format!("import {}: {}", counts.cycles, finding.text), ..finding });
-    }
-    report.figure("cycles", counts.cycles);
-    report.figure("importing_node_killed", counts.here_killed);
-    report.figure("peer_killed", counts.peer_killed);
-    report.figure("acknowledged", counts.acknowledged);
-    report.figure("new_here_after_the_kill", counts.new_here);
-    report.figure("new_at_the_peer_after_the_kill", counts.new_at_peer);
-    report.figure("seconds", (clock.elapsed().as_secs_f64() * 10.0).round() / 10.0);
-    report
+/// Imports until there are enough of them, or the time is over, or something is found. Each has so many entries of some 32 bytes.
+pub fn run(settings: &Settings, entries: u64) -> Report {
+    cycles::run(&Imports { entries }, settings)
 }
 
-fn perform(settings: &Settings, clock: Stopwatch, counts: &mut Counts) -> Result<(), Finding> {
-    let mut dice = Dice::salted(settings.seed);
-    let goes_on = |counts: &Counts| counts.cycles < settings.cycles && clock.elapsed() < settings.time;
-    while goes_on(counts) {
-        let mut shared = Shared::found(counts.cycles, settings.entries)?;
-        let end = counts.cycles + CYCLES_PER_DOCUMENT;
-        while goes_on(counts) && counts.cycles < end {
-            shared.import_and_kill(&mut dice, counts)?;
-            counts.cycles += 1;
-        }
-        shared.fleet.check_alive()?;
+/// A cycle for each import.
+struct Imports {
+    entries: u64,
+}
+
+impl Cycles for Imports {
+    const RUN: &'static str = "imports";
+    const ONE: &'static str = "import";
+    const PER_STAGE: u64 = CYCLES_PER_DOCUMENT;
+    type Stage = Shared;
+    type Counts = Counts;
+
+    fn stage(&self, first: u64) -> Result<Shared, Finding> {
+        Shared::found(first, self.entries)
     }
-    Ok(())
+
+    fn cycle(&self, shared: &mut Shared, _: u64, dice: &mut Dice, counts: &mut Counts) -> Result<(), Finding> {
+        shared.import_and_kill(dice, counts)
+    }
+
+    fn leave(&self, mut shared: Shared) -> Result<(), Finding> {
+        shared.fleet.check_alive()
+    }
+
+    fn figures(counts: &Counts) -> Vec<(&'static str, u64)> {
+        vec![
+            ("importing_node_killed", counts.here_killed),
+            ("peer_killed", counts.peer_killed),
+            ("acknowledged", counts.acknowledged),
+            ("new_here_after_the_kill", counts.new_here),
+            ("new_at_the_peer_after_the_kill", counts.new_at_peer),
+        ]
+    }
 }
 
 /// Two nodes and their document.

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::processes::command::program;
+use crate::processes::cycles::{self, Cycles, Settings};
 use crate::processes::finding::{Finding, Report};
 use crate::processes::fleet::ask;
 use crate::processes::link::Link;
 use crate::processes::node::Node;
-use crate::processes::patience::{LOOK_EVERY, PATIENCE, Stopwatch, within};
+use crate::processes::patience::{LOOK_EVERY, PATIENCE, within};
 use crate::processes::socket::{Socket, Trouble};
 use crate::sim::dice::Dice;
 
@@ -26,20 +27,8 @@ const START_MAX_US: u64 = 60_000;
 /// A join takes about half of this on an idle machine.
 const JOIN_MAX_US: u64 = 120_000;
 
-/// How long a run is: by whichever comes first.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Newcomers in all.
-    pub cycles: u64,
-    /// Time in all.
-    pub time: Duration,
-    /// Draws moments and who is killed.
-    pub seed: u64,
-}
-
 #[derive(Debug, Default)]
 struct Counts {
-    cycles: u64,
     false_starts: u64,
     founder_killed: u64,
     newcomer_killed: u64,
@@ -48,33 +37,35 @@ struct Counts {
 
 /// Lets newcomers join until there are enough of them, or the time is over, or something is found.
 pub fn run(settings: &Settings) -> Report {
-    let mut report = Report::new("newcomers");
-    let mut counts = Counts::default();
-    let clock = Stopwatch::start();
-    if let Err(finding) = perform(settings, clock, &mut counts) {
-        report.findings.push(Finding { text: format!("newcomer {}: {}", counts.cycles, finding.text), ..finding });
-    }
-    report.figure("cycles", counts.cycles);
-    report.figure("killed_while_starting", counts.false_starts);
-    report.figure("founder_killed", counts.founder_killed);
-    report.figure("newcomer_killed", counts.newcomer_killed);
-    report.figure("admissions_told", counts.told);
-    report.figure("seconds", (clock.elapsed().as_secs_f64() * 10.0).round() / 10.0);
-    report
+    cycles::run(&Newcomers, settings)
 }
 
-fn perform(settings: &Settings, clock: Stopwatch, counts: &mut Counts) -> Result<(), Finding> {
-    let mut dice = Dice::salted(settings.seed);
-    let goes_on = |counts: &Counts| counts.cycles < settings.cycles && clock.elapsed() < settings.time;
-    while goes_on(counts) {
-        let mut host = Host::found()?;
-        let end = counts.cycles + NEWCOMERS_PER_SPACE;
-        while goes_on(counts) && counts.cycles < end {
-            host.welcome(&mut dice, counts)?;
-            counts.cycles += 1;
-        }
+/// A cycle for each newcomer.
+struct Newcomers;
+
+impl Cycles for Newcomers {
+    const RUN: &'static str = "newcomers";
+    const ONE: &'static str = "newcomer";
+    const PER_STAGE: u64 = NEWCOMERS_PER_SPACE;
+    type Stage = Host;
+    type Counts = Counts;
+
+    fn stage(&self, _: u64) -> Result<Host, Finding> {
+        Host::found()
     }
-    Ok(())
+
+    fn cycle(&self, host: &mut Host, number: u64, dice: &mut Dice, counts: &mut Counts) -> Result<(), Finding> {
+        host.welcome(number, dice, counts)
+    }
+
+    fn figures(counts: &Counts) -> Vec<(&'static str, u64)> {
+        vec![
+            ("killed_while_starting", counts.false_starts),
+            ("founder_killed", counts.founder_killed),
+            ("newcomer_killed", counts.newcomer_killed),
+            ("admissions_told", counts.told),
+        ]
+    }
 }
 
 /// The founder of a space with a document in it, and the link through which newcomers come.
@@ -117,8 +108,8 @@ impl Host {
     }
 
     /// One newcomer: made, killed, let in, killed or left without its host in the middle of that, and let in again.
-    fn welcome(&mut self, dice: &mut Dice, counts: &mut Counts) -> Result<(), Finding> {
-        let directory = self.directory(&format!("newcomer-{}", counts.cycles));
+    fn welcome(&mut self, number: u64, dice: &mut Dice, counts: &mut Counts) -> Result<(), Finding> {
+        let directory = self.directory(&format!("newcomer-{number}"));
         for _ in 0..dice.below(FALSE_STARTS_MAX + 1) {
             let after = Duration::from_micros(dice.below(START_MAX_US));
             Node::launch_and_kill(program(&directory), &directory, &[], after).map_err(Finding::crash)?;

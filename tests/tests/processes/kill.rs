@@ -2,7 +2,7 @@
 
 use anabranch_tests::processes::kill::{Settings, run};
 use anabranch_tests::processes::logbook::Durability;
-use anabranch_tests::processes::{imports, newcomers};
+use anabranch_tests::processes::{cycles, imports, newcomers};
 use anabranch_tests::sim::Kind;
 
 use super::*;
@@ -29,15 +29,14 @@ fn losses_are_found_where_a_write_is_believed_before_it_is_saved() {
 #[test]
 fn an_import_is_there_as_a_whole_or_not_at_all_whoever_is_killed() {
     // `processes imports` has 5 MB in each.
-    let time = Duration::from_secs(600);
-    let report = imports::run(&imports::Settings { cycles: 8, time, seed: 3, entries: 20_000 });
+    let report = imports::run(&cycles::Settings { cycles: 8, time: Duration::from_secs(600), seed: 3 }, 20_000);
     assert!(report.findings.is_empty(), "{report}");
     assert_eq!(report.get("cycles"), Some(&json!(8)));
 }
 
 #[test]
 fn a_node_killed_while_it_is_made_starts_and_one_killed_while_it_joins_is_let_in() {
-    let report = newcomers::run(&newcomers::Settings { cycles: 8, time: Duration::from_secs(600), seed: 2 });
+    let report = newcomers::run(&cycles::Settings { cycles: 8, time: Duration::from_secs(600), seed: 2 });
     assert!(report.findings.is_empty(), "{report}");
     assert_eq!(report.get("cycles"), Some(&json!(8)));
 }
