@@ -194,6 +194,14 @@ impl Document {
         self.read(|view| view.history())
     }
 
+    /// One of its changes, if it is there: who made it, and when. Costs nothing.
+    ///
+    /// # Errors
+    /// As [`Document::snapshot`].
+    pub fn change(&self, hash: &ChangeHash) -> Result<Option<ChangeInfo>, DocumentError> {
+        self.space().peer().replica().change(&self.space().id(), &self.id(), hash)
+    }
+
     /// The concurrent values at a path, the one that reads return first; empty if there is no conflict.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use anabranch_engine::document::work::Work;
-use anabranch_engine::document::{Draft, Followed, Shared, Snapshot};
+use anabranch_engine::document::{ChangeInfo, Draft, Followed, Shared, Snapshot};
 use anabranch_engine::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use anabranch_engine::limits::COMMANDS_PENDING_MAX;
 use anabranch_engine::storage::{CommitId, Request};
@@ -333,6 +333,16 @@ impl Replica {
         heads: Option<&[ChangeHash]>,
     ) -> Result<Snapshot, DocumentError> {
         self.ask_of_document(|engine| engine.snapshot(space, document, heads))
+    }
+
+    /// One change of a document. Without a snapshot, as that would make the next edit copy the document.
+    pub(crate) fn change(
+        &self,
+        space: &SpaceId,
+        document: &DocumentId,
+        hash: &ChangeHash,
+    ) -> Result<Option<ChangeInfo>, DocumentError> {
+        self.ask_of_document(|engine| engine.view(space, document, None).map(|view| view.change(hash)))
     }
 
     /// What is new in a document since the version `seen`.

@@ -337,7 +337,19 @@ pub struct FeedLine {
     pub seq: u64,
     pub space: String,
     pub document: String,
+    pub name: Option<String>,
+    /// When it was last changed, as its author's clock said: seconds since 1970.
+    pub changed_s: i64,
     pub heads: Vec<String>,
+}
+
+/// Who made one of the changes that nothing depends on, and when.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HeadLine {
+    pub hash: String,
+    pub device: Option<String>,
+    /// Seconds since 1970, as the author's clock said.
+    pub wall_s: i64,
 }
 
 /// How a document changed.
@@ -349,6 +361,9 @@ pub struct ChangedLine {
     /// If that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub texts: Vec<TextDiff>,
+    /// The heads, with who made them, of a document that is followed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by: Vec<HeadLine>,
 }
 
 /// How a text of several lines changed.

@@ -7,8 +7,8 @@ use crate::cli::document::default_space;
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::show::{Show, count, heads, short};
-use anabranch_protocol::{ChangedLine, Command, Exit, FeedLine, SyncedLine};
+use crate::show::{Show, count, heads, short, time};
+use anabranch_protocol::{ChangedLine, Command, Exit, FeedLine, HeadLine, SyncedLine};
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
@@ -37,7 +37,10 @@ impl Watch {
         } else {
             client.ask_many(&command, |line: FeedLine| {
                 show.one(&line, |line| {
-                    format!("{:>8}  {}/{}  {}", line.seq, short(&line.space), line.document, heads(&line.heads))
+                    let name = line.name.as_deref().unwrap_or("-");
+                    let changed = time(line.changed_s);
+                    let (space, heads) = (short(&line.space), heads(&line.heads));
+                    format!("{:>8}  {changed}  {space}/{}  {name}  at {heads}", line.seq, line.document)
                 })
             })
         };
@@ -50,7 +53,16 @@ impl Watch {
 }
 
 fn changed(line: &ChangedLine) -> Vec<String> {
-    let mut lines = vec![format!("{}  now at {}", short(&line.document), heads(&line.heads))];
+    let writer = |head: &HeadLine| {
+        let device = head.device.as_deref().map_or("-", short);
+        format!("{} by device {device} on {}", short(&head.hash), time(head.wall_s))
+    };
+    // The document may be gone already.
+    let by = match &line.by[..] {
+        [] => heads(&line.heads),
+        by => by.iter().map(writer).collect::<Vec<_>>().join(", "),
+    };
+    let mut lines = vec![format!("{}  now at {by}", short(&line.document))];
     lines.extend(line.patches.iter().map(|patch| format!("    {}", patch_text(patch))));
     lines
 }

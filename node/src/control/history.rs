@@ -71,6 +71,7 @@ impl Control {
                 document: document.id().to_string(),
                 patches: difference(&document, &from, &to)?,
                 heads: texts(&to),
+                by: Vec::new(),
                 texts: if line_by_line { text_diffs(&document, &from, &to)? } else { Vec::new() },
             })
         })

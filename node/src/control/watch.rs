@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anabranch::limits::FEED_PAGE_MAX;
-use anabranch::{DeviceId, Event, Events, Lagged, Space, SpaceId};
+use anabranch::{ChangeHash, ChangeInfo, DeviceId, Document, Event, Events, Lagged, Space, SpaceId};
 use futures::StreamExt;
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::control::spaces::title;
 use crate::control::status::hex;
 use crate::control::{Answers, Control};
 use crate::failure::Failure;
-use anabranch_protocol::{ChangedLine, Exit, FeedLine, SyncedLine, Which};
+use anabranch_protocol::{ChangedLine, Exit, FeedLine, HeadLine, SyncedLine, Which};
 
 /// The end of an answer that has only items.
 type End = Result<serde_json::Value, Failure>;
@@ -56,10 +56,14 @@ impl Control {
             for row in rows {
                 after = after.max(row.seq);
                 if only.is_none_or(|only| only == row.space) {
+                    let info = self.peer.space(row.space).and_then(|space| space.info(&row.document));
+                    let summary = info.map(|info| info.summary).unwrap_or_default();
                     let line = FeedLine {
                         seq: row.seq,
                         space: row.space.to_string(),
                         document: row.document.to_string(),
+                        name: summary.name,
+                        changed_s: summary.changed_s,
                         heads: texts(&row.heads),
                     };
                     answers.item_now(&line).await?;
@@ -75,17 +79,19 @@ impl Control {
         let changes = async {
             let document = self.document(&mut None, which).await?;
             let heads = document.heads()?;
-            Ok::<_, Failure>((document.id().to_string(), document.subscribe(heads)?))
+            let changes = document.subscribe(heads)?;
+            Ok::<_, Failure>((document, changes))
         };
-        let (id, mut changes) = match changes.await {
+        let (document, mut changes) = match changes.await {
             Ok(subscribed) => subscribed,
             Err(failure) => return Ok(Err(failure)),
         };
         while let Some(changed) = changes.next().await {
             let line = ChangedLine {
-                document: id.clone(),
+                document: document.id().to_string(),
                 patches: changed.patches.iter().map(anabranch::Patch::to_json).collect(),
                 heads: texts(&changed.heads),
+                by: head_lines(&document, &changed.heads),
                 texts: Vec::new(),
             };
             answers.item_now(&line).await?;
@@ -196,6 +202,16 @@ async fn grown(events: &mut Events, after: u64) -> bool {
             None => return false,
         }
     }
+}
+
+/// Who made these changes, and when. Nothing once the document is gone.
+fn head_lines(document: &Document, heads: &[ChangeHash]) -> Vec<HeadLine> {
+    let line = |change: ChangeInfo| HeadLine {
+        hash: change.hash.to_string(),
+        device: change.device.map(|device| device.to_string()),
+        wall_s: change.wall_s,
+    };
+    heads.iter().filter_map(|head| document.change(head).ok().flatten()).map(line).collect()
 }
 
 /// We are its only member, so that all there is of it is in sync.

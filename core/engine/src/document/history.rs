@@ -249,20 +249,27 @@ impl History {
             .get_changes_meta(&[])
             .into_iter()
             .filter(|meta| !excluded.contains(&meta.hash))
-            .filter_map(|meta| {
-                let actor = actor_from(&meta.actor)?;
-                Some(ChangeInfo {
-                    hash: ChangeHash(meta.hash.0),
-                    actor,
-                    device: self.device(&actor),
-                    seq: meta.seq,
-                    wall_s: meta.timestamp,
-                    deps: meta.deps.iter().map(|hash| ChangeHash(hash.0)).collect(),
-                    ops: (meta.max_op + 1).saturating_sub(meta.start_op),
-                    message: meta.message.map(|message| message.to_string()),
-                })
-            })
+            .filter_map(|meta| self.info(meta))
             .collect()
+    }
+
+    /// One change, if it is in the document.
+    pub(crate) fn change(&self, hash: &ChangeHash) -> Option<ChangeInfo> {
+        self.info(self.am.get_change_meta_by_hash(&am::ChangeHash(hash.0))?)
+    }
+
+    fn info(&self, meta: am::ChangeMetadata<'_>) -> Option<ChangeInfo> {
+        let actor = actor_from(&meta.actor)?;
+        Some(ChangeInfo {
+            hash: ChangeHash(meta.hash.0),
+            actor,
+            device: self.device(&actor),
+            seq: meta.seq,
+            wall_s: meta.timestamp,
+            deps: meta.deps.iter().map(|hash| ChangeHash(hash.0)).collect(),
+            ops: (meta.max_op + 1).saturating_sub(meta.start_op),
+            message: meta.message.map(|message| message.to_string()),
+        })
     }
 
     /// automerge has panicked in a local edit: there is nothing here any more.

@@ -200,6 +200,11 @@ impl<'a> View<'a> {
         self.history.changes_up_to(self.when())
     }
 
+    /// One change of the document, whatever version this is. Costs nothing.
+    pub fn change(&self, hash: &ChangeHash) -> Option<ChangeInfo> {
+        self.history.change(hash)
+    }
+
     /// What changed between the version `from` and this one, to be applied in order.
     ///
     /// # Errors
