@@ -195,6 +195,7 @@ fn share(command: &Command) -> Share {
         | Command::SpaceInvite { .. }
         | Command::SpaceLeave { .. }
         | Command::DocNew { .. }
+        | Command::DocNewNamed { .. }
         | Command::DocRename { .. }
         | Command::DocList { .. }
         | Command::DocGet { .. }
@@ -359,6 +360,9 @@ impl Connection {
             Command::SpaceMembers { space } => answers.list(control.members(space.as_deref())).await,
             Command::DocNew { space, name, force } => {
                 answers.last(&control.new_document(space.as_deref(), name.as_deref(), force).await).await
+            }
+            Command::DocNewNamed { space, names, force } => {
+                answers.list(control.new_documents(space.as_deref(), &names, force).await).await
             }
             Command::DocRename { which, name, force } => {
                 answers.last(&control.rename(open, &which, &name, force).await).await

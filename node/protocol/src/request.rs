@@ -60,6 +60,14 @@ pub enum Command {
         #[serde(default)]
         force: bool,
     },
+    /// A document for each name, or none. Items are [`Edited`](crate::Edited)s, in the order of the names.
+    DocNewNamed {
+        space: Option<String>,
+        names: Vec<String>,
+        /// Even if names are taken.
+        #[serde(default)]
+        force: bool,
+    },
     /// Answered with [`Edited`](crate::Edited).
     DocRename {
         #[serde(flatten)]

@@ -31,10 +31,13 @@ pub(crate) enum Doc {
         #[arg(long, env = "ANABRANCH_SPACE")]
         space: Option<String>,
         /// Kept in the document, as its root key `name`; commands find the document by it
-        #[arg(long)]
+        #[arg(long, group = "named")]
         name: Option<String>,
+        /// Make a document for each name in a file, one to a line, or none; `-` is standard input
+        #[arg(long, value_name = "FILE", group = "named")]
+        names: Option<PathBuf>,
         /// Even if the name is taken
-        #[arg(long, requires = "name")]
+        #[arg(long, requires = "named")]
         force: bool,
     },
     /// Give a document another name
@@ -260,7 +263,14 @@ struct Written {
 impl Doc {
     pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
         match self {
-            Self::New { space, name, force } => {
+            Self::New { space, name: _, names: Some(file), force } => {
+                let text = text::read(&file)?;
+                let names = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+                let command = Command::DocNewNamed { space, names, force };
+                let print = |edited: Edited| show.one(&edited, |edited| edited.document.clone());
+                Client::connect(directory)?.ask_many(&command, print).map(drop)
+            }
+            Self::New { space, name, names: None, force } => {
                 let edited = Client::connect(directory)?.ask::<Edited>(&Command::DocNew { space, name, force })?;
                 // The id alone, so that a script can take it up.
                 show.one(&edited, |edited| edited.document.clone())

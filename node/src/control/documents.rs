@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use anabranch::{ChangeHash, Document, DocumentInfo, Path};
+use anabranch::{ChangeHash, Document, DocumentError, DocumentInfo, Path};
 
 use crate::control::Control;
 use crate::control::names::texts;
@@ -32,6 +32,36 @@ impl Control {
         };
         document.saved().await?;
         edited(&document, u64::from(name.is_some()), 1)
+    }
+
+    /// Makes a document for each name. All names are looked at before the first one is made, and all are on disk at the end.
+    pub(super) async fn new_documents(
+        &self,
+        space: Option<&str>,
+        names: &[String],
+        force: bool,
+    ) -> Result<Vec<Edited>, Failure> {
+        let space = self.space(space)?;
+        let _naming = self.naming.lock().await;
+        naming::check_all_new(&space, names, force)?;
+        let mut made = Vec::with_capacity(names.len());
+        let mut last = None;
+        for name in names {
+            let document = space.create_with_first_edit().await?;
+            while let Err(error) = document.edit(|edit| edit.set("/name", name.as_str())) {
+                match error {
+                    // They come faster than the disk takes them.
+                    DocumentError::Busy(_) => document.saved().await?,
+                    error => return Err(error.into()),
+                }
+            }
+            made.push(edited(&document, 1, 1)?);
+            last = Some(document);
+        }
+        if let Some(document) = last {
+            document.saved().await?;
+        }
+        Ok(made)
     }
 
     pub(super) async fn rename(

@@ -1,6 +1,8 @@
 //! What a document or a space may be called: only what a command can mean afterwards. What others have given as a name is
 //! listed as it is.
 
+use std::collections::BTreeSet;
+
 use anabranch::limits::{DOCUMENT_NAME_BYTES_MAX, SPACE_NAME_BYTES_MAX};
 use anabranch::{DocumentId, Space};
 use unicode_normalization::UnicodeNormalization as _;
@@ -52,6 +54,28 @@ pub(super) fn check_new(space: &Space, name: &str, own: Option<DocumentId>, forc
         ))),
         Some(_) | None => Ok(()),
     }
+}
+
+/// As [`check_new`], for several names that are to be given together.
+pub(super) fn check_all_new(space: &Space, names: &[String], force: bool) -> Result<(), Failure> {
+    let documents = space.list();
+    let ids: BTreeSet<DocumentId> = documents.iter().map(|info| info.document).collect();
+    let normal = |name: &str| name.nfc().collect::<String>();
+    let mut taken: BTreeSet<String> =
+        documents.iter().filter_map(|info| info.summary.name.as_deref()).map(normal).collect();
+    for (index, name) in names.iter().enumerate() {
+        let place = |failure: Failure| Failure { message: format!("name {}: {failure}", index + 1), ..failure };
+        check_document(name).map_err(place)?;
+        if name.parse().is_ok_and(|id| ids.contains(&id)) {
+            return Err(place(Failure::usage(format!("`{name}` is the id of a document here"))));
+        }
+        if !taken.insert(normal(name)) && !force {
+            return Err(place(Failure::usage(format!(
+                "there is a document `{name}` already, here or among these names: take another name, or have two of that name with --force"
+            ))));
+        }
+    }
+    Ok(())
 }
 
 impl Control {

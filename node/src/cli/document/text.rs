@@ -66,7 +66,8 @@ fn print(directory: &Directory, show: Show, which: Which, path: String) -> Resul
     }
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
+/// A file in UTF-8, or standard input if it is `-`, whole.
+pub(super) fn read(file: &Path) -> Result<String, Failure> {
     let cannot = |error: std::io::Error| Failure::usage(format!("cannot read {}: {error}", file.display()));
     let reader: Box<dyn Read> =
         if file == Path::new("-") { Box::new(std::io::stdin()) } else { Box::new(File::open(file).map_err(cannot)?) };
