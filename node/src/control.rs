@@ -35,7 +35,7 @@ mod watch;
 
 pub(crate) use identity::{Renewal, renewal_answer};
 
-/// Connections at once. Those beyond it are told so.
+/// Connections at once. Further ones get an error.
 const CONNECTIONS_MAX: usize = 512;
 /// Connections that stay: they follow or wait for something, or ask a second time. Well below `CONNECTIONS_MAX`, so that a
 /// short command always gets a place.

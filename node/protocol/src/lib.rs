@@ -31,7 +31,7 @@ pub const EXPORT_PIECE_BYTES: usize = 1024 * 1024;
 pub enum Exit {
     /// Anything that has no code of its own.
     Error = 1,
-    /// The command line or a value in it is not right: a second try would fail likewise.
+    /// The command line or a value in it is not right: a second try would fail too.
     Usage = 2,
     /// No node runs on the directory.
     NoNode = 3,

@@ -92,7 +92,7 @@ impl<R: Read> Read for Waiting<R> {
 pub(crate) enum Taken {
     /// Edits, with the line that each came on.
     Edits(Vec<EditStep>, Vec<u64>),
-    /// All were taken, and no more will come: the input has ended, a line is none, or the stream is cut.
+    /// All were taken, and no more will come: the input has ended, a line is malformed, or the stream is cut.
     End(Result<(), Failure>, Option<Cut>),
 }
 

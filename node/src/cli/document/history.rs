@@ -56,7 +56,7 @@ pub(crate) struct Diff {
     /// The earlier version: heads as `doc log` shows them, separated by commas
     #[arg(value_delimiter = ',', required = true)]
     from: Vec<String>,
-    /// The later version, likewise [default: now]
+    /// The later version, in the same form [default: now]
     #[arg(long, value_name = "HEADS", value_delimiter = ',')]
     to: Vec<String>,
 }
