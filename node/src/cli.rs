@@ -158,7 +158,8 @@ impl Cli {
             match &self.command {
                 Command::Watch(_) => limit.guard(AtEnd::Done, show),
                 Command::Doc(document::Doc::Edit(edit)) if edit.is_stream() => {}
-                Command::WaitSynced(_)
+                Command::Id(_)
+                | Command::WaitSynced(_)
                 | Command::Peer(peer::Peer::Dial { .. })
                 | Command::Space(space::Space::Join { .. }) => limit.with_grace(GRACE).guard(AtEnd::Failed, show),
                 _ => limit.guard(AtEnd::Failed, show),

@@ -348,6 +348,9 @@ pub struct FeedLine {
 pub struct HeadLine {
     pub hash: String,
     pub device: Option<String>,
+    /// What the device calls itself.
+    #[serde(default)]
+    pub device_name: Option<String>,
     /// Seconds since 1970, as the author's clock said.
     pub wall_s: i64,
 }

@@ -7,7 +7,7 @@ use crate::cli::document::default_space;
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::show::{Show, count, heads, short, time};
+use crate::show::{Show, count, device, heads, short, time};
 use anabranch_protocol::{ChangedLine, Command, Exit, FeedLine, HeadLine, SyncedLine};
 
 #[derive(Debug, Args)]
@@ -54,7 +54,7 @@ impl Watch {
 
 fn changed(line: &ChangedLine) -> Vec<String> {
     let writer = |head: &HeadLine| {
-        let device = head.device.as_deref().map_or("-", short);
+        let device = head.device.as_deref().map_or("-".to_owned(), |id| device(id, head.device_name.as_deref()));
         format!("{} by device {device} on {}", short(&head.hash), time(head.wall_s))
     };
     // The document may be gone already.

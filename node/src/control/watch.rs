@@ -91,7 +91,7 @@ impl Control {
                 document: document.id().to_string(),
                 patches: changed.patches.iter().map(anabranch::Patch::to_json).collect(),
                 heads: texts(&changed.heads),
-                by: head_lines(&document, &changed.heads),
+                by: self.head_lines(&document, &changed.heads),
                 texts: Vec::new(),
             };
             answers.item_now(&line).await?;
@@ -189,6 +189,17 @@ impl Control {
             timeout_ms as f64 / 1_000.0
         ))
     }
+
+    /// Who made these changes, and when. Nothing once the document is gone.
+    fn head_lines(&self, document: &Document, heads: &[ChangeHash]) -> Vec<HeadLine> {
+        let line = |change: ChangeInfo| HeadLine {
+            hash: change.hash.to_string(),
+            device: change.device.map(|device| device.to_string()),
+            device_name: change.device.and_then(|device| self.peer.device_name(&device)),
+            wall_s: change.wall_s,
+        };
+        heads.iter().filter_map(|head| document.change(head).ok().flatten()).map(line).collect()
+    }
 }
 
 /// Waits until the feed is longer than `after`; says whether the replica still runs. A row that changes moves to a new seq, so
@@ -202,16 +213,6 @@ async fn grown(events: &mut Events, after: u64) -> bool {
             None => return false,
         }
     }
-}
-
-/// Who made these changes, and when. Nothing once the document is gone.
-fn head_lines(document: &Document, heads: &[ChangeHash]) -> Vec<HeadLine> {
-    let line = |change: ChangeInfo| HeadLine {
-        hash: change.hash.to_string(),
-        device: change.device.map(|device| device.to_string()),
-        wall_s: change.wall_s,
-    };
-    heads.iter().filter_map(|head| document.change(head).ok().flatten()).map(line).collect()
 }
 
 /// We are its only member, so that all there is of it is in sync.
