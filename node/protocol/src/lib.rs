@@ -117,7 +117,7 @@ pub fn encode(command: &Command) -> Result<Vec<u8>, Malformed> {
 /// It is no request, or one of another version.
 pub fn decode(line: &[u8]) -> Result<Command, Malformed> {
     let incoming: Incoming = serde_json::from_slice(line)?;
-    anabranch_engine::document::json::check_integers(line)?;
+    anabranch_engine::document::json::check_numbers(line)?;
     match (incoming.v, incoming.command) {
         (Some(VERSION), Some(_)) => Ok(serde_json::from_slice(line)?),
         (Some(VERSION), None) => Err(Malformed::NoCommand),

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use anabranch::json::check_integers;
+use anabranch::json::check_numbers;
 use clap::Args;
 
 use crate::cli::arrivals::{Arrivals, Cut, Taken};
@@ -261,7 +261,7 @@ impl<R: BufRead> Lines<R> {
                 Failure::usage(format!("line {number}, column {}: malformed JSON: {text}", error.column()))
             }
         })?;
-        check_integers(line).map_err(|error| Failure::usage(format!("line {number}: {}", without_line(&error))))?;
+        check_numbers(line).map_err(|error| Failure::usage(format!("line {number}: {}", without_line(&error))))?;
         Ok(step)
     }
 }

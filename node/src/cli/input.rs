@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anabranch::json::check_integers;
+use anabranch::json::check_numbers;
 use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
@@ -51,7 +51,7 @@ impl Input {
 /// Reads JSON, or says where it stops being JSON.
 pub(crate) fn parse_json<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T, Failure> {
     let read = match serde_json::from_slice(text) {
-        Ok(value) => check_integers(text).map(|()| value).map_err(|error| error.to_string()),
+        Ok(value) => check_numbers(text).map(|()| value).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     read.map_err(|error| {

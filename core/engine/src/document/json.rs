@@ -1,7 +1,7 @@
 //! JSON and documents. In: objects become maps, arrays lists, strings texts or plain strings, whole numbers integers (signed if
-//! they fit, refused beyond 64 bits), other numbers floats. Out: texts and plain strings are strings, counters numbers,
-//! timestamps integers (milliseconds since 1970), bytes base64 strings (RFC 4648, padded), floats that JSON cannot write null.
-//! Keys come sorted.
+//! they fit, refused beyond 64 bits), other numbers floats (refused if they would be rounded). Out: texts and plain strings are
+//! strings, counters numbers, timestamps integers (milliseconds since 1970), bytes base64 strings (RFC 4648, padded), floats
+//! that JSON cannot write null. Keys come sorted.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -29,7 +29,7 @@ impl Value {
     /// # Errors
     /// It is not JSON, or has a key, a nesting or an integer over the limits. The error names line and column.
     pub fn parse(text: &[u8], strings: Strings) -> Result<Self, JsonError> {
-        check_integers(text)?;
+        check_numbers(text)?;
         let read = |text| {
             let mut deserializer = serde_json::Deserializer::from_slice(text);
             let value = Seed { strings, depth: 0 }.deserialize(&mut deserializer)?;
@@ -61,12 +61,13 @@ pub(crate) fn bytes(value: &Json) -> usize {
     size_of::<Json>() + value.as_str().map_or(0, str::len)
 }
 
-/// Refuses integers that 64 bits do not hold, which readers of JSON round in silence. Anything else that is wrong with the
-/// text is left to the reader.
+/// Refuses numbers that documents cannot keep exactly, and that readers of JSON round in silence: integers that 64 bits do not
+/// hold, and others whose nearest float is written as another decimal value. Anything else that is wrong with the text is left
+/// to the reader.
 ///
 /// # Errors
-/// Names the first such integer, its line and column.
-pub fn check_integers(text: &[u8]) -> Result<(), JsonError> {
+/// Names the first such number, its line and column.
+pub fn check_numbers(text: &[u8]) -> Result<(), JsonError> {
     let (mut at, mut line, mut line_start) = (0, 1, 0);
     while let Some(&byte) = text.get(at) {
         match byte {
@@ -74,12 +75,13 @@ pub fn check_integers(text: &[u8]) -> Result<(), JsonError> {
             b'-' | b'0'..=b'9' => {
                 let length = text[at..].iter().take_while(|byte| is_in_number(**byte)).count();
                 if let Ok(number) = core::str::from_utf8(&text[at..at + length])
-                    && is_beyond_64_bits(number)
+                    && let Err(reason) = check_number(number)
                 {
                     let shown = number.get(..40).map_or_else(|| number.to_string(), |start| format!("{start}.."));
+                    let column = at - line_start + 1;
                     return Err(JsonError(format!(
-                        "integer {shown} is beyond 64 bits: write it as a string at line {line} column {}",
-                        at - line_start + 1
+                        "{} {shown} {reason}: write it as a string at line {line} column {column}",
+                        if is_integer(number) { "integer" } else { "number" }
                     )));
                 }
                 at += length;
@@ -108,13 +110,56 @@ fn is_in_number(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
 }
 
-fn is_beyond_64_bits(number: &str) -> bool {
-    let digits = number.strip_prefix('-').unwrap_or(number);
-    // 18 digits always fit.
-    digits.len() > 18
-        && digits.bytes().all(|byte| byte.is_ascii_digit())
-        && number.parse::<i64>().is_err()
-        && number.parse::<u64>().is_err()
+fn is_integer(number: &str) -> bool {
+    number.strip_prefix('-').unwrap_or(number).bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Why a number cannot be kept exactly, if so.
+fn check_number(number: &str) -> Result<(), String> {
+    // A float holds every decimal of 15 digits, unless its exponent is extreme, and an integer of 64 bits one of 18.
+    let digits = number.bytes().filter(u8::is_ascii_digit).count();
+    if is_integer(number) {
+        let fits = digits <= 18 || number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
+        return if fits { Ok(()) } else { Err(String::from("is beyond 64 bits")) };
+    }
+    if digits <= 15 && !number.contains(['e', 'E']) {
+        return Ok(());
+    }
+    // What is no number at all, the reader says.
+    let Ok(nearest) = number.parse::<f64>() else { return Ok(()) };
+    if !nearest.is_finite() {
+        return Err(String::from("is beyond the floats of 64 bits"));
+    }
+    // The shortest text that reads as this float.
+    if Decimal::read(&format!("{nearest:e}")) == Decimal::read(number) {
+        return Ok(());
+    }
+    Err(format!("would be rounded to {nearest:?}"))
+}
+
+/// The value of a decimal: 0.`digits` times ten to the `exponent`. It has one such form, so equal ones are equal.
+#[derive(PartialEq, Eq)]
+struct Decimal {
+    digits: String,
+    exponent: i64,
+}
+
+impl Decimal {
+    fn read(number: &str) -> Self {
+        let number = number.strip_prefix('-').unwrap_or(number);
+        let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all = [whole, fraction].concat();
+        let zeros = all.len() - all.trim_start_matches('0').len();
+        let digits = String::from(all.trim_matches('0'));
+        if digits.is_empty() {
+            return Self { digits, exponent: 0 };
+        }
+        // One that no integer holds is far beyond every float, or nearer to zero.
+        let beyond = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
+        let exponent = exponent.parse::<i64>().unwrap_or(beyond);
+        Self { digits, exponent: exponent.saturating_add(whole.len() as i64 - zeros as i64) }
+    }
 }
 
 /// Reads a value straight from text. The levels are counted, so that the error has the line.
@@ -364,10 +409,49 @@ mod tests {
             "integer -123456789012345678901 is beyond 64 bits: write it as a string at line 2 column 7"
         );
         assert!(error("18446744073709551616").contains("beyond 64 bits"));
-        for exact in ["18446744073709551615", "-9223372036854775808", "1e30", "123456789012345678901.5"] {
+        for exact in ["18446744073709551615", "-9223372036854775808"] {
             assert!(Value::parse(exact.as_bytes(), Strings::Text).is_ok(), "{exact}");
         }
         assert_eq!(Value::parse(b"18446744073709551615", Strings::Text), Ok(Value::Uint(u64::MAX)));
+    }
+
+    #[test]
+    fn decimals_are_kept_exactly_or_refused() {
+        let read = |text: &str| Value::parse(text.as_bytes(), Strings::Text).map_err(|error| error.to_string());
+        for (text, float) in [
+            ("0.1", 0.1),
+            ("-0.10", -0.1),
+            ("0.30000000000000004", 0.1 + 0.2),
+            ("0.1000000000000000000000", 0.1),
+            ("1e30", 1e30),
+            ("1000000000000000000000.0", 1e21),
+            ("1234567890123456.5e-3", 1_234_567_890_123.456_5),
+            ("1.7976931348623157E+308", f64::MAX),
+            ("5e-324", 5e-324),
+            ("0.000e-999", 0.0),
+            ("0e99999999999999999999", 0.0),
+        ] {
+            assert_eq!(read(text), Ok(Value::Float(float)), "{text}");
+        }
+        assert!(matches!(read("-0.0"), Ok(Value::Float(zero)) if zero.is_sign_negative()));
+        let error = read("[1,\n 123456789012345678901.5]").unwrap_err();
+        let rounded = "number 123456789012345678901.5 would be rounded to 1.2345678901234568e20";
+        assert_eq!(error, format!("{rounded}: write it as a string at line 2 column 2"));
+        for rounded in [
+            "9007199254740993.0",
+            "3.14159265358979323846",
+            "0.10000000000000001",
+            "1e-400",
+            "4e-324",
+            "1e-99999999999999999999",
+        ] {
+            assert!(read(rounded).is_err_and(|error| error.contains("would be rounded to")), "{rounded}");
+        }
+        assert!(read("1e400").is_err_and(|error| error.contains("is beyond the floats of 64 bits")));
+        // What is no number is none because of what it looks like, not because of its digits.
+        for none in ["1234567890123456.", "1.5e+", "--1.0e5", "1.2.3e4", "01.5"] {
+            assert!(read(none).is_err_and(|error| !error.contains("write it as a string")), "{none}");
+        }
     }
 
     #[test]
