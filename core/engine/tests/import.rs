@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use anabranch_engine::document::import::{Import, Kinds, Rules, Tally};
 use anabranch_engine::document::{Json, Strings, Value};
+use anabranch_engine::limits::RUN_BYTES_MAX;
 use common::Peer;
 use proptest::prelude::*;
 use serde_json::json;
@@ -188,6 +189,17 @@ fn a_value_at_a_path_needs_a_place() {
     let mut insertion = Import::insertion(&peer.document.view(), "/list/-", json!({"c": "d"}).into()).unwrap();
     peer.edit(|edit| insertion.write(edit)).unwrap();
     assert_eq!(peer.document.view().get("/list/2/c"), Some(json!("d")));
+}
+
+#[test]
+fn what_is_surely_too_large_for_one_run_is_refused_before_anything_is_done() {
+    let peer = Peer::new(1);
+    let strings = |count: usize| Value::List(vec![Value::Plain("x".repeat(250_000)); count]);
+    let fits = RUN_BYTES_MAX / 250_000;
+    assert!(Import::new(&peer.document.view(), "/a", strings(fits), Rules::default()).is_ok());
+    let bytes = (fits + 1) * 250_000;
+    let refused = format!("the draft has {bytes} bytes of strings, limit {RUN_BYTES_MAX}");
+    assert_eq!(refusal(&peer, "/a", strings(fits + 1)), refused);
 }
 
 #[test]

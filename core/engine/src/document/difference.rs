@@ -81,6 +81,8 @@ pub(crate) struct Difference<'a, R> {
     path: Path,
     pub(crate) actions: Vec<Action>,
     pub(crate) tally: Tally,
+    /// Bytes that the changes have at least.
+    pub(crate) raw_bytes: u64,
 }
 
 /// An element or a member that is there.
@@ -91,7 +93,7 @@ struct There<'d> {
 
 impl<'a, R: ReadDoc> Difference<'a, R> {
     pub(crate) fn new(doc: &'a R, at: At<'a>, kinds: Kinds, kept: Option<&'a str>) -> Self {
-        Self { doc, at, kinds, kept, path: Path::root(), actions: Vec::new(), tally: Tally::default() }
+        Self { doc, at, kinds, kept, path: Path::root(), actions: Vec::new(), tally: Tally::default(), raw_bytes: 0 }
     }
 
     /// Makes the root a map of these.
@@ -265,6 +267,7 @@ impl<'a, R: ReadDoc> Difference<'a, R> {
         for splice in &splices {
             self.tally.operations += (splice.delete + splice.insert.chars().count()) as u64;
             self.tally.bytes += splice.insert.len() as u64;
+            self.raw_bytes += splice.insert.len() as u64;
         }
         self.tally.changed += 1;
         self.actions.push(Action::Splice { obj: obj.clone(), splices });
@@ -319,6 +322,7 @@ impl<'a, R: ReadDoc> Difference<'a, R> {
         let cost = value.cost(&self.path)?;
         self.tally.operations += cost.ops;
         self.tally.bytes += cost.value_bytes + cost.key_bytes;
+        self.raw_bytes += cost.raw_bytes;
         Ok(())
     }
 

@@ -71,7 +71,7 @@ pub enum DraftError {
     TooLarge {
         /// How many.
         value: u64,
-        /// `bytes`, `changes`
+        /// `bytes`, `bytes of strings` (which are surely not all), `changes`
         unit: &'static str,
         /// What is allowed.
         limit: u64,

@@ -10,12 +10,14 @@ use automerge::ReadDoc;
 use automerge::transaction::Transactable as _;
 
 use crate::document::difference::{Action, Difference, Splice};
+use crate::document::draft::DraftError;
 use crate::document::edit::{Edit, EditError};
 use crate::document::history::OpsLeft;
 use crate::document::path::{IntoPath, Path};
 use crate::document::read;
 use crate::document::value::{Value, increments};
 use crate::document::view::View;
+use crate::limits::RUN_BYTES_MAX;
 
 pub use crate::document::difference::{Kinds, Tally};
 
@@ -43,6 +45,8 @@ pub struct Import {
     /// What is under way, the innermost last.
     under_way: Vec<UnderWay>,
     tally: Tally,
+    /// Bytes that the changes have at least: strings are in them as they are.
+    raw_bytes: u64,
 }
 
 /// Something larger than one piece, half done.
@@ -79,11 +83,10 @@ impl Import {
     /// new key, or the index behind a list's end.
     ///
     /// # Errors
-    /// There is no such place, a part of the value that no document holds, or a document that would be full.
+    /// There is no such place, a part of the value that no document holds, a document that would be full, or changes that are
+    /// surely more than what is made as a whole may have.
     pub fn new(view: &View<'_>, path: impl IntoPath, value: Value, rules: Rules<'_>) -> Result<Self, EditError> {
-        let import = Self::find(view.doc(), view.when(), &path.into_path()?, value, rules)?;
-        view.ops_left().check(import.tally.operations)?;
-        Ok(import)
+        Self::find(view.doc(), view.when(), &path.into_path()?, value, rules)?.fitting(view)
     }
 
     /// What makes the text at `path` read as `text` does.
@@ -115,10 +118,10 @@ impl Import {
             return Err(EditError::OutOfRange { path, position: end, length });
         }
         let operations = (delete + insert.chars().count()) as u64;
-        view.ops_left().check(operations)?;
-        let tally = Tally { operations, bytes: insert.len() as u64, changed: 1, ..Tally::default() };
+        let raw_bytes = insert.len() as u64;
+        let tally = Tally { operations, bytes: raw_bytes, changed: 1, ..Tally::default() };
         let splices = Vec::from([Splice { position, delete, insert }]);
-        Ok(Self::of(Vec::from([Action::Splice { obj, splices }]), tally))
+        Self::of(Vec::from([Action::Splice { obj, splices }]), tally, raw_bytes).fitting(view)
     }
 
     /// Inserts a value into a list before the index that `path` ends with; `-` or the list's length appends.
@@ -129,10 +132,10 @@ impl Import {
         let path = path.into_path()?;
         let (list, index) = read::insertion(view.doc(), view.when(), &path)?;
         let cost = value.cost(&path)?;
-        view.ops_left().check(cost.ops)?;
         let tally =
             Tally { operations: cost.ops, bytes: cost.value_bytes + cost.key_bytes, added: 1, ..Tally::default() };
-        Ok(Self::of(Vec::from([Action::Insert { obj: list, index, values: Vec::from([value]) }]), tally))
+        let actions = Vec::from([Action::Insert { obj: list, index, values: Vec::from([value]) }]);
+        Self::of(actions, tally, cost.raw_bytes).fitting(view)
     }
 
     pub(crate) fn find<R: ReadDoc>(
@@ -158,11 +161,21 @@ impl Import {
             (Some(place), value) if rules.replace => difference.replace(path, place, value)?,
             (Some(place), value) => difference.place(path, place, value)?,
         }
-        Ok(Self::of(difference.actions, difference.tally))
+        Ok(Self::of(difference.actions, difference.tally, difference.raw_bytes))
     }
 
-    fn of(actions: Vec<Action>, tally: Tally) -> Self {
-        Self { actions: actions.into_iter(), under_way: Vec::new(), tally }
+    fn of(actions: Vec<Action>, tally: Tally, raw_bytes: u64) -> Self {
+        Self { actions: actions.into_iter(), under_way: Vec::new(), tally, raw_bytes }
+    }
+
+    /// Refuses what cannot be written, as far as that can be told before it is.
+    fn fitting(self, view: &View<'_>) -> Result<Self, EditError> {
+        view.ops_left().check(self.tally.operations)?;
+        if self.raw_bytes > RUN_BYTES_MAX as u64 {
+            let (value, unit, limit) = (self.raw_bytes, "bytes of strings", RUN_BYTES_MAX as u64);
+            return Err(EditError::Draft(DraftError::TooLarge { value, unit, limit }));
+        }
+        Ok(self)
     }
 
     /// How much there was to do.

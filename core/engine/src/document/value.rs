@@ -112,6 +112,14 @@ impl Value {
         }
     }
 
+    /// Of these, what a change has as it is.
+    fn raw_bytes(&self) -> u64 {
+        match self {
+            Self::Plain(_) | Self::Text(_) | Self::Bytes(_) => self.own_bytes(),
+            _ => 0,
+        }
+    }
+
     /// What it costs to put it at `at`, `depth` levels below the root.
     ///
     /// # Errors
@@ -153,6 +161,8 @@ pub(crate) struct Cost {
     pub ops: u64,
     /// Bytes of values.
     pub value_bytes: u64,
+    /// Of these, what a change has as it is: strings, texts and bytes.
+    pub raw_bytes: u64,
     /// Bytes of keys, each time they occur.
     pub key_bytes: u64,
 }
@@ -201,6 +211,7 @@ impl Cost {
         }
         self.ops += 1;
         self.value_bytes += value.own_bytes();
+        self.raw_bytes += value.raw_bytes();
         match value {
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Timestamp(_) => {}
             Value::Float(float) if !float.is_finite() => {
