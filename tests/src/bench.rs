@@ -13,6 +13,7 @@ pub mod durable_writes;
 pub mod edit_latency;
 pub mod floor;
 pub mod follow;
+pub mod import;
 pub mod pair;
 pub mod reconnect;
 pub mod stall;

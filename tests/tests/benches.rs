@@ -115,3 +115,15 @@ fn stall_reports_edits_and_questions_beside_each_call() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     assert_reports(&report, "stall", &names, &names);
 }
+
+#[test]
+fn import_reports_time_and_memory_here_and_on_a_peer() {
+    let names: Vec<String> = ["plain", "texts", "replaced"]
+        .iter()
+        .flat_map(|case| {
+            ["import_ms", "arrive_ms", "json_ms", "import_peak", "arrive_peak"].map(|of| format!("{of}_{case}"))
+        })
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_reports(&bench(&["import"]), "import", &names, &names);
+}

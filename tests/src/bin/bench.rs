@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anabranch_tests::bench::{
-    Report, Size, actors, arrive, durable_writes, edit_latency, follow, reconnect, stall, trace,
+    Report, Size, actors, arrive, durable_writes, edit_latency, follow, import, reconnect, stall, trace,
 };
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -74,6 +74,18 @@ enum Workload {
     /// edit_p99_ms, status_p99_ms: while it is read as JSON, exported, its history or conflicts listed, an earlier version read,
     /// its text of a million characters replaced. Floor: while nothing happens.
     Stall,
+    /// JSON imported as a whole, and received by a peer: strings of 100 bytes as plain strings, half as many of them as texts, and
+    /// a text of a million characters replaced by another.
+    ///
+    /// import_ms: from the file's text until the changes are signed. arrive_ms: until they are in the peer's document, through
+    /// the whole gate. json_ms: to write the document as JSON. import_peak, arrive_peak: the most memory had at once on the way,
+    /// what is there before not counted, in bytes for each byte of the file. Floor: automerge alone, which makes the document of
+    /// values that were parsed before, applies its changes, and its own serialiser.
+    Import {
+        /// How many strings.
+        #[arg(long, default_value_t = 100_000)]
+        strings: usize,
+    },
     /// Two restarted replicas with equal documents, from the dial until their roots are known to be equal.
     ///
     /// ms: from the dial until synced, median of five. bytes: both directions, connection and the two seconds after
@@ -108,6 +120,7 @@ fn run(arguments: &Arguments) -> Result<Report> {
             Workload::EditLatency => edit_latency::run(size).await,
             Workload::Follow => follow::run(size),
             Workload::Stall => stall::run(size),
+            Workload::Import { strings } => import::run(*strings, size),
             Workload::Reconnect => reconnect::run(size).await,
         }
     })
