@@ -64,6 +64,11 @@ impl Draft {
         }
     }
 
+    /// Takes memory for so many bytes of changes, if it is known that they will come. Large drafts take less memory then.
+    pub fn reserve(&mut self, bytes: u64) {
+        self.draft.reserve(bytes);
+    }
+
     /// Runs `f` on the document with the draft's changes.
     pub fn read<T>(&self, f: impl FnOnce(&View<'_>) -> T) -> T {
         f(&self.draft.view())

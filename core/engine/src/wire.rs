@@ -11,6 +11,7 @@ use crate::id::{ActorId, DeviceId, DocumentId, EntryHash, StorageId};
 use crate::keys::SIGNATURE_LEN;
 use crate::space::auth::Tag;
 use crate::sync::collection::{Fingerprint, Key, Prefix};
+use crate::sync::transfer;
 
 pub mod frame;
 
@@ -388,7 +389,14 @@ pub enum MessageError {
 impl Message {
     /// The message's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        minicbor::to_vec(self).expect("writing to memory does not fail")
+        // Runs may be large, and memory that grows step by step is had twice.
+        let runs = match self {
+            Self::Runs { runs, .. } => runs.as_slice(),
+            _ => &[],
+        };
+        let mut bytes = Vec::with_capacity(runs.iter().map(transfer::wire_bytes).sum());
+        minicbor::encode(self, &mut bytes).expect("writing to memory does not fail");
+        bytes
     }
 
     /// Reads a message; never allocates more than a few times the bytes given.

@@ -12,6 +12,9 @@ use crate::control::naming;
 use crate::failure::Failure;
 use anabranch_protocol::{Imported, NAME_KEY, Reading, Strings, Which};
 
+/// Imports of more bytes than this have memory taken for them ahead.
+const LARGE_BYTES: u64 = 1024 * 1024;
+
 /// What to import, and how.
 pub(super) struct Order {
     pub(super) space: Option<String>,
@@ -200,6 +203,11 @@ fn check_name(value: &Value) -> Result<(), Failure> {
 
 /// Writes all of it, and says in how many changes.
 pub(super) fn write_all(draft: &mut Draft, import: &mut Import) -> Result<u64, DocumentError> {
+    let bytes = import.tally().bytes;
+    if bytes > LARGE_BYTES {
+        // Changes have a little more than what is in them.
+        draft.reserve(bytes + bytes / 8);
+    }
     let mut changes = 0;
     while !import.is_done() {
         let changed = draft.edit(|edit| {

@@ -184,6 +184,12 @@ impl Draft {
         self.payload.len() + self.pending_bytes
     }
 
+    /// Takes memory for so many more bytes of changes, if it is known that they will come: what grows step by step is copied.
+    pub fn reserve(&mut self, bytes: u64) {
+        let bytes = usize::try_from(bytes).unwrap_or(RUN_BYTES_MAX);
+        self.payload.reserve_exact(bytes.min(RUN_BYTES_MAX));
+    }
+
     /// Its changes, to be recorded: raw chunks, one after the other.
     pub fn payload(&mut self) -> &[u8] {
         self.finish();

@@ -81,6 +81,85 @@ pub(crate) struct Committed {
     pub patches: Option<Vec<Patch>>,
 }
 
+/// A history that grows by changes from elsewhere, which must come after what they depend on; copied first if it is shared.
+/// They are applied a group at a time: while automerge applies a change, it takes hundreds of bytes for each of its operations.
+/// What becomes of it half-way is of no use to anybody.
+///
+/// Adding and finishing may panic: call them under the guard, with changes that have passed the gate.
+pub(crate) struct Growing {
+    history: History,
+    /// Those that are not applied yet, and how much they are.
+    group: Vec<am::Change>,
+    bytes: usize,
+    ops: u64,
+    /// What they did to the content, where that is asked for.
+    patches: Option<Vec<Patch>>,
+}
+
+/// Changes are applied when they have so many bytes together.
+const GROUP_BYTES: usize = 512 * 1024;
+/// Or so many operations. About as many make a piece of an import.
+const GROUP_OPS: u64 = 50_000;
+/// But not before they have this part of the operations that are held: applying takes time for those too.
+const GROUP_PART: u64 = 16;
+
+impl Growing {
+    /// `follow` asks for patches.
+    pub(crate) fn new(history: History, follow: bool) -> Self {
+        Self { history, group: Vec::new(), bytes: 0, ops: 0, patches: follow.then(Vec::new) }
+    }
+
+    /// Adds a change. `device` vouches for it.
+    ///
+    /// # Errors
+    /// It is not its actor's next, or automerge does not take it.
+    pub(crate) fn add(&mut self, change: Change, device: DeviceId) -> Result<(), String> {
+        let actor = change.actor().ok_or_else(|| String::from("an actor is not 16 bytes"))?;
+        let history = &mut self.history;
+        if Arc::make_mut(&mut history.actors).next(actor, device, change.hash()) != change.seq() {
+            return Err(alloc::format!("change {} of an actor is not its next", change.seq()));
+        }
+        history.max_op = history.max_op.max(change.0.max_op());
+        self.bytes += change.bytes().len();
+        self.ops += change.0.len() as u64;
+        self.group.push(change.0);
+        if (self.bytes > GROUP_BYTES || self.ops > GROUP_OPS) && self.ops > self.history.ops() / GROUP_PART {
+            self.apply()?;
+        }
+        Ok(())
+    }
+
+    /// The history with all of them, and the patches.
+    ///
+    /// # Errors
+    /// automerge does not take them.
+    pub(crate) fn finish(mut self) -> Result<(History, Option<Vec<Patch>>), String> {
+        self.apply()?;
+        self.history.heads = self.history.am.get_heads().len();
+        Ok((self.history, self.patches))
+    }
+
+    fn apply(&mut self) -> Result<(), String> {
+        let group = core::mem::take(&mut self.group);
+        (self.bytes, self.ops) = (0, 0);
+        if group.is_empty() {
+            return Ok(());
+        }
+        let (before, count) = (self.history.change_count(), group.len() as u64);
+        let am = Arc::make_mut(&mut self.history.am);
+        let mut log = if self.patches.is_some() { am::PatchLog::active() } else { am::PatchLog::inactive() };
+        am.apply_changes_log_patches(group, &mut log).map_err(|error| error.to_string())?;
+        let applied = am.stats().num_changes - before;
+        if applied != count {
+            return Err(alloc::format!("automerge applied {applied} of {count} changes"));
+        }
+        if let Some(patches) = &mut self.patches {
+            patches.extend(patch::from_automerge(am, am.make_patches(&mut log)));
+        }
+        Ok(())
+    }
+}
+
 /// A document in memory that somebody reads or merges into, so that an edit has to copy it first.
 #[derive(Debug)]
 pub struct Shared(Arc<am::Automerge>);
@@ -355,37 +434,14 @@ impl History {
         Arc::make_mut(&mut self.actors).next(actor, device, ChangeHash(hash.0));
     }
 
-    /// This history with `changes` applied, which must come after what they depend on; copied first if it is shared. What that
-    /// does to the content is added to `patches`. May panic: call it under the guard, on changes that have passed the gate.
-    pub(crate) fn and(
-        self,
-        changes: Vec<(Change, DeviceId)>,
-        patches: Option<&mut Vec<Patch>>,
-    ) -> Result<Self, String> {
-        let before = self.change_count();
-        let mut am = Arc::unwrap_or_clone(self.am);
-        let mut actors = Arc::unwrap_or_clone(self.actors);
-        let mut max_op = self.max_op;
-        let count = changes.len() as u64;
-        for (change, device) in &changes {
-            let actor = change.actor().ok_or_else(|| String::from("an actor is not 16 bytes"))?;
-            if actors.next(actor, *device, change.hash()) != change.seq() {
-                return Err(alloc::format!("change {} of an actor is not its next", change.seq()));
-            }
-            max_op = max_op.max(change.0.max_op());
+    /// This history with `changes` applied, which must come after what they depend on; copied first if it is shared. May panic:
+    /// call it under the guard, on changes that have passed the gate.
+    pub(crate) fn and(self, changes: Vec<(Change, DeviceId)>) -> Result<Self, String> {
+        let mut growing = Growing::new(self, false);
+        for (change, device) in changes {
+            growing.add(change, device)?;
         }
-        let changes = changes.into_iter().map(|(change, _)| change.0).collect::<Vec<_>>();
-        let mut log = if patches.is_some() { am::PatchLog::active() } else { am::PatchLog::inactive() };
-        am.apply_changes_log_patches(changes, &mut log).map_err(|error| error.to_string())?;
-        let applied = am.stats().num_changes - before;
-        if applied != count {
-            return Err(alloc::format!("automerge applied {applied} of {count} changes"));
-        }
-        let heads = am.get_heads().len();
-        if let Some(patches) = patches {
-            patches.extend(patch::from_automerge(&am, am.make_patches(&mut log)));
-        }
-        Ok(Self { am: Arc::new(am), actors: Arc::new(actors), max_op, heads, damaged: false })
+        growing.finish().map(|(history, _)| history)
     }
 
     /// The raw bytes of the last change made here.

@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 
 use automerge as am;
 
-use crate::document::history::{Change, History};
+use crate::document::history::{Change, Growing, History};
 use crate::document::patch::Patch;
-use crate::gate::envelope::{Candidate, Plan, Verdict, plan};
+use crate::gate::envelope::{Candidate, Link, Plan, Verdict, plan};
 use crate::gate::validator::OpIndex;
 use crate::gate::{Guard, Panicked, Refusal, Slot, canonical, inspector};
 use crate::id::{ChangeHash, DocumentId, SpaceId};
@@ -246,7 +246,8 @@ impl<'a> Merger<'a> {
     }
 }
 
-/// Stages 7 to 9.
+/// Stages 7 to 9, change by change, so that of a large run there is never much in memory that is read and not applied yet. What
+/// the gate refuses is found all the same: only nothing is applied any more after the first.
 fn attempt(
     trust: Trust,
     index: &mut Option<OpIndex>,
@@ -255,8 +256,10 @@ fn attempt(
     plan: &Plan,
     follow: bool,
 ) -> Tried {
-    let mut changes = Vec::with_capacity(plan.order.len());
-    let mut refused = BTreeMap::new();
+    let mut growing = Growing::new(history.clone(), follow);
+    let mut malformed = BTreeMap::new();
+    let mut judge = Judge { trust, history, candidates, plan, refused: BTreeMap::new(), left_out: BTreeSet::new() };
+    let mut begun = false;
     for (at, link) in &plan.order {
         let candidate = &candidates[*at];
         let link = &candidate.links[*link];
@@ -265,71 +268,80 @@ fn attempt(
             Trust::Peer => canonical::parse(bytes, link.is_keystroke),
             Trust::Store => canonical::parse_trusted(bytes),
         };
-        match parsed {
+        let change = match parsed {
             Ok(change) if change.hash().0 != link.hash.0 || change.len() as u64 != link.ops => {
                 let text = String::from("the inspector and automerge read it differently");
-                refused.insert(link.hash, Refusal::Malformed(text));
+                malformed.insert(link.hash, Refusal::Malformed(text));
+                continue;
             }
-            Ok(change) => changes.push((Change(change), candidate.run.header.device)),
+            Ok(change) => change,
             Err(refusal) => {
-                refused.insert(link.hash, refusal);
+                malformed.insert(link.hash, refusal);
+                continue;
             }
+        };
+        // They are sorted out first, and what is left is judged then.
+        if !malformed.is_empty() {
+            continue;
+        }
+        // Taken out for as long as it is worked on: should that panic, it is made anew.
+        let mut judging = match index.take().map_or_else(|| history.index(), Ok) {
+            Ok(index) => index,
+            Err(refusal) => return Tried::Broken(refusal.to_string()),
+        };
+        if !core::mem::replace(&mut begun, true) {
+            judging.begin();
+        }
+        judge.look(&mut judging, candidate, link);
+        *index = Some(judging);
+        if judge.refused.is_empty()
+            && let Err(reason) = growing.add(Change(change), candidate.run.header.device)
+        {
+            return Tried::Broken(reason);
         }
     }
+    let refused = if malformed.is_empty() { judge.refused } else { malformed };
     if !refused.is_empty() {
         return Tried::Refused(holders(candidates, &refused));
     }
-    // Taken out for as long as it is worked on: should that panic, it is made anew.
-    let mut judging = match index.take().map_or_else(|| history.index(), Ok) {
-        Ok(index) => index,
-        Err(refusal) => return Tried::Broken(refusal.to_string()),
-    };
-    judging.begin();
-    let refused = judge(trust, &mut judging, history, candidates, plan);
-    *index = Some(judging);
-    if !refused.is_empty() {
-        return Tried::Refused(holders(candidates, &refused));
-    }
-    let mut patches = follow.then(Vec::new);
-    match history.clone().and(changes, patches.as_mut()) {
-        Ok(merged) => Tried::Applied(merged, patches),
+    match growing.finish() {
+        Ok((merged, patches)) => Tried::Applied(merged, patches),
         Err(reason) => Tried::Broken(reason),
     }
 }
 
-/// Stage 8. Says which changes are refused.
-fn judge(
+/// Stage 8.
+struct Judge<'a> {
     trust: Trust,
-    index: &mut OpIndex,
-    history: &History,
-    candidates: &[Candidate],
-    plan: &Plan,
-) -> BTreeMap<ChangeHash, Refusal> {
-    let places = |hash: &ChangeHash| match plan.places.get(hash) {
-        Some((at, link)) => Some((candidates[*at].run.header.actor, candidates[*at].links[*link].seq)),
-        None => history.place(hash),
-    };
-    let mut refused = BTreeMap::new();
-    // What depends on a refused change is not looked at.
-    let mut left_out = BTreeSet::new();
-    for (at, link) in &plan.order {
-        let candidate = &candidates[*at];
-        let link = &candidate.links[*link];
-        if !left_out.is_empty() && link.deps.iter().any(|dep| left_out.contains(dep)) {
-            left_out.insert(link.hash);
-            continue;
+    history: &'a History,
+    candidates: &'a [Candidate],
+    plan: &'a Plan,
+    /// The changes that are refused.
+    refused: BTreeMap<ChangeHash, Refusal>,
+    /// And those that depend on one, which are not looked at.
+    left_out: BTreeSet<ChangeHash>,
+}
+
+impl Judge<'_> {
+    fn look(&mut self, index: &mut OpIndex, candidate: &Candidate, link: &Link) {
+        if !self.left_out.is_empty() && link.deps.iter().any(|dep| self.left_out.contains(dep)) {
+            self.left_out.insert(link.hash);
+            return;
         }
+        let places = |hash: &ChangeHash| match self.plan.places.get(hash) {
+            Some((at, link)) => Some((self.candidates[*at].run.header.actor, self.candidates[*at].links[*link].seq)),
+            None => self.history.place(hash),
+        };
         let chunk = inspector::inspect_again(&candidate.run.payload[link.range.clone()], link.hash, link.ops);
-        let judged = chunk.and_then(|chunk| match trust {
+        let judged = chunk.and_then(|chunk| match self.trust {
             Trust::Peer => index.judge(&chunk, &places),
             Trust::Store => index.add(&chunk, &places),
         });
         if let Err(refusal) = judged {
-            left_out.insert(link.hash);
-            refused.insert(link.hash, refusal);
+            self.left_out.insert(link.hash);
+            self.refused.insert(link.hash, refusal);
         }
     }
-    refused
 }
 
 /// The candidates that hold a refused change, each with the first reason.
@@ -359,7 +371,7 @@ pub(crate) fn apply(
 ) -> Result<History, String> {
     let mut given = Some((history, changes));
     let mut merged = None;
-    match guard.run(slot, &mut || merged = given.take().map(|(history, changes)| history.and(changes, None))) {
+    match guard.run(slot, &mut || merged = given.take().map(|(history, changes)| history.and(changes))) {
         Ok(()) => merged.unwrap_or_else(|| Err(String::from("the guard did not run it"))),
         Err(Panicked(reason)) => Err(reason),
     }

@@ -580,7 +580,7 @@ mod tests {
         let first = Change(doc.get_last_local_change().expect("a change"));
         let mut second = change(12, 2, 2, &[]);
         second.deps = vec![first.hash()];
-        let history = History::default().and(vec![(first, DeviceId([1; 32]))], None).expect("it fits");
+        let history = History::default().and(vec![(first, DeviceId([1; 32]))]).expect("it fits");
         let runs = [run(1, vec![second]), run(2, vec![change(21, 1, 1, &[])]), run(3, vec![change(31, 1, 1, &[])])];
         let mut planner = Planner::new(&history, &runs);
         planner.new_actors = DOCUMENT_ACTORS_MAX - 2;
