@@ -3,9 +3,8 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
-use alloc::format;
 use alloc::string::String;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Weak;
 use alloc::vec::Vec;
 
 use automerge as am;
@@ -14,7 +13,6 @@ use crate::gate::envelope::Candidate;
 use crate::gate::validator::OpIndex;
 use crate::gate::{Guard, Payload, Refusal, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
-use crate::keys::SIGNATURE_LEN;
 use crate::limits::{
     INLINE_BATCH_BYTES_MAX, INLINE_OPS_MAX, POISONED_REMEMBERED_MAX, RUN_CHANGES_MAX, RUN_SHARED_BYTES_MAX,
 };
@@ -35,6 +33,7 @@ mod merge;
 mod open;
 pub mod patch;
 pub mod path;
+mod publish;
 mod read;
 pub mod record;
 mod resolve;
@@ -55,6 +54,7 @@ pub use lost::{LOST_EDITS_MAX, LostEdit, Writer};
 pub use open::OpenWork;
 pub use patch::{Patch, PatchAction, PatchMisfit};
 pub use path::{IntoPath, Path, PathError};
+pub use publish::Publish;
 pub use serde_json::Value as Json;
 pub use typed::TypedError;
 pub use value::{Strings, Value};
@@ -189,17 +189,6 @@ pub enum Settle {
     Done(Settled),
     /// It is heavy: run this, then give the result to [`Document::finish_merge`].
     Work(Box<MergeWork>),
-}
-
-/// What became of a draft.
-#[derive(Debug)]
-pub enum Publish {
-    /// It is in the document.
-    Done,
-    /// There was nothing in it.
-    Empty,
-    /// The document is far ahead: [`Draft::catch_up`] first.
-    Behind,
 }
 
 /// A merge on a copy. [`MergeWork::run`] may be called on any thread.
@@ -346,138 +335,12 @@ impl Document {
         self.history.is_damaged()
     }
 
-    /// A private copy to make changes on, away from here.
-    pub fn draft(&mut self, author: Author) -> Draft {
-        let taking = Arc::new(Taking);
-        let spare = self.spare.iter_mut().find(|spare| spare.taken.strong_count() == 0);
-        let actor = spare.map_or(author.fresh_actor, |spare| {
-            spare.taken = Arc::downgrade(&taking);
-            spare.actor
-        });
-        Draft::new(self.space, self.id, Author { fresh_actor: actor, ..author }, taking, self.history.clone())
-    }
-
-    /// Takes in a draft as a whole. After [`Publish::Behind`] it is to be caught up with the history given, and published
-    /// again.
-    ///
-    /// # Errors
-    /// It does not fit. The document is unchanged.
-    pub fn publish(&mut self, draft: &mut Draft, guard: &dyn Guard) -> Result<Publish, DraftError> {
-        if !draft.check(&self.history)? {
-            return Ok(Publish::Empty);
-        }
-        if draft.is_far_behind(&self.history) {
-            return Ok(Publish::Behind);
-        }
-        self.harvest();
-        let finished = draft.hand_over(&self.history, guard)?;
-        self.keep_draft(finished.history, finished.run, finished.device);
-        Ok(Publish::Done)
-    }
-
-    /// What a draft is to be caught up with.
-    pub fn ahead(&self, guard: Arc<dyn Guard>) -> Ahead {
-        Ahead::new(self.history.clone(), guard)
-    }
-
-    /// Goes on with a history that has a draft besides all that is here.
-    fn keep_draft(&mut self, history: History, draft: DraftRun, device: DeviceId) {
-        let heavy = draft.is_heavy();
-        // Carrying much over into a running merge takes long, and is done here: rather it merges once more. But not for ever.
-        let outruns = self.merging && heavy && !self.was_outrun;
-        let added = if outruns || (heavy && !self.merging) {
-            Vec::new()
-        } else {
-            history.since(&self.history.automerge().get_heads())
-        };
-        self.outrun |= outruns;
-        self.adopt(history);
-        if self.merging {
-            self.meanwhile.extend(added.into_iter().map(|change| change.0));
-        } else if heavy {
-            // Made anew by the next merge.
-            self.index = None;
-        } else {
-            self.add_to_index(added);
-        }
-        self.write_under(draft.run.actor);
-        self.device = Some(device);
-        self.tail.harvested_bytes += draft.run.payload.len();
-        self.tail.harvested.push_back(Unsigned::Draft(Box::new(draft)));
-    }
-
     /// Local changes are made under this actor from now on.
     fn write_under(&mut self, actor: ActorId) {
         self.spare.retain(|spare| spare.actor != actor);
         let before = self.live.replace(actor).filter(|before| *before != actor);
         let before = before.filter(|_| self.spare.len() < SPARE_ACTORS_MAX);
         self.spare.extend(before.map(|actor| Spare { actor, taken: Weak::new() }));
-    }
-
-    /// Makes a local change that was recorded ([`Self::last_local_change`]), as if `edit` had made it now; or the changes of a
-    /// draft, as if it had been published.
-    ///
-    /// # Errors
-    /// It is refused as one from a peer would be. The document is unchanged.
-    pub fn apply_local(
-        &mut self,
-        device: DeviceId,
-        bytes: &[u8],
-        is_draft: bool,
-        guard: &dyn Guard,
-    ) -> Result<(), Refusal> {
-        let payload = Payload::read(bytes.to_vec())?;
-        let found = *payload.tip();
-        let is_ours = self.history.device(&found.actor) == Some(device);
-        if self.live.is_some_and(|live| live != found.actor) && !is_ours && found.first_seq != 1 {
-            return Err(Refusal::Misfit(format!("actor {} is not one that writes here", found.actor)));
-        }
-        let links = payload.links();
-        let own: BTreeSet<ChangeHash> = links.iter().map(|link| link.hash).collect();
-        let deps = links.iter().flat_map(|link| &link.deps).copied().filter(|dep| !own.contains(dep)).collect();
-        let ops = links.iter().map(|link| link.ops).sum();
-        let header = RunHeader {
-            space: self.space,
-            document: self.id,
-            acl: crate::id::AclHash([0; 32]),
-            device,
-            actor: found.actor,
-            first_seq: found.first_seq,
-            last_seq: found.last_seq,
-            tip: found.tip,
-            signature: [0; SIGNATURE_LEN],
-        };
-        let candidate = Candidate::of(header, payload)?;
-        self.harvest();
-        let mut merger = Merger::new(self.space, self.id, Trust::Peer, &self.suspects, guard, self.index.take());
-        let history = merger.merge(self.history.clone(), alloc::vec![candidate]);
-        let (index, outcome) = (merger.index, merger.outcome);
-        // A running merge brings back its own.
-        self.index = index.filter(|_| !self.merging);
-        if let Some((_, refusal)) = outcome.refused.into_iter().next() {
-            return Err(refusal);
-        }
-        if let Some((_, missing)) = outcome.waiting.into_iter().next() {
-            let missing = missing.map_or_else(String::new, |hash| format!(": {hash}"));
-            return Err(Refusal::Misfit(format!("what it depends on is not here{missing}")));
-        }
-        if is_draft {
-            let payload = bytes.to_vec();
-            let (first_seq, last_seq) = (found.first_seq, found.last_seq);
-            let run = UnsignedRun { actor: found.actor, first_seq, last_seq, tip: found.tip, payload };
-            let draft = DraftRun { run, deps, ops };
-            // As when it was published: a table of that many operations is made by whoever needs it next.
-            let index = self.index.take().filter(|_| !draft.is_heavy());
-            self.keep_draft(history, draft, device);
-            self.index = index;
-            return Ok(());
-        }
-        let new = history.since(&self.tail.base);
-        self.adopt(history);
-        self.keep_harvested(new);
-        self.write_under(found.actor);
-        self.device = Some(device);
-        Ok(())
     }
 
     /// The raw bytes of the last local change, to be recorded.
