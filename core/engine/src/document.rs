@@ -2,9 +2,8 @@
 //! other document, no peer and no engine, so that a copy of it can be handed to a worker.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::BTreeSet;
 use alloc::string::String;
-use alloc::sync::Weak;
 use alloc::vec::Vec;
 
 use automerge as am;
@@ -13,11 +12,10 @@ use crate::gate::envelope::Candidate;
 use crate::gate::validator::OpIndex;
 use crate::gate::{Guard, Payload, Refusal, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
-use crate::limits::{
-    INLINE_BATCH_BYTES_MAX, INLINE_OPS_MAX, POISONED_REMEMBERED_MAX, RUN_CHANGES_MAX, RUN_SHARED_BYTES_MAX,
-};
-use crate::run::{Run, RunHeader, UnsignedRun};
+use crate::limits::{INLINE_BATCH_BYTES_MAX, INLINE_OPS_MAX, POISONED_REMEMBERED_MAX};
+use crate::run::{Run, RunHeader};
 
+mod actors;
 mod difference;
 pub mod draft;
 pub mod edit;
@@ -41,10 +39,12 @@ mod sequence_diff;
 pub mod summary;
 mod text_diff;
 mod typed;
+mod unsigned;
 mod value;
 pub mod view;
 pub mod work;
 
+pub use actors::OwnActor;
 pub use draft::{Ahead, Draft, DraftError};
 pub use edit::{Edit, EditError};
 pub use history::{Copied, Shared};
@@ -60,15 +60,13 @@ pub use typed::TypedError;
 pub use value::{Strings, Value};
 pub use view::{ChangeInfo, Conflict, Snapshot, View};
 
-use draft::DraftRun;
+use actors::Spare;
 use edit::Cache;
 use history::{Change, History};
 use inbox::{Inbox, Taken};
 use journal::Journal;
 use merge::{Merger, Outcome, Suspects, Trust};
-
-/// Actors kept for drafts: as many as are open on one document at once, in all likelihood.
-const SPARE_ACTORS_MAX: usize = 16;
+use unsigned::{Tail, Unsigned, advance};
 
 /// One document in memory.
 pub struct Document {
@@ -104,43 +102,6 @@ pub struct Document {
     device: Option<DeviceId>,
 }
 
-/// Local changes that no run has taken yet. They are taken out of automerge not one by one but when a run is wanted, or a
-/// merge begins: taking each out as it is made would cost a third of making it.
-#[derive(Debug, Default)]
-struct Tail {
-    /// Taken out.
-    harvested: VecDeque<Unsigned>,
-    harvested_bytes: usize,
-    /// Not taken out: about how many bytes they are. Zero if there are none.
-    pending_bytes: usize,
-    /// All that is not at or below these is not taken out yet.
-    base: Vec<am::ChangeHash>,
-}
-
-/// Something for a run.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are changes, and a box for each would be one more allocation an edit"
-)]
-enum Unsigned {
-    /// A change, which may share its run with its neighbours.
-    Change(Change),
-    /// A draft, which is a run by itself.
-    Draft(Box<DraftRun>),
-}
-
-/// An actor that a draft may write under.
-struct Spare {
-    actor: ActorId,
-    /// Of the draft that does, as long as there is one.
-    taken: Weak<Taking>,
-}
-
-/// What a draft holds of an actor that it has taken.
-#[derive(Debug)]
-struct Taking;
-
 /// What a document needs to know to make a local change.
 #[derive(Clone, Copy, Debug)]
 pub struct Author {
@@ -150,17 +111,6 @@ pub struct Author {
     pub fresh_actor: ActorId,
     /// Written into the change for people to read. Seconds since 1970.
     pub wall_s: i64,
-}
-
-/// An actor that local changes were made under, and its last change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OwnActor {
-    /// The actor.
-    pub actor: ActorId,
-    /// The number of its last change.
-    pub seq: u64,
-    /// And the hash.
-    pub tip: ChangeHash,
 }
 
 /// What became of the runs that a document had in its inbox.
@@ -335,73 +285,9 @@ impl Document {
         self.history.is_damaged()
     }
 
-    /// Local changes are made under this actor from now on.
-    fn write_under(&mut self, actor: ActorId) {
-        self.spare.retain(|spare| spare.actor != actor);
-        let before = self.live.replace(actor).filter(|before| *before != actor);
-        let before = before.filter(|_| self.spare.len() < SPARE_ACTORS_MAX);
-        self.spare.extend(before.map(|actor| Spare { actor, taken: Weak::new() }));
-    }
-
     /// The raw bytes of the last local change, to be recorded.
     pub fn last_local_change(&self) -> Option<Vec<u8>> {
         self.history.last_local_change()
-    }
-
-    /// Raw bytes of local changes that no run has taken yet; an estimate for the newest, never zero if there are any.
-    pub fn unsigned_bytes(&self) -> usize {
-        self.tail.harvested_bytes + self.tail.pending_bytes
-    }
-
-    /// Takes local changes for signing; `None` if there are none. A draft by itself; of others at most `RUN_CHANGES_MAX` changes
-    /// and `RUN_SHARED_BYTES_MAX` bytes at a time: call until `None`.
-    pub fn take_unsigned(&mut self) -> Option<UnsignedRun> {
-        self.harvest();
-        let first = match self.tail.harvested.front()? {
-            Unsigned::Change(first) => first,
-            Unsigned::Draft(_) => return self.take_draft(),
-        };
-        let (actor, first_seq) = (first.actor()?, first.seq());
-        let mut run = UnsignedRun { actor, first_seq, last_seq: 0, tip: first.hash(), payload: Vec::new() };
-        while let Some(Unsigned::Change(change)) = self.tail.harvested.front() {
-            let count = change.seq().checked_sub(first_seq);
-            let full = !run.payload.is_empty() && run.payload.len() + change.bytes().len() > RUN_SHARED_BYTES_MAX;
-            if change.actor() != Some(actor) || full || count.is_none_or(|count| count >= RUN_CHANGES_MAX) {
-                break;
-            }
-            run.last_seq = change.seq();
-            run.tip = change.hash();
-            run.payload.extend_from_slice(change.bytes());
-            advance(&mut self.signed_heads, change.deps(), change.hash());
-            self.tail.harvested_bytes -= change.bytes().len();
-            self.tail.harvested.pop_front();
-        }
-        Some(run)
-    }
-
-    /// For a mutant: the first draft becomes two. Says whether there was one of several changes.
-    pub(crate) fn split_draft(&mut self) -> bool {
-        self.harvest();
-        let drafts = |unsigned: &Unsigned| matches!(unsigned, Unsigned::Draft(_));
-        let Some(at) = self.tail.harvested.iter().position(drafts) else { return false };
-        let Some(Unsigned::Draft(draft)) = self.tail.harvested.get_mut(at) else { return false };
-        let Ok(payload) = Payload::read(draft.run.payload.clone()) else { return false };
-        let [.., before, last] = payload.links() else { return false };
-        let rest = draft.run.payload.split_off(last.range.start);
-        let first_seq = core::mem::replace(&mut draft.run.last_seq, before.seq);
-        let tip = core::mem::replace(&mut draft.run.tip, before.hash);
-        let run = UnsignedRun { actor: draft.run.actor, first_seq, last_seq: first_seq, tip, payload: rest };
-        let second = DraftRun { run, deps: last.deps.clone(), ops: last.ops };
-        self.tail.harvested.insert(at + 1, Unsigned::Draft(Box::new(second)));
-        at == 0
-    }
-
-    fn take_draft(&mut self) -> Option<UnsignedRun> {
-        let Unsigned::Draft(draft) = self.tail.harvested.pop_front()? else { return None };
-        let DraftRun { run, deps, .. } = *draft;
-        self.tail.harvested_bytes -= run.payload.len();
-        advance(&mut self.signed_heads, deps, run.tip);
-        Some(run)
     }
 
     /// Takes a verified run (gate stages 1 to 5 passed) into the inbox.
@@ -612,88 +498,6 @@ impl Document {
         View::at(&self.history, heads)
     }
 
-    /// Takes the local changes out of automerge that have not been taken out yet.
-    fn harvest(&mut self) {
-        if self.tail.pending_bytes > 0 {
-            self.tail.pending_bytes = 0;
-            let new = self.history.since(&self.tail.base);
-            self.add_to_index(new.iter());
-            self.keep_harvested(new);
-        }
-    }
-
-    /// Adds local changes to the index, if it is here.
-    fn add_to_index(&mut self, changes: impl IntoIterator<Item = impl core::borrow::Borrow<Change>>) {
-        if let Some(mut index) = self.index.take() {
-            let mut changes = changes.into_iter();
-            match changes.try_for_each(|change| change.borrow().add_to(&mut index, &self.history)) {
-                Ok(()) => self.index = Some(index),
-                Err(refusal) => {
-                    tracing::warn!(document = %self.id, %refusal, "a local change is not in the index");
-                }
-            }
-        }
-    }
-
-    fn keep_harvested(&mut self, new: Vec<Change>) {
-        for change in new {
-            if self.merging {
-                self.meanwhile.push(change.0.clone());
-            }
-            self.tail.harvested_bytes += change.bytes().len();
-            self.tail.harvested.push_back(Unsigned::Change(change));
-        }
-        self.tail.base = self.history.automerge().get_heads();
-    }
-
-    /// A run of our own device under an actor of this process that we have not made: this process is a copy of another one, and
-    /// the two would go on numbering their changes alike. From now on we write under another actor.
-    fn retire_if_cloned(&mut self) {
-        let Some(device) = self.device else { return };
-        let ours: Vec<ActorId> = self.live.into_iter().chain(self.spare.iter().map(|spare| spare.actor)).collect();
-        for actor in ours {
-            let last = self.history.tip(&actor).map_or(0, |(seq, _)| seq);
-            if self.inbox.has_beyond(&actor, last, &device) {
-                self.retire(&actor);
-                self.cloned = true;
-            }
-        }
-    }
-
-    /// What local changes are made under, and what the next draft would be.
-    pub fn writers(&self) -> Vec<OwnActor> {
-        let writer = |actor: ActorId| {
-            let (seq, tip) = self.history.tip(&actor)?;
-            Some(OwnActor { actor, seq, tip })
-        };
-        // Not those of drafts that are still being made.
-        let spare = self.spare.iter().rfind(|spare| spare.taken.strong_count() == 0);
-        self.live.into_iter().chain(spare.map(|spare| spare.actor)).filter_map(writer).collect()
-    }
-
-    /// Goes on under actors of this process, those of which the document holds all that they wrote and nothing else under their
-    /// name. A document that was just opened.
-    pub fn resume(&mut self, device: DeviceId, writers: &[OwnActor]) {
-        for OwnActor { actor, seq, tip } in writers {
-            let is_whole = self.history.tip(actor) == Some((*seq, *tip)) && self.history.device(actor) == Some(device);
-            if !is_whole {
-                continue;
-            }
-            self.device = Some(device);
-            match self.live {
-                None => self.live = Some(*actor),
-                Some(_) => self.spare.push(Spare { actor: *actor, taken: Weak::new() }),
-            }
-        }
-    }
-
-    /// Local changes are made under a fresh actor from now on, if they were made under this one. Says whether they were.
-    pub(crate) fn retire(&mut self, actor: &ActorId) -> bool {
-        let spares = self.spare.len();
-        self.spare.retain(|spare| spare.actor != *actor);
-        self.live.take_if(|live| live == actor).is_some() || self.spare.len() < spares
-    }
-
     /// The merged history with the local changes made since the merge took its copy; `None` if there are none.
     fn carry_over(
         &self,
@@ -732,14 +536,6 @@ impl Document {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("change {0} is not in this document")]
 pub struct UnknownHeads(pub ChangeHash);
-
-/// Moves heads on by one change.
-fn advance(heads: &mut BTreeSet<ChangeHash>, deps: impl IntoIterator<Item = ChangeHash>, hash: ChangeHash) {
-    for dep in deps {
-        heads.remove(&dep);
-    }
-    heads.insert(hash);
-}
 
 const _: () = {
     const fn may_be_shared<T: Send + Sync>() {}

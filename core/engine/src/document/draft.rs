@@ -9,10 +9,11 @@ use alloc::vec::Vec;
 
 use automerge as am;
 
+use crate::document::actors::Taking;
 use crate::document::edit::{Cache, Edit, EditError};
 use crate::document::history::{Change, History};
 use crate::document::view::View;
-use crate::document::{Author, Taking, merge};
+use crate::document::{Author, merge};
 use crate::gate::{Guard, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::limits::{INLINE_BATCH_BYTES_MAX, INLINE_OPS_MAX, RUN_BYTES_MAX, RUN_CHANGES_MAX};

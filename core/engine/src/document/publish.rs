@@ -7,10 +7,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::document::actors::Taking;
 use crate::document::draft::DraftRun;
 use crate::document::history::History;
 use crate::document::merge::{Merger, Trust};
-use crate::document::{Ahead, Author, Document, Draft, DraftError, Taking, Unsigned};
+use crate::document::{Ahead, Author, Document, Draft, DraftError, Unsigned};
 use crate::gate::envelope::Candidate;
 use crate::gate::{Guard, Payload, Refusal};
 use crate::id::{ChangeHash, DeviceId};

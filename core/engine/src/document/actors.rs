@@ -1,0 +1,90 @@
+//! The actors that a process writes under in a document: one that edits are made under, and those that drafts go on with.
+
+use alloc::sync::Weak;
+use alloc::vec::Vec;
+
+use crate::document::Document;
+use crate::id::{ActorId, ChangeHash, DeviceId};
+
+/// Actors kept for drafts: as many as are open on one document at once, in all likelihood.
+const SPARE_ACTORS_MAX: usize = 16;
+
+/// An actor that local changes were made under, and its last change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnActor {
+    /// The actor.
+    pub actor: ActorId,
+    /// The number of its last change.
+    pub seq: u64,
+    /// And the hash.
+    pub tip: ChangeHash,
+}
+
+/// An actor that a draft may write under.
+pub(super) struct Spare {
+    pub(super) actor: ActorId,
+    /// Of the draft that does, as long as there is one.
+    pub(super) taken: Weak<Taking>,
+}
+
+/// What a draft holds of an actor that it has taken.
+#[derive(Debug)]
+pub(super) struct Taking;
+
+impl Document {
+    /// Local changes are made under this actor from now on.
+    pub(super) fn write_under(&mut self, actor: ActorId) {
+        self.spare.retain(|spare| spare.actor != actor);
+        let before = self.live.replace(actor).filter(|before| *before != actor);
+        let before = before.filter(|_| self.spare.len() < SPARE_ACTORS_MAX);
+        self.spare.extend(before.map(|actor| Spare { actor, taken: Weak::new() }));
+    }
+
+    /// A run of our own device under an actor of this process that we have not made: this process is a copy of another one, and
+    /// the two would go on numbering their changes alike. From now on we write under another actor.
+    pub(super) fn retire_if_cloned(&mut self) {
+        let Some(device) = self.device else { return };
+        let ours: Vec<ActorId> = self.live.into_iter().chain(self.spare.iter().map(|spare| spare.actor)).collect();
+        for actor in ours {
+            let last = self.history.tip(&actor).map_or(0, |(seq, _)| seq);
+            if self.inbox.has_beyond(&actor, last, &device) {
+                self.retire(&actor);
+                self.cloned = true;
+            }
+        }
+    }
+
+    /// What local changes are made under, and what the next draft would be.
+    pub fn writers(&self) -> Vec<OwnActor> {
+        let writer = |actor: ActorId| {
+            let (seq, tip) = self.history.tip(&actor)?;
+            Some(OwnActor { actor, seq, tip })
+        };
+        // Not those of drafts that are still being made.
+        let spare = self.spare.iter().rfind(|spare| spare.taken.strong_count() == 0);
+        self.live.into_iter().chain(spare.map(|spare| spare.actor)).filter_map(writer).collect()
+    }
+
+    /// Goes on under actors of this process, those of which the document holds all that they wrote and nothing else under their
+    /// name. A document that was just opened.
+    pub fn resume(&mut self, device: DeviceId, writers: &[OwnActor]) {
+        for OwnActor { actor, seq, tip } in writers {
+            let is_whole = self.history.tip(actor) == Some((*seq, *tip)) && self.history.device(actor) == Some(device);
+            if !is_whole {
+                continue;
+            }
+            self.device = Some(device);
+            match self.live {
+                None => self.live = Some(*actor),
+                Some(_) => self.spare.push(Spare { actor: *actor, taken: Weak::new() }),
+            }
+        }
+    }
+
+    /// Local changes are made under a fresh actor from now on, if they were made under this one. Says whether they were.
+    pub(crate) fn retire(&mut self, actor: &ActorId) -> bool {
+        let spares = self.spare.len();
+        self.spare.retain(|spare| spare.actor != *actor);
+        self.live.take_if(|live| live == actor).is_some() || self.spare.len() < spares
+    }
+}
