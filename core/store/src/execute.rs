@@ -10,6 +10,10 @@ use crate::error::Trouble;
 use crate::format;
 use crate::tables::{self, definition};
 
+/// Values of more bytes than this are copied when the walk over the rows is over: it holds the pages at both of its ends, which may
+/// be the same one twice, and a large value has a page of a power of two for itself.
+const LARGE_BYTES: usize = 1024 * 1024;
+
 /// Writes all rows in one transaction and returns when they are on disk.
 pub(crate) fn commit(database: &Database, rows: &[Row]) -> Result<(), Trouble> {
     if rows.is_empty() {
@@ -92,6 +96,7 @@ pub(crate) fn scan(
         }
     }
     let mut bytes = 0;
+    let mut large = Vec::new();
     for row in open.range::<&[u8]>(from..)? {
         let row = row?;
         let key = tables::verify(table, &row)?;
@@ -105,9 +110,19 @@ pub(crate) fn scan(
             scanned.more = true;
             break;
         }
-        let (key, value) = tables::owned(&row);
-        bytes += key.len() + value.len();
-        scanned.rows.push((key, value));
+        // It was checked, so it has a checksum.
+        let value_bytes = row.1.value().len() - checksum::LEN;
+        bytes += key.len() + value_bytes;
+        if value_bytes > LARGE_BYTES {
+            large.push(scanned.rows.len());
+            scanned.rows.push((key.to_vec(), Vec::new()));
+        } else {
+            scanned.rows.push(tables::owned(&row));
+        }
+    }
+    for at in large {
+        let (key, value) = &mut scanned.rows[at];
+        *value = tables::get(&open, table, key)?;
     }
     Ok(scanned)
 }

@@ -1,7 +1,7 @@
 //! The redb tables that stand for the engine's: their names, and reading a row of one with its checksum.
 
 use anabranch_engine::storage::Table;
-use redb::{AccessGuard, TableDefinition};
+use redb::{AccessGuard, ReadableTable, TableDefinition};
 
 use crate::checksum;
 use crate::error::Trouble;
@@ -43,6 +43,16 @@ pub(crate) fn verify<'a>(table: Table, row: &'a RawRow<'_>) -> Result<&'a [u8], 
 /// The key and value of a row that was checked.
 pub(crate) fn owned(row: &RawRow<'_>) -> (Vec<u8>, Vec<u8>) {
     (row.0.value().to_vec(), row.1.value()[checksum::LEN..].to_vec())
+}
+
+/// Reads the value of one row that is there, and checks it.
+pub(crate) fn get(
+    open: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    table: Table,
+    key: &[u8],
+) -> Result<Vec<u8>, Trouble> {
+    let value = open.get(key)?.ok_or_else(|| wrong_row(table, key))?;
+    checksum::open(table as u8, key, value.value()).map(<[u8]>::to_vec).ok_or_else(|| wrong_row(table, key))
 }
 
 fn wrong_row(table: Table, key: &[u8]) -> Trouble {
