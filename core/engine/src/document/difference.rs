@@ -44,6 +44,8 @@ pub(crate) struct Splice {
 pub(crate) enum Action {
     /// Put a value in place of what is there, if anything is.
     Put { obj: am::ObjId, prop: am::Prop, value: Value },
+    /// Put values under keys of a map that it does not have.
+    Fill { obj: am::ObjId, members: BTreeMap<String, Value> },
     /// Put values into a list.
     Insert { obj: am::ObjId, index: usize, values: Vec<Value> },
     /// Take away a key.
@@ -178,11 +180,18 @@ impl<'a, R: ReadDoc> Difference<'a, R> {
                 None => self.remove(obj, key),
             }
         }
-        for (key, new) in members {
-            self.path.push(key.clone());
-            self.put(obj, am::Prop::Map(key), new, true)?;
-            self.path.pop();
+        if members.is_empty() {
+            return Ok(());
         }
+        for (key, new) in &members {
+            self.path.push(key.clone());
+            self.charge(new)?;
+            self.path.pop();
+            self.tally.bytes += key.len() as u64;
+        }
+        self.tally.added += members.len() as u64;
+        // As they are: an action for each would take as much memory again.
+        self.actions.push(Action::Fill { obj: obj.clone(), members });
         Ok(())
     }
 

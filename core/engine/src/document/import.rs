@@ -210,6 +210,10 @@ impl Import {
     fn begin(&mut self, action: Action, edit: &mut Edit<'_>, room: &mut Room) -> Result<(), EditError> {
         match action {
             Action::Put { obj, prop, value } => self.put(edit, room, &obj, prop, false, value),
+            Action::Fill { obj, members } => {
+                self.under_way.push(UnderWay::Members { obj, rest: members.into_iter() });
+                Ok(())
+            }
             Action::Insert { obj, index, values } => {
                 self.under_way.push(UnderWay::Items { obj, index, rest: values.into_iter() });
                 Ok(())

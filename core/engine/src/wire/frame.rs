@@ -55,7 +55,13 @@ pub fn to_frames(lane: Lane, message: Vec<u8>) -> Vec<Vec<u8>> {
     let inflated = message.len();
     let (body, compressed) = if inflated >= COMPRESS_BYTES_MIN {
         let small = lz4_flex::block::compress(&message);
-        if small.len() + 4 < inflated { (small, true) } else { (message, false) }
+        if small.len() + 4 < inflated {
+            // Of a large message there are never two copies longer than that takes.
+            drop(message);
+            (small, true)
+        } else {
+            (message, false)
+        }
     } else {
         (message, false)
     };
