@@ -7,6 +7,7 @@ mod descriptors;
 mod directory;
 mod failure;
 mod log;
+mod memory;
 mod output;
 mod show;
 mod signals;

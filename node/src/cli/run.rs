@@ -18,6 +18,7 @@ use crate::control::{Control, Renewal};
 use crate::descriptors;
 use crate::directory::Directory;
 use crate::failure::Failure;
+use crate::memory;
 use crate::show::Show;
 use crate::signals::Endings;
 
@@ -84,6 +85,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 impl Run {
     pub(crate) fn execute(self, directory: &Directory, show: Show) -> Result<(), Failure> {
+        memory::give_back();
         descriptors::make_room()?;
         let runtime = runtime()?;
         let result = runtime.block_on(self.run(directory, show));
