@@ -56,13 +56,16 @@ impl Value {
     }
 }
 
+/// Digits that tell every float of 64 bits from all others.
+const FLOAT_DIGITS_MAX: usize = 17;
+
 /// Bytes of memory that a value without members takes, about.
 pub(crate) fn bytes(value: &Json) -> usize {
     size_of::<Json>() + value.as_str().map_or(0, str::len)
 }
 
 /// Refuses numbers that documents cannot keep exactly, and that readers of JSON round in silence: integers that 64 bits do not
-/// hold, and others whose nearest float is written as another decimal value. Anything else that is wrong with the text is left
+/// hold, and others whose nearest float is another value when it is written with as many digits. Anything else that is wrong with the text is left
 /// to the reader.
 ///
 /// # Errors
@@ -130,8 +133,10 @@ fn check_number(number: &str) -> Result<(), String> {
     if !nearest.is_finite() {
         return Err(String::from("is beyond the floats of 64 bits"));
     }
-    // The shortest text that reads as this float.
-    if Decimal::read(&format!("{nearest:e}")) == Decimal::read(number) {
+    // Written with as many digits, the float is what was written: some programs write all 17 that a float may need.
+    let written = Decimal::read(number);
+    let digits = written.digits.len().clamp(1, FLOAT_DIGITS_MAX);
+    if Decimal::read(&format!("{nearest:.*e}", digits - 1)) == written {
         return Ok(());
     }
     Err(format!("would be rounded to {nearest:?}"))
@@ -423,6 +428,8 @@ mod tests {
             ("-0.10", -0.1),
             ("0.30000000000000004", 0.1 + 0.2),
             ("0.1000000000000000000000", 0.1),
+            ("0.10000000000000001", 0.1),
+            ("1.0000000000000000e-1", 0.1),
             ("1e30", 1e30),
             ("1000000000000000000000.0", 1e21),
             ("1234567890123456.5e-3", 1_234_567_890_123.456_5),
@@ -440,7 +447,8 @@ mod tests {
         for rounded in [
             "9007199254740993.0",
             "3.14159265358979323846",
-            "0.10000000000000001",
+            "0.10000000000000002",
+            "0.100000000000000005",
             "1e-400",
             "4e-324",
             "1e-99999999999999999999",
