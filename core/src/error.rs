@@ -36,9 +36,9 @@ pub enum OpenError {
         /// For people to read.
         reason: String,
     },
-    /// The replica's key was renewed before, and a space has not let it in since.
+    /// The replica's key is not to be another one now: see [`crate::RenewalError`].
     #[error("cannot renew the identity: {reason}")]
-    NotYetAdmitted {
+    RenewalRefused {
         /// For people to read.
         reason: String,
     },

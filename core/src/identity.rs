@@ -205,7 +205,10 @@ pub(crate) fn replace(directory: &Path, seed: &Seed) -> io::Result<PathBuf> {
         let _ = fs::remove_file(&beside);
     }
     replaced?;
-    sync_directory(directory)?;
+    if let Err(error) = sync_directory(directory) {
+        // It is another one now, whatever the disk makes of it.
+        warn!(%error, "the new key may not be on the disk yet");
+    }
     Ok(former)
 }
 

@@ -31,19 +31,21 @@ impl Builder {
     /// one device hide each other from their peers. All documents stay, and what was written with the former key reaches the
     /// others as before; to be a member again under the new key takes a ticket for each space.
     ///
+    /// Where it is the only admin of a space nobody could invite it again, so that this is refused unless `force`.
+    ///
     /// Nothing but the directory is used of what the builder was told. No process may have the replica open.
     ///
     /// # Errors
     /// See [`OpenError`]; one is that no directory was given. The replica is as it was then. A crash leaves it as it was, or
     /// renewed.
-    pub fn renew_identity(&self) -> Result<Renewed, OpenError> {
+    pub fn renew_identity(&self, force: bool) -> Result<Renewed, OpenError> {
         let (directory, modes) = self.ground();
         let in_memory = || OpenError::System("a replica in memory has no key that could be renewed".to_owned());
-        renew(directory.ok_or_else(in_memory)?, modes)
+        renew(directory.ok_or_else(in_memory)?, modes, force)
     }
 }
 
-fn renew(directory: &Path, modes: Modes) -> Result<Renewed, OpenError> {
+fn renew(directory: &Path, modes: Modes, force: bool) -> Result<Renewed, OpenError> {
     let refuse = |reason: String| OpenError::Renewal { path: directory.to_owned(), reason };
     if !directory.join(crate::builder::STORE_FILE).exists() {
         return Err(refuse("no replica is there".to_owned()));
@@ -52,9 +54,11 @@ fn renew(directory: &Path, modes: Modes) -> Result<Renewed, OpenError> {
     let former = SecretKey::from_seed(&seed).device();
     // Its lock keeps every other process away until it is dropped, at the end.
     let Opened { mut store, image, .. } = Store::open_with_copy(directory, former)?;
-    let renewal = Renewal::of(former, image).map_err(|error| match error {
+    let renewal = Renewal::of(former, image, force).map_err(|error| match error {
         RenewalError::Image(reason) => refuse(reason),
-        RenewalError::NotYetAdmitted(_) => OpenError::NotYetAdmitted { reason: error.to_string() },
+        RenewalError::NotYetAdmitted(_) | RenewalError::OnlyAdmin(_) => {
+            OpenError::RenewalRefused { reason: error.to_string() }
+        }
     });
     let Renewal { rows, spaces } = renewal?;
     let seed = random_seed()?;

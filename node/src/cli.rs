@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::client::GRACE;
+use crate::client::{GRACE, RENEWAL_GRACE};
 use crate::directory::Directory;
 use crate::failure::{EXIT_CODES, Failure};
 use crate::log;
@@ -158,8 +158,8 @@ impl Cli {
             match &self.command {
                 Command::Watch(_) => limit.guard(AtEnd::Done, show),
                 Command::Doc(document::Doc::Edit(edit)) if edit.is_stream() => {}
-                Command::Id(_)
-                | Command::WaitSynced(_)
+                Command::Id(_) => limit.with_grace(RENEWAL_GRACE).guard(AtEnd::Failed, show),
+                Command::WaitSynced(_)
                 | Command::Peer(peer::Peer::Dial { .. })
                 | Command::Space(space::Space::Join { .. }) => limit.with_grace(GRACE).guard(AtEnd::Failed, show),
                 _ => limit.guard(AtEnd::Failed, show),

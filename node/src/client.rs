@@ -14,6 +14,8 @@ use anabranch_protocol::{self as protocol, Command, Exit, LINE_BYTES_MAX, Line};
 
 /// What a node that waits for something, up to a time that it was given, gets to say that it did not come.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
+/// What one gets that has to close the replica and open it again under another key.
+pub(crate) const RENEWAL_GRACE: Duration = Duration::from_secs(30);
 
 /// A connection to the running node.
 pub(crate) struct Client {
@@ -97,8 +99,11 @@ impl Client {
     fn allowed(&self, command: &Command) -> Allowed {
         Allowed(match command {
             // These have their time from the command line already, and the node knows why it was not enough.
-            Command::IdRenew { timeout_ms }
-            | Command::SpaceJoin { timeout_ms, .. }
+            Command::IdRenew { timeout_ms, .. } => {
+                let limit = self.time_limit.unwrap_or_else(|| TimeLimit::begin(Duration::from_millis(*timeout_ms)));
+                Some(limit.with_grace(RENEWAL_GRACE))
+            }
+            Command::SpaceJoin { timeout_ms, .. }
             | Command::WaitSynced { timeout_ms, .. }
             | Command::PeerDial { timeout_ms, .. } => {
                 let limit = self.time_limit.unwrap_or_else(|| TimeLimit::begin(Duration::from_millis(*timeout_ms)));

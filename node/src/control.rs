@@ -112,7 +112,12 @@ enum Read {
 }
 
 impl Control {
-    pub(crate) fn new(peer: Peer, directory: &Path, renewals: mpsc::Sender<Renewal>) -> Self {
+    pub(crate) fn new(
+        peer: Peer,
+        directory: &Path,
+        renewals: mpsc::Sender<Renewal>,
+        is_closing: Arc<AtomicBool>,
+    ) -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
         Self {
             peer,
@@ -125,7 +130,7 @@ impl Control {
                 stalled: places(STALLED_MAX),
             }),
             renewals,
-            is_closing: Arc::default(),
+            is_closing,
         }
     }
 
@@ -329,13 +334,13 @@ impl Connection {
         match command {
             Command::Id => answers.last(&Ok(control.identity())).await,
             Command::IdName { name } => answers.last(&control.name_device(&name).await).await,
-            Command::IdRenew { timeout_ms } => {
+            Command::IdRenew { timeout_ms, force } => {
                 *open = None;
-                let held_elsewhere = match control.may_renew() {
-                    Ok(()) => unless_gone(reader, control.hand_over(timeout_ms)).await?,
-                    Err(failure) => return answers.last(&Err::<(), _>(failure)).await,
-                };
-                answers.last(&control.renew(held_elsewhere).await).await
+                if let Err(failure) = control.may_renew(force) {
+                    return answers.last(&Err::<(), _>(failure)).await;
+                }
+                unless_gone(reader, control.hand_over(timeout_ms)).await?;
+                answers.last(&control.renew(force).await).await
             }
             Command::Status => answers.last(&Ok(control.status())).await,
             Command::Peers => answers.list(Ok(control.peer_lines())).await,
@@ -362,7 +367,8 @@ impl Connection {
                 answers.last(&control.new_document(space.as_deref(), name.as_deref(), force).await).await
             }
             Command::DocNewNamed { space, names, force } => {
-                answers.list(control.new_documents(space.as_deref(), &names, force).await).await
+                let result = control.new_documents(space.as_deref(), &names, force, answers).await?;
+                answers.last(&result).await
             }
             Command::DocRename { which, name, force } => {
                 answers.last(&control.rename(open, &which, &name, force).await).await

@@ -104,7 +104,7 @@ impl From<anabranch::OpenError> for Failure {
         use anabranch::OpenError as E;
         match &error {
             E::Address(_) => Self::usage(error),
-            E::NotYetAdmitted { .. } => Self::refused(error),
+            E::RenewalRefused { .. } => Self::refused(error),
             _ => Self::error(error),
         }
     }

@@ -147,6 +147,11 @@ impl Invitation {
         Self { seed: [0; 32].into(), addresses: Vec::new(), role: 0 }
     }
 
+    /// Whether it stands for a log that is lost, and for no ticket.
+    pub fn is_lost(&self) -> bool {
+        *self == Self::lost()
+    }
+
     /// The secret key of the invite.
     pub fn key(&self) -> SecretKey {
         SecretKey::from_seed(&self.seed)
@@ -230,6 +235,13 @@ impl Space {
         self.joining().is_none() && !self.needs_ticket()
     }
 
+    /// A member has let us in under a renewed key. Where we may not write any more as we could before, what was written meanwhile
+    /// stays here, and so does the former device.
+    pub fn forget_former(&mut self) {
+        let can_write = |device: &DeviceId| self.membership.role(device).is_some_and(Role::can_write);
+        self.access.former = self.access.former.filter(|former| can_write(former) && !can_write(&self.device));
+    }
+
     /// Somebody without the space answered at an address. Says whether that is so now at every address of the ticket.
     pub fn answered_by_a_stranger(&mut self, address: &str) -> bool {
         let Some(invite) = &self.access.invite else { return false };
@@ -242,14 +254,23 @@ impl Space {
 
     /// No member takes what we have signed to join under a renewed key: the log is again what it was. Returns what went.
     pub fn take_back_joining(&mut self) -> Vec<EntryHash> {
-        self.access.invite = None;
-        let Ok((membership, gone)) = self.membership.without(&self.device) else { return Vec::new() };
+        let before = self.membership.hashes();
+        let Ok(membership) = self.membership.without(&self.device) else { return Vec::new() };
+        let left = membership.hashes();
+        let gone: Vec<EntryHash> = before.into_iter().filter(|hash| left.binary_search(hash).is_err()).collect();
         self.membership = membership;
+        self.joins_with(Access { invite: None, ..self.access.clone() });
         for hash in &gone {
             self.entries.set(entry_key(hash), None);
         }
         self.current_acl = Acl::new(self.membership.acl_ref(&self.device));
         gone
+    }
+
+    /// We have another ticket, or none any more.
+    pub fn joins_with(&mut self, access: Access) {
+        self.access = access;
+        self.strangers.clear();
     }
 
     /// Notes that the log has grown by this entry.

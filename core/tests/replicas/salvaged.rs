@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::{Pair, open, peer_in, within};
-use anabranch::{CommandError, OpenError, Peer};
+use anabranch::{CommandError, OpenError, Peer, Role};
 use serde_json::json;
 
 /// Bob's store after he edited alone, with the identity of both replicas and of the documents.
@@ -132,4 +132,27 @@ async fn a_store_that_is_missing_gets_everything_from_peers_without_a_ticket() {
     assert!(bob.salvaged().is_none() && bob.spaces().is_empty());
     within("shutdown", bob.shutdown()).await;
     within("shutdown", scene.alice.shutdown()).await;
+}
+
+// The members that it stands on are known and do not include the new device, so that a salvage took it for anybody's words.
+#[tokio::test]
+async fn what_is_written_under_a_renewed_key_survives_a_damaged_store() {
+    let scene = scene().await;
+    let renewed = Peer::builder().directory(scene.bobs.path()).renew_identity(false).unwrap();
+    let bob = peer_in(scene.bobs.path()).await;
+    assert_eq!(bob.device(), renewed.device);
+    let document = within("open", bob.space(scene.space).unwrap().open(scene.own)).await.unwrap();
+    document.edit(|edit| edit.set("/renewed", 1)).unwrap();
+    within("saved", document.saved()).await.unwrap();
+    drop(document);
+    within("shutdown", bob.shutdown()).await;
+    damage(scene.bobs.path(), 0, 1);
+    let bob = peer_in(scene.bobs.path()).await;
+    assert!(bob.salvaged().is_some());
+    let of_alice = scene.alice.space(scene.space).unwrap();
+    let ticket = of_alice.invite(Role::Writer, 1, Vec::new()).await.unwrap();
+    let of_bob = within("join", bob.join(&ticket)).await.unwrap();
+    within("synced", of_bob.synced_with(scene.alice.device())).await.unwrap();
+    let at_alice = within("open", of_alice.open(scene.own)).await.unwrap();
+    assert_eq!(at_alice.json().unwrap(), json!({"only": "bob has it", "renewed": 1}));
 }

@@ -22,7 +22,12 @@ pub enum Command {
     IdName { name: String },
     /// Gives the replica another key, after it was tried for so long to bring what it has to other members. The node starts
     /// again under the new key, and every other connection ends. Answered with [`Renewed`](crate::Renewed).
-    IdRenew { timeout_ms: u64 },
+    IdRenew {
+        timeout_ms: u64,
+        /// Even if a space is left without an admin.
+        #[serde(default)]
+        force: bool,
+    },
     /// Answered with [`Status`](crate::Status).
     Status,
     /// Items are [`PeerLine`](crate::PeerLine)s.
@@ -60,7 +65,8 @@ pub enum Command {
         #[serde(default)]
         force: bool,
     },
-    /// A document for each name, or none. Items are [`Edited`](crate::Edited)s, in the order of the names.
+    /// A document for each name that is not empty; none if one of them cannot be given. Items are [`Edited`](crate::Edited)s, in the
+    /// order of the names, each when it is saved.
     DocNewNamed {
         space: Option<String>,
         names: Vec<String>,

@@ -33,7 +33,8 @@ pub(crate) enum Doc {
         /// Kept in the document, as its root key `name`; commands find the document by it
         #[arg(long, group = "named")]
         name: Option<String>,
-        /// Make a document for each name in a file, one to a line, or none; `-` is standard input
+        /// Make a document for each name in a file, one to a line; `-` is standard input. None is made if one of the names cannot be
+        /// given. Each id is printed when its document is saved
         #[arg(long, value_name = "FILE", group = "named")]
         names: Option<PathBuf>,
         /// Even if the name is taken
@@ -265,7 +266,9 @@ impl Doc {
         match self {
             Self::New { space, name: _, names: Some(file), force } => {
                 let text = text::read(&file)?;
-                let names = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+                // Some editors begin a file with a byte order mark.
+                let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+                let names = text.lines().map(str::to_owned).collect();
                 let command = Command::DocNewNamed { space, names, force };
                 let print = |edited: Edited| show.one(&edited, |edited| edited.document.clone());
                 Client::connect(directory)?.ask_many(&command, print).map(drop)

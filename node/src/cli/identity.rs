@@ -38,6 +38,9 @@ enum IdCommand {
     /// waits as long as --timeout says (10 s), or later. Under the new key this replica is no member yet: it reads and edits
     /// what it has, and `space join` with a new ticket lets it in. A node that is running goes on under the new key
     Renew {
+        /// Even if this is the only admin of a space, so that nobody can invite it again
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         modes: Modes,
     },
@@ -51,7 +54,7 @@ impl Id {
                 let identity = Client::connect(directory)?.ask::<Identity>(&Command::IdName { name })?;
                 show.one(&identity, human)
             }
-            Some(IdCommand::Renew { modes }) => show.one(&renew(directory, modes)?, renewed),
+            Some(IdCommand::Renew { force, modes }) => show.one(&renew(directory, modes, force)?, renewed),
         }
     }
 }
@@ -65,18 +68,18 @@ fn human(identity: &Identity) -> Vec<String> {
 }
 
 /// By the node if one runs, else here.
-fn renew(directory: &Directory, modes: Modes) -> Result<Renewed, Failure> {
+fn renew(directory: &Directory, modes: Modes, force: bool) -> Result<Renewed, Failure> {
     match Client::connect(directory) {
         Ok(mut client) => {
             let timeout_ms = directory.time_limit().map_or(HAND_OVER, TimeLimit::whole).as_millis() as u64;
-            client.ask(&Command::IdRenew { timeout_ms })
+            client.ask(&Command::IdRenew { timeout_ms, force })
         }
         Err(failure) if failure.exit == Exit::NoNode => {
             let mut builder = Peer::builder().directory(directory.path());
             if modes.allow_loose_modes {
                 builder = builder.allow_loose_modes();
             }
-            Ok(renewal_answer(builder.renew_identity()?, |_| None))
+            Ok(renewal_answer(builder.renew_identity(force)?, |_| None))
         }
         Err(failure) => Err(failure),
     }

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anabranch::{Builder, Event, Lagged, Peer};
@@ -49,6 +51,8 @@ pub(crate) struct Run {
     record_max: u64,
 }
 
+/// A second signal within this time of the first says nothing more than that.
+const ECHO: Duration = Duration::from_millis(200);
 /// How long a call to the replica may hold up its end.
 const HELD_UP_MAX: Duration = Duration::from_millis(1_500);
 /// How long the disk may take to save what is pending: service managers kill after 10 s (Docker) to 90 s (systemd).
@@ -97,17 +101,21 @@ impl Run {
     async fn run(mut self, directory: &Directory, show: Show) -> Result<(), Failure> {
         // Before anything else, so that a signal during the start is not lost.
         let mut endings = Endings::watch()?;
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let mut pending = None;
         loop {
-            match self.once(directory, show, &mut endings).await? {
+            match self.once(directory, show, &mut endings, &is_closing, pending.take()).await? {
                 Ended::ForGood => return Ok(()),
-                Ended::ForAnotherKey(answer) => {
+                Ended::ForAnotherKey(Renewal { answer, force }) => {
                     let builder = self.builder(directory);
-                    let renewed = tokio::task::spawn_blocking(move || builder.renew_identity());
+                    let renewed = tokio::task::spawn_blocking(move || builder.renew_identity(force));
                     let renewed = renewed.await.map_err(|error| Failure::error(error.to_string()))?;
+                    let renewed = renewed.map_err(Failure::from);
                     // Whoever asked may have gone.
-                    let _ = answer.send(renewed.map_err(Failure::from));
-                    // The recording of another device cannot go on.
-                    self.record = None;
+                    pending = Some(move || _ = answer.send(renewed));
+                    if self.record.take().is_some() {
+                        warn!("the recording has ended: it is of one process and one key");
+                    }
                 }
             }
         }
@@ -137,7 +145,14 @@ impl Run {
     }
 
     /// Runs the replica under the key that it has.
-    async fn once(&self, directory: &Directory, show: Show, endings: &mut Endings) -> Result<Ended, Failure> {
+    async fn once(
+        &self,
+        directory: &Directory,
+        show: Show,
+        endings: &mut Endings,
+        is_closing: &Arc<AtomicBool>,
+        told: Option<impl FnOnce()>,
+    ) -> Result<Ended, Failure> {
         let created = !directory.is_initialised();
         let peer = self.builder(directory).open().await?;
         let events = peer.events();
@@ -165,8 +180,13 @@ impl Run {
         info!(device = %ready.device, directory = %ready.directory, "running");
 
         let (renewals, mut asked) = mpsc::channel(1);
-        let control = Control::new(peer.clone(), directory.path(), renewals);
-        let result = tokio::select! {
+        is_closing.store(false, Ordering::Relaxed);
+        let control = Control::new(peer.clone(), directory.path(), renewals, Arc::clone(is_closing));
+        if let Some(tell) = told {
+            // Whoever asked for another key can go on at once.
+            tell();
+        }
+        let mut result = tokio::select! {
             ending = endings.next() => { info!("closing because of {}", ending.name); Ok(Ended::ForGood) }
             result = control.clone().serve(listener) => result.map(|()| Ended::ForGood),
             Some(answer) = asked.recv() => { info!("closing to renew the identity"); Ok(Ended::ForAnotherKey(answer)) }
@@ -174,9 +194,21 @@ impl Run {
         };
         control.close();
         directory.remove_socket();
-        tokio::select! {
-            closed = close(peer) => closed?,
-            ending = endings.next() => return Err(unsaved(&format!("{} came again", ending.name))),
+        let mut closing = std::pin::pin!(close(peer));
+        let mut is_echo = true;
+        let mut echo = std::pin::pin!(tokio::time::sleep(ECHO));
+        loop {
+            tokio::select! {
+                closed = closing.as_mut() => break closed?,
+                () = echo.as_mut(), if is_echo => is_echo = false,
+                ending = endings.next() => match result {
+                    // Some send it to the process and to its group.
+                    _ if is_echo => {}
+                    // The first one only says that the replica is not to go on.
+                    Ok(Ended::ForAnotherKey(_)) => result = Ok(Ended::ForGood),
+                    _ => return Err(unsaved(&format!("{} came again", ending.name))),
+                },
+            }
         }
         info!("closed");
         result

@@ -198,6 +198,9 @@ pub(crate) fn row(line: &SpaceLine) -> String {
         Some(_) if line.needs_ticket => {
             "  needs a ticket, as the key of this device was renewed; edits stay here until then"
         }
+        Some(_) if line.role.is_some() => {
+            "  what was edited before it was let in stays here, as this device may only read"
+        }
         Some(_) => "  edits stay here until a member has let this device in",
         None => "",
     };

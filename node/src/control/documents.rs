@@ -2,14 +2,17 @@
 
 use std::cmp::Reverse;
 
-use anabranch::{ChangeHash, Document, DocumentError, DocumentInfo, Path};
+use anabranch::{ChangeHash, Document, DocumentError, DocumentInfo, Path, Space};
 
-use crate::control::Control;
 use crate::control::names::texts;
 use crate::control::naming;
 use crate::control::pattern::Pattern;
+use crate::control::{Answers, Control};
 use crate::failure::Failure;
 use anabranch_protocol::{DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Sort, Which};
+
+/// Documents that one command makes before it waits for the disk.
+const NEW_TOGETHER: usize = 100;
 
 impl Control {
     pub(super) async fn new_document(
@@ -34,21 +37,53 @@ impl Control {
         edited(&document, u64::from(name.is_some()), 1)
     }
 
-    /// Makes a document for each name. All names are looked at before the first one is made, and all are on disk at the end.
+    /// Makes a document for each line, blank ones left out. All names are looked at before the first one is made; each document is
+    /// told when it is on disk. The outer error is the connection's.
     pub(super) async fn new_documents(
         &self,
         space: Option<&str>,
-        names: &[String],
+        lines: &[String],
         force: bool,
-    ) -> Result<Vec<Edited>, Failure> {
-        let space = self.space(space)?;
-        let _naming = self.naming.lock().await;
-        naming::check_all_new(&space, names, force)?;
+        answers: &mut Answers,
+    ) -> std::io::Result<Result<serde_json::Value, Failure>> {
+        let space = match self.space(space) {
+            Ok(space) => space,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if let Err(failure) = naming::check_all_new(&space, lines, force) {
+            return Ok(Err(failure));
+        }
+        let names: Vec<&str> = lines.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+        let mut saved = 0;
+        for names_of_some in names.chunks(NEW_TOGETHER) {
+            match self.new_together(&space, names_of_some, force).await {
+                Ok(made) => {
+                    saved += made.len();
+                    for line in &made {
+                        answers.item_now(line).await?;
+                    }
+                }
+                Err(failure) => {
+                    let message =
+                        format!("{saved} of {} documents are made and saved, no more: {failure}", names.len());
+                    return Ok(Err(Failure { message, ..failure }));
+                }
+            }
+        }
+        Ok(Ok(serde_json::json!({ "items": saved })))
+    }
+
+    /// Makes some documents, and saves them together.
+    async fn new_together(&self, space: &Space, names: &[&str], force: bool) -> Result<Vec<Edited>, Failure> {
         let mut made = Vec::with_capacity(names.len());
         let mut last = None;
         for name in names {
+            // Others are not to wait for all of them, neither to give a name nor for anything else.
+            tokio::task::yield_now().await;
+            let _naming = self.naming.lock().await;
+            naming::check_new(space, name, None, force)?;
             let document = space.create_with_first_edit().await?;
-            while let Err(error) = document.edit(|edit| edit.set("/name", name.as_str())) {
+            while let Err(error) = document.edit(|edit| edit.set("/name", *name)) {
                 match error {
                     // They come faster than the disk takes them.
                     DocumentError::Busy(_) => document.saved().await?,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anabranch::{OpenError, RenewalError, Renewed, SpaceId};
+use anabranch::{OpenError, RenewalError, Renewed, Space, SpaceId, is_only_admin};
 use tokio::sync::oneshot;
 
 use crate::control::Control;
@@ -11,7 +11,12 @@ use crate::failure::Failure;
 use anabranch_protocol as protocol;
 
 /// Somebody asks for another key, and waits for what comes of it.
-pub(crate) type Renewal = oneshot::Sender<Result<Renewed, Failure>>;
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    pub(crate) answer: oneshot::Sender<Result<Renewed, Failure>>,
+    /// Even if a space is left without an admin.
+    pub(crate) force: bool,
+}
 
 impl Control {
     pub(super) async fn name_device(&self, name: &str) -> Result<protocol::Identity, Failure> {
@@ -20,31 +25,44 @@ impl Control {
     }
 
     /// Sees before anything is closed that the key can be another one.
-    pub(super) fn may_renew(&self) -> Result<(), Failure> {
-        let outside = self.peer.spaces().into_iter().find(|space| space.former.is_some());
-        outside.map_or(Ok(()), |space| {
-            let name = space.name.unwrap_or_default();
-            let reason = RenewalError::NotYetAdmitted(name).to_string();
-            Err(OpenError::NotYetAdmitted { reason }.into())
-        })
+    pub(super) fn may_renew(&self, force: bool) -> Result<(), Failure> {
+        if let Some(reason) = self.peer.stopped() {
+            return Err(Failure::refused(format!("what was edited and is not saved yet would be lost: {reason}")));
+        }
+        let device = self.peer.device();
+        let spaces = self.peer.spaces();
+        let error = spaces.iter().find_map(|status| {
+            let name = status.name.clone().unwrap_or_default();
+            let members = self.peer.space(status.space).map(|space| space.members()).unwrap_or_default();
+            if status.former.is_some() {
+                Some(RenewalError::NotYetAdmitted(name))
+            } else if !force && is_only_admin(&device, &members) {
+                Some(RenewalError::OnlyAdmin(name))
+            } else {
+                None
+            }
+        });
+        error.map_or(Ok(()), |error| Err(OpenError::RenewalRefused { reason: error.to_string() }.into()))
     }
 
-    /// Waits until other members hold what is here, each space for itself, and says of which spaces they do.
-    pub(super) async fn hand_over(&self, timeout_ms: u64) -> BTreeSet<SpaceId> {
+    /// Waits until other members hold what is here, where there are others.
+    pub(super) async fn hand_over(&self, timeout_ms: u64) {
         let spaces = self.peer.spaces().into_iter().filter_map(|status| self.peer.space(status.space));
-        let time_max = Duration::from_millis(timeout_ms);
-        let waiting = spaces.map(|space| async move {
-            let synced = tokio::time::timeout(time_max, space.wait_synced()).await;
-            matches!(synced, Ok(Ok(()))).then(|| space.id())
-        });
-        futures::future::join_all(waiting).await.into_iter().flatten().collect()
+        let shared = spaces.filter(|space| space.members().len() > 1);
+        let waiting = shared.map(|space| async move { space.wait_synced().await });
+        let all = futures::future::join_all(waiting);
+        // In time or not: it is looked at afterwards.
+        let _ = tokio::time::timeout(Duration::from_millis(timeout_ms), all).await;
     }
 
     /// Has the node give the replica another key. This handle is of no use afterwards.
-    pub(super) async fn renew(&self, held_elsewhere: BTreeSet<SpaceId>) -> Result<protocol::Renewed, Failure> {
+    pub(super) async fn renew(&self, force: bool) -> Result<protocol::Renewed, Failure> {
+        let spaces = self.peer.spaces().into_iter().filter_map(|status| self.peer.space(status.space));
+        let is_held = |space: &Space| space.loss_on_leaving().is_some_and(|loss| loss.only_here.is_empty());
+        let held_elsewhere: BTreeSet<SpaceId> = spaces.filter(is_held).map(|space| space.id()).collect();
         let (answer, renewed) = oneshot::channel();
         let ending = || Failure::error("the node is about to end");
-        self.renewals.try_send(answer).map_err(|_| ending())?;
+        self.renewals.try_send(Renewal { answer, force }).map_err(|_| ending())?;
         let renewed = renewed.await.map_err(|_| ending())??;
         Ok(renewal_answer(renewed, |space| Some(held_elsewhere.contains(space))))
     }

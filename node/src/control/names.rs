@@ -85,7 +85,8 @@ impl Control {
         }
         let candidates = self.peer.peers().into_iter().map(|peer| Candidate {
             id: peer.peer.to_string(),
-            name: peer.name,
+            // One that looks like digits of an id may have been chosen to be taken for another device.
+            name: peer.name.filter(|name| !is_prefix(name)),
             thing: peer.peer,
         });
         pick("peer", 2 * DeviceId::LEN, text, candidates)

@@ -64,7 +64,10 @@ pub(super) fn check_all_new(space: &Space, names: &[String], force: bool) -> Res
     let mut taken: BTreeSet<String> =
         documents.iter().filter_map(|info| info.summary.name.as_deref()).map(normal).collect();
     for (index, name) in names.iter().enumerate() {
-        let place = |failure: Failure| Failure { message: format!("name {}: {failure}", index + 1), ..failure };
+        if name.is_empty() {
+            continue;
+        }
+        let place = |failure: Failure| Failure { message: format!("line {}: {failure}", index + 1), ..failure };
         check_document(name).map_err(place)?;
         if name.parse().is_ok_and(|id| ids.contains(&id)) {
             return Err(place(Failure::usage(format!("`{name}` is the id of a document here"))));

@@ -139,8 +139,8 @@ impl World {
     fn write_renewal(&mut self, copy: usize, disk: Plug) -> Result<Vec<SpaceId>, String> {
         let store = Store::open_on(disk).map(OpenStore::new).map_err(|error| error.to_string())?;
         let text = |failure: Failure| failure.to_string();
-        let Renewal { rows, spaces } =
-            Renewal::of(self.replicas[copy].device, store.image().map_err(text)?).map_err(|error| error.to_string())?;
+        let Renewal { rows, spaces } = Renewal::of(self.replicas[copy].device, store.image().map_err(text)?, true)
+            .map_err(|error| error.to_string())?;
         self.watch.durability.started(copy, durability::hashed(store.rows().map_err(text)?))?;
         self.watch.durability.asked(copy, &rows, &[])?;
         store.write(rows).map_err(text)?;

@@ -99,10 +99,7 @@ fn copied_machines_are_named_on_all_sides_and_a_renewed_key_ends_it() {
         (&json!("work"), &json!(true))
     );
     let new_device = renewed["device"].as_str().unwrap().to_owned();
-    wait_until("the node goes on under the new key", || {
-        let found = copy.run(&["--json", "id"]);
-        if found.code == Some(0) && found.json()["device"] == new_device { Ok(()) } else { Err(found.stderr) }
-    });
+    assert_eq!(copy.json(&["id"])["device"], new_device, "the node goes on under the new key");
     assert!(copy.is_running());
     wait_until("one is left under the old key", || {
         let peers = founder.run(&["--json", "peers"]).ok().json_lines();
@@ -120,7 +117,7 @@ fn copied_machines_are_named_on_all_sides_and_a_renewed_key_ends_it() {
     assert_eq!(copy.json(&["doc", "get", plan])["value"]["copy"], 1);
     copy.run(&["doc", "set", plan, "/offline", "1"]).ok();
     copy.run(&["doc", "new", "--name", "made offline"]).ok();
-    copy.run(&["id", "renew"]).fails(5, "the space `work` has not let it in since");
+    copy.run(&["id", "renew"]).fails(5, "the space `work` has not let this device in yet");
     // A restart changes nothing of that.
     assert_eq!(copy.stop("TERM"), Some(0));
     let copy = copied.start(&copied.copy);
@@ -180,8 +177,28 @@ fn a_key_is_renewed_where_no_node_runs_and_a_refused_ticket_takes_nothing_away()
     copy.run(&["doc", "set", plan, "/kept", "1"]).ok();
     copy.run(&["space", "join", &used]).fails(5, "has already been used");
     assert_eq!(copy.json(&["doc", "get", plan])["value"]["kept"], 1);
+    // As a reader it may not bring what it wrote; nothing of it is given up.
+    copy.run(&["space", "join", &ticket(&copied.founder, "reader")]).ok();
+    assert!(copy.run(&["space", "ls"]).ok().stdout.contains("stays here, as this device may only read"));
+    copy.run(&["id", "renew"]).fails(5, "the space `work` has not let this device in yet");
     copy.run(&["space", "join", &ticket(&copied.founder, "writer")]).ok();
     agree(&[&copied.founder], plan, "kept", &json!(1));
+    assert!(!copy.run(&["space", "ls"]).ok().stdout.contains("stays here"));
+}
+
+#[test]
+fn renewing_the_key_of_the_only_admin_asks_for_force_and_a_refusal_changes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let node = Node::start(&home.path().join("node"), &[]);
+    node.run(&["space", "create", "solo"]).ok();
+    let plan = new_document(&node, "plan", &json!({ "n": 1 }));
+    let device = node.device();
+    node.run(&["id", "renew"]).fails(5, "the only admin of the space `solo`");
+    assert_eq!(node.json(&["id"])["device"], device);
+    let renewed = node.json(&["id", "renew", "--force"]);
+    // It can be asked as soon as the command has ended.
+    assert_eq!(node.json(&["id"])["device"], renewed["device"]);
+    assert_eq!(node.json(&["doc", "get", &plan])["value"]["n"], 1);
 }
 
 #[test]
@@ -189,6 +206,21 @@ fn devices_are_shown_with_the_names_that_they_give_themselves() {
     let trio = Trio::start();
     let plan = new_document(&trio.founder, "plan", &json!({ "n": 0 }));
     trio.agree(&plan);
+    // One that has a name before it joins, as most have.
+    let newcomer = Node::start(&trio.home.path().join("newcomer"), &[]);
+    newcomer.run(&["id", "name", "Newcomer"]).ok();
+    trio.founder.run(&["id", "name", "Founder"]).ok();
+    newcomer.run(&["space", "join", &trio.ticket("reader", &trio.to_reader)]).ok();
+    for (node, other, name) in [(&trio.founder, &newcomer, "Newcomer"), (&newcomer, &trio.founder, "Founder")] {
+        wait_until("a joining tells names", || {
+            let peers = node.run(&["--json", "peers"]).ok().json_lines();
+            let found = device_in(&peers, &other.device()).map(|peer| peer["name"].clone());
+            if found == Some(json!(name)) { Ok(()) } else { Err(format!("{found:?}")) }
+        });
+    }
+    // Digits are no name for another device.
+    newcomer.run(&["id", "name", &trio.writer.device()[..8]]).ok();
+    trio.founder.run(&["wait-synced", "--peer", &trio.writer.device()[..8]]).ok();
     trio.writer.run(&["id", "name", "  Ada's laptop "]).ok();
     assert_eq!(trio.writer.json(&["id"])["name"], "Ada's laptop");
     trio.writer.run(&["doc", "set", &plan, "/n", "1"]).ok();

@@ -198,15 +198,15 @@ fn two_documents_that_were_given_one_name_while_apart_are_both_there_until_one_i
 }
 
 #[test]
-fn many_documents_are_made_by_one_command_or_none() {
+fn many_documents_are_made_by_one_command_or_none_where_a_name_is_bad() {
     let (_home, node) = node();
     made(&node, "plan");
     let names: Vec<String> = (0..2_000).map(|number| format!("note {number}")).collect();
     let text = |names: &[String]| names.join("\r\n");
     for (bad, reason) in [
-        ("plan", "name 2001: there is a document `plan` already"),
-        ("note 7", "name 2001: there is a document `note 7` already"),
-        ("id:x", "name 2001: a document's name begins with `id:`"),
+        ("plan", "line 2001: there is a document `plan` already"),
+        ("note 7", "line 2001: there is a document `note 7` already"),
+        ("id:x", "line 2001: a document's name begins with `id:`"),
     ] {
         let mut names = names.clone();
         names.push(bad.to_owned());
@@ -217,7 +217,7 @@ fn many_documents_are_made_by_one_command_or_none() {
     let ids: Vec<&str> = ids.stdout.lines().collect();
     assert_eq!(ids.len(), 2_000);
     assert_eq!(node.json(&["doc", "get", "note 1999"])["document"], json!(ids[1_999]));
-    node.run_with(&["doc", "new", "--names", "-", "--force"], "plan\nplan\n").ok();
+    node.run_with(&["doc", "new", "--names", "-", "--force"], "\u{feff}plan\n\nplan\n").ok();
     assert_eq!(node.run(&["--json", "doc", "ls"]).ok().json_lines().len(), 2_003);
     let watched = node.run(&["watch", "--since", "0", "--timeout", "0.5"]).ok();
     assert!(watched.stdout.contains("  note 7  at "), "{}", &watched.stdout[..500]);

@@ -54,6 +54,11 @@ impl Copies {
         comes_back
     }
 
+    /// A device is said to have had copies, and not when.
+    fn heard_of(&mut self, device: DeviceId, now_s: i64) -> bool {
+        !self.seen.contains_key(&device) && self.saw(device, now_s)
+    }
+
     /// Notes that a device has copies. Says whether that is news.
     fn saw(&mut self, device: DeviceId, now_s: i64) -> bool {
         if self.seen.len() >= DEVICES_REMEMBERED_MAX && !self.seen.contains_key(&device) {
@@ -92,7 +97,12 @@ impl Engine {
 
     /// Two processes act as this device.
     pub(super) fn copy_seen(&mut self, device: DeviceId) {
-        if self.copies.saw(device, self.now.wall_s) {
+        let is_news = self.copies.saw(device, self.now.wall_s);
+        self.tell_of_copy(device, is_news);
+    }
+
+    fn tell_of_copy(&mut self, device: DeviceId, is_news: bool) {
+        if is_news {
             warn!(%device, "several processes act as this device");
             self.event(Event::IdentityCloned { device });
         }
@@ -101,12 +111,23 @@ impl Engine {
         }
     }
 
+    /// One of several sessions with a device has ended; `others` of its processes were connected besides the first until then.
+    pub(super) fn copy_went(&mut self, device: &DeviceId, others: u32) {
+        if others > 0 {
+            self.copies.saw(*device, self.now.wall_s);
+        }
+        self.tell_copies(device);
+    }
+
     /// A peer says that so many other processes act as our device.
     pub(super) fn heard_copies(&mut self, id: SessionId, others: u32) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.told_copies = others;
-            self.copy_seen(self.device);
-        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let before = core::mem::replace(&mut session.told_copies, others);
+        let is_news = match others.max(before) {
+            0 => self.copies.heard_of(self.device, self.now.wall_s),
+            _ => self.copies.saw(self.device, self.now.wall_s),
+        };
+        self.tell_of_copy(self.device, is_news);
     }
 
     /// Tells each process of a device that has copies how many others there are.
@@ -126,7 +147,7 @@ impl Engine {
 
     /// How many processes of a device are connected here besides the first one, if it was seen that they live side by side. The
     /// session of one that was replaced may be dead.
-    fn others_of(&self, device: &DeviceId) -> u32 {
+    pub(super) fn others_of(&self, device: &DeviceId) -> u32 {
         let open = self.sessions.values().filter(|session| session.peer == *device && session.is_open());
         let mut live = false;
         let processes: BTreeSet<u64> = open
@@ -163,6 +184,8 @@ mod tests {
         assert!(!copies.saw(DEVICE, 1_000 + COPY_REMEMBERED_S - 1));
         assert!(!copies.saw(DEVICE, 1_000 + 2 * COPY_REMEMBERED_S - 2));
         assert!(copies.saw(DEVICE, 1_000 + 3 * COPY_REMEMBERED_S));
+        assert!(!copies.heard_of(DEVICE, 5_000_000), "that was known");
+        assert_eq!(copies.seen[&DEVICE], 1_000 + 3 * COPY_REMEMBERED_S);
         for number in 0..2 * DEVICES_REMEMBERED_MAX {
             let mut device = [0; 32];
             device[..8].copy_from_slice(&(number as u64).to_be_bytes());

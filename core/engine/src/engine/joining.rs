@@ -37,7 +37,7 @@ impl Engine {
         let access = Access { former, ..Access::joining(&ticket) };
         self.keep_access(&ticket.space, &access);
         match self.spaces.get_mut(&ticket.space) {
-            Some(space) => space.access = access,
+            Some(space) => space.joins_with(access),
             None => {
                 self.spaces.insert(ticket.space, Space::new(self.device, access, Membership::unknown(ticket.space)));
             }
@@ -128,10 +128,22 @@ impl Engine {
         }
     }
 
+    /// We have another role: what was refused because of the one before can be sent again, signed again.
+    fn offer_again(&mut self, space: &SpaceId) {
+        for session in self.sessions.values_mut() {
+            if let Some((_, shared)) = session.shared_in(space) {
+                shared.forget_refused();
+            }
+        }
+    }
+
     /// What a second invitation gives is settled.
     fn invited_again(&mut self, space_id: SpaceId, error: Option<&MembershipError>) {
         let Some(space) = self.spaces.get_mut(&space_id) else { return };
         space.access.again = None;
+        space.forget_former();
+        self.offer_again(&space_id);
+        let Some(space) = self.spaces.get(&space_id) else { return };
         let access = space.access.clone();
         self.keep_access(&space_id, &access);
         for command in self.joins.remove(&space_id).unwrap_or_default() {
@@ -153,7 +165,7 @@ impl Engine {
         // Who was a member before is one again, whoever knows of the new invite.
         let invite = space.access.invite.take().filter(|invite| invite.exceeds(role));
         space.access.again = invite.or_else(|| space.access.again.take());
-        space.access.former = None;
+        space.forget_former();
         let access = space.access.clone();
         self.keep_access(&space_id, &access);
         if access.again.is_none() {

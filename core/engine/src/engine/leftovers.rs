@@ -31,9 +31,10 @@ impl Engine {
         let Some(space) = self.spaces.get(&key.0) else { return Readable { row, run, author: None } };
         let acl = space.acl(&short(&header.acl)).filter(|acl| acl.hash == header.acl);
         let known = acl.and_then(|acl| space.membership.authority(&acl.entries, &header.device));
-        // Our own signature says that we were allowed to, also where the entries that said so are lost.
+        // Our own signature says that we were allowed to, also where the entries that said so are lost, or our key was new and
+        // nobody had let us in under it.
         let own = (header.device == self.device).then_some(Authority { role: Some(Role::Writer) });
-        let author = known.or(own);
+        let author = own.or(known);
         // The members of now are known without being stored; the run may stand on them, and in a while they are those of then.
         if author.is_some()
             && let Some(acl) = acl.filter(|acl| !space.has_acl(acl))

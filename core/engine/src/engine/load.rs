@@ -6,7 +6,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use crate::document::record::DocumentRecord;
-use crate::engine::remembered::RememberedDevices;
+use crate::engine::remembered::{Remembered, RememberedDevices};
 use crate::feed::FeedRow;
 use crate::id::{DeviceId, DocumentId, EntryHash, SpaceId, StorageId};
 use crate::space::membership::Membership;
@@ -90,7 +90,7 @@ pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
             }
             Table::Peers => {
                 let device = DeviceId::from_slice(&key).ok_or_else(|| bad(length_error(32, &key)))?;
-                let known = minicbor::decode(&value).map_err(|error| bad(format!("{error}")))?;
+                let known = Remembered::read(&value).map_err(|error| bad(format!("{error}")))?;
                 loaded.remembered.insert(device, known);
             }
         }
@@ -100,11 +100,9 @@ pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
         let membership = Membership::load(space, entries.iter().map(Vec::as_slice))
             .map_err(|error| format!("membership log of space {space}: {error}"))?;
         let mut access = access;
-        if membership.role(&device).is_some() && access.invite.is_none() {
-            // Let in since, or the process died before its key was renewed.
-            access.former = None;
-        }
-        let is_renewed = access.former.is_some_and(|former| former != device);
+        // The process died before the key was another one.
+        access.former = access.former.filter(|former| *former != device);
+        let is_renewed = access.former.is_some();
         if access.invite.is_none() && membership.role(&device).is_none() && !is_renewed {
             // What is lost of the log is asked of the members, as by one who joins; no invite is needed, they know us.
             access.invite = Some(Invitation::lost());

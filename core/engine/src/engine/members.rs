@@ -237,6 +237,7 @@ impl Engine {
                 .collect();
             for (id, index) in sessions {
                 self.learn_addresses(id);
+                self.learn_name(id);
                 self.tell_roots(id, Some(&[index]), 0, 0);
                 self.introduce(id);
                 self.compare_roots(id, index);

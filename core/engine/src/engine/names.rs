@@ -62,10 +62,18 @@ impl Engine {
             return debug!(%peer, "it changes its name too often");
         }
         session.own_name.spend(1, now, OWN_NAME);
+        session.said_name = Some(name.to_string());
+        self.learn_name(id);
+    }
+
+    /// Remembers what the peer of a session calls itself, once it is known as a member of a space of ours.
+    pub(super) fn learn_name(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let (peer, Some(name)) = (session.peer, session.said_name.clone()) else { return };
         if self.halted.is_some() || !self.is_member_somewhere(&peer) {
             return;
         }
-        let name = Some(name).filter(|name| !name.is_empty()).map(String::from);
+        let name = Some(name).filter(|name| !name.is_empty());
         let mut known = self.remembered.get(&peer).cloned().unwrap_or_default();
         if known.name != name {
             known.name = name;

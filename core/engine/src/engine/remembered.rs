@@ -22,12 +22,25 @@ pub(super) struct Remembered {
     pub name: Option<String>,
 }
 
+impl Remembered {
+    /// Reads the value of a row.
+    pub(super) fn read(value: &[u8]) -> Result<Self, minicbor::decode::Error> {
+        // Before devices had names there were addresses alone.
+        let addresses = |_| minicbor::decode(value).map(|addresses| Self { addresses, name: None });
+        minicbor::decode(value).or_else(addresses)
+    }
+}
+
 /// By device, as on disk.
 pub(super) type RememberedDevices = BTreeMap<DeviceId, Remembered>;
 
 impl Engine {
     /// Remembers a member. Of one more than there is room for, nothing is kept.
     pub(super) fn remember(&mut self, device: DeviceId, known: Remembered) {
+        if known == Remembered::default() {
+            self.remembered.remove(&device);
+            return self.commits.remove(Table::Peers, device.0.to_vec());
+        }
         if self.remembered.len() < DEVICES_REMEMBERED_MAX || self.remembered.contains_key(&device) {
             self.store_remembered(&device, &known);
             self.remembered.insert(device, known);

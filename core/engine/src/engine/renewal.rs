@@ -9,7 +9,9 @@ use alloc::vec::Vec;
 
 use crate::engine::load;
 use crate::id::{DeviceId, SpaceId};
-use crate::space::Space;
+use crate::space::membership::Member;
+use crate::space::roles::Role;
+use crate::space::{Access, Space};
 use crate::storage::{Image, META_STORAGE_ID, Row, Table};
 
 /// What has to be written to a store before it is opened under another key.
@@ -27,34 +29,44 @@ pub enum RenewalError {
     /// The image cannot be read: the text names the row.
     #[error("{0}")]
     Image(String),
-    /// The key was renewed before, and nobody has let the replica into this space since. What it has written there could not be
-    /// signed by anybody any more.
-    #[error(
-        "its key was renewed before, and the space `{0}` has not let it in since: join that with a new ticket first, or leave it"
-    )]
+    /// The key was renewed before, and nobody has let the replica into this space since: what it has written there could not be
+    /// signed by anybody any more. Or it is joining the space for the first time, for which its key was used already.
+    #[error("the space `{0}` has not let this device in yet: join it first, with a new ticket if need be, or leave it")]
     NotYetAdmitted(String),
+    /// Nobody could invite it again.
+    #[error(
+        "this device is the only admin of the space `{0}`, and nobody could invite it again: make another member an admin first, or use force"
+    )]
+    OnlyAdmin(String),
+}
+
+/// Whether there is no other admin than this device among members.
+pub fn is_only_admin(device: &DeviceId, members: &[Member]) -> bool {
+    let mut admins = members.iter().filter(|member| member.role == Role::Admin);
+    admins.next().is_some_and(|admin| admin.device == *device) && admins.next().is_none()
 }
 
 impl Renewal {
-    /// What the store with this image, `device`'s until now, has to say.
+    /// What the store with this image, `device`'s until now, has to say. `force` leaves spaces without an admin.
     ///
     /// # Errors
     /// See [`RenewalError`].
-    pub fn of(device: DeviceId, image: Image) -> Result<Self, RenewalError> {
+    pub fn of(device: DeviceId, image: Image, force: bool) -> Result<Self, RenewalError> {
         let loaded = load::load(device, image).map_err(RenewalError::Image)?;
         // One that shares its store's id with another store would be taken for it.
         let mut rows = alloc::vec![Row { table: Table::Meta, key: META_STORAGE_ID.to_vec(), value: None }];
         let mut spaces = Vec::new();
         for (id, Space { access, membership, .. }) in loaded.spaces {
             let name = String::from(membership.name().unwrap_or_default());
-            if access.former.is_some() {
+            // The log of a member may be lost; the others know it all the same.
+            let is_joining = access.invite.as_ref().is_some_and(|invite| !invite.is_lost());
+            if access.former.is_some() || is_joining {
                 return Err(RenewalError::NotYetAdmitted(name));
             }
-            if membership.role(&device).is_none() {
-                // Its ticket is as good under another key.
-                continue;
+            if !force && is_only_admin(&device, &membership.members()) {
+                return Err(RenewalError::OnlyAdmin(name));
             }
-            let access = crate::space::Access { invite: None, again: None, former: Some(device), ..access };
+            let access = Access { invite: None, former: Some(device), ..access };
             let value = minicbor::to_vec(&access).expect("writing to memory does not fail");
             rows.push(Row { table: Table::Spaces, key: id.0.to_vec(), value: Some(value) });
             spaces.push((id, name));

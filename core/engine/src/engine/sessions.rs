@@ -58,13 +58,14 @@ impl Engine {
     }
 
     pub(super) fn session_closed(&mut self, id: SessionId, reason: &str) {
+        let others = self.sessions.get(&id).map_or(0, |session| self.others_of(&session.peer));
         let Some(session) = self.sessions.remove(&id) else { return };
         self.admission.forget(&id);
         debug!(peer = %session.peer, reason, "session closed");
         self.dial_check = true;
         // The second of two with one device may end at any time: that is no outage.
         if self.is_connected(&session.peer) {
-            return self.tell_copies(&session.peer);
+            return self.copy_went(&session.peer, others);
         }
         let jitter = self.random_u32();
         self.dialer.disconnected(&session.peer, session.is_open(), reason, self.now.mono, jitter);

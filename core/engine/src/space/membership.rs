@@ -141,22 +141,17 @@ impl Membership {
         Ok(membership)
     }
 
-    /// The log without what a device has signed, and the hashes of that. For entries that no member took: no other stands on them.
+    /// The log without what a device has signed, and without what stands on that. For entries that no member took.
     ///
     /// # Errors
     /// None in practice: what is left was in a log before.
-    pub fn without(&self, author: &DeviceId) -> Result<(Self, Vec<EntryHash>), MembershipError> {
+    pub fn without(&self, author: &DeviceId) -> Result<Self, MembershipError> {
         let is_by_author = |bytes: &[u8]| {
             let names_it = bytes.windows(author.0.len()).any(|window| window == author.0);
             names_it && Parsed::read(bytes, &self.space).is_ok_and(|parsed| parsed.author == *author)
         };
-        let (gone, left): (Vec<_>, Vec<_>) = self
-            .hashes()
-            .into_iter()
-            .filter_map(|hash| Some((hash, self.entry(&hash)?)))
-            .partition(|(_, bytes)| is_by_author(bytes));
-        let log = Self::load(self.space, left.into_iter().map(|(_, bytes)| bytes))?;
-        Ok((log, gone.into_iter().map(|(hash, _)| hash).collect()))
+        let hashes = self.hashes();
+        Self::load(self.space, hashes.iter().filter_map(|hash| self.entry(hash)).filter(|bytes| !is_by_author(bytes)))
     }
 
     /// The space's id.

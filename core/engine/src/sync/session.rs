@@ -69,6 +69,8 @@ pub struct Session {
     pub copies_told: Option<u32>,
     /// How many other processes of our device the peer knows of.
     pub told_copies: u32,
+    /// What it calls itself, as it said last.
+    pub said_name: Option<String>,
     /// How often it has said lately what it is called.
     pub own_name: Rate,
     /// What the peer has made us say about what we hold.
@@ -186,6 +188,7 @@ impl Session {
             lives_beside_another: false,
             copies_told: None,
             told_copies: 0,
+            said_name: None,
             own_name: Rate::default(),
             answers: Rate::default(),
             live_runs: Rate::default(),
@@ -419,6 +422,11 @@ impl Shared {
         if self.refused.len() > REFUSED_REMEMBERED_MAX {
             self.refused.pop_first();
         }
+    }
+
+    /// We may write what we could not before: what was refused for that can be sent again.
+    pub fn forget_refused(&mut self) {
+        self.refused.clear();
     }
 
     /// Whether it makes sense to send this document: not if it is as it was when the peer refused it.
