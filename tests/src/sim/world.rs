@@ -56,6 +56,8 @@ pub struct World {
     pub(super) spaces: Vec<Space>,
     /// Machines that share an identity.
     pub(super) twins: Vec<Twins>,
+    /// Whatever is wanted is asked for again soon.
+    pub(super) will_pursue: bool,
     /// Answers that stories asked for.
     pub(super) answers: BTreeMap<(usize, CommandId), Result<Reply, CommandError>>,
     /// Who is hostile.
@@ -169,6 +171,7 @@ impl World {
             network,
             spaces: Vec::new(),
             twins: Vec::new(),
+            will_pursue: false,
             answers: BTreeMap::new(),
             attackers: BTreeMap::new(),
             overheard: None,
@@ -525,7 +528,10 @@ impl World {
             }
             Happening::Mend { pairs } => self.mend(&pairs),
             Happening::ComeBack { space, goal } => self.come_back(space, goal),
-            Happening::Pursue => self.pursue_goals(),
+            Happening::Pursue => {
+                self.will_pursue = false;
+                self.pursue_goals();
+            }
             Happening::PowerGoes { replica, down } => self.power_goes(replica, down),
             Happening::ReplaceDisk { replica, process } => {
                 if self.process(replica, process).is_some() {

@@ -409,7 +409,7 @@ impl World {
             (waiting, CommandError::UnknownSpace(space)) => {
                 if let Waiting::ForTicket(index, goal) = waiting {
                     self.spaces[*index].goals[*goal].state = Joining::NeedsTicket;
-                    self.schedule(SECONDS, Happening::Pursue);
+                    self.pursue_soon();
                 }
                 if let Waiting::ForLeave(index, goal) = waiting {
                     self.is_out(*index, *goal);
@@ -423,7 +423,7 @@ impl World {
             // Somebody hostile who invited it may well pretend not to have the space: one asks again.
             (Waiting::ForJoin(index, goal), CommandError::Refused { peer, .. }) if !self.is_honest_device(peer) => {
                 self.spaces[*index].goals[*goal].state = Joining::NeedsTicket;
-                self.schedule(SECONDS, Happening::Pursue);
+                self.pursue_soon();
                 true
             }
             _ => false,
@@ -466,7 +466,14 @@ impl World {
             | Waiting::ForShutdown
             | Waiting::ForStory => return,
         }
-        self.schedule(SECONDS, Happening::Pursue);
+        self.pursue_soon();
+    }
+
+    /// Asks again for whatever is wanted, once for all that comes to nothing meanwhile: for each of them it would double each time.
+    fn pursue_soon(&mut self) {
+        if !std::mem::replace(&mut self.will_pursue, true) {
+            self.schedule(SECONDS, Happening::Pursue);
+        }
     }
 
     /// Whether a replica has founded every space that it is to found.
