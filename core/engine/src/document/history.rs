@@ -147,6 +147,11 @@ impl Growing {
         }
         let (before, count) = (self.history.change_count(), group.len() as u64);
         let am = Arc::make_mut(&mut self.history.am);
+        if group.len() > 1 {
+            // Of values that were put at one place at the same time and come together, automerge may log the loser last: whoever
+            // follows compares.
+            self.patches = None;
+        }
         let mut log = if self.patches.is_some() { am::PatchLog::active() } else { am::PatchLog::inactive() };
         am.apply_changes_log_patches(group, &mut log).map_err(|error| error.to_string())?;
         let applied = am.stats().num_changes - before;

@@ -141,9 +141,8 @@ impl<'a> Merger<'a> {
             let Plan { verdicts, order, .. } = plan;
             match tried {
                 Tried::Applied(merged, patches) => {
-                    if let (Some(all), Some(patches)) = (&mut self.patches, patches) {
-                        all.extend(patches);
-                    }
+                    // Where those of one part are not known, those of all are not.
+                    self.patches = self.patches.take().zip(patches).map(|(all, part)| [all, part].concat());
                     self.outcome.applied.extend(order.iter().map(|(candidate, link)| {
                         let link = &candidates[*candidate].links[*link];
                         (link.hash, link.deps.clone())
