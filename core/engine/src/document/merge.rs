@@ -142,7 +142,10 @@ impl<'a> Merger<'a> {
             match tried {
                 Tried::Applied(merged, patches) => {
                     // Where those of one part are not known, those of all are not.
-                    self.patches = self.patches.take().zip(patches).map(|(all, part)| [all, part].concat());
+                    self.patches = self.patches.take().zip(patches).map(|(mut all, part)| {
+                        all.extend(part);
+                        all
+                    });
                     self.outcome.applied.extend(order.iter().map(|(candidate, link)| {
                         let link = &candidates[*candidate].links[*link];
                         (link.hash, link.deps.clone())
