@@ -449,6 +449,42 @@ fn follower_gets_the_patches_of_each_edit_and_merge() {
 }
 
 #[test]
+fn follower_keeps_the_winner_of_values_that_come_together() {
+    // In 1773 a removal and a value come together that lose against what is here.
+    for seed in 1_700..1_900u64 {
+        let mut random = seed;
+        let mut below = |n: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % n
+        };
+        let mut peers = [Peer::new(1), Peer::new(2), Peer::new(3)];
+        peers[0].edit(|edit| edit.set("", json!({"j": 0, "k": 0}))).unwrap();
+        let base = peers[0].take_runs();
+        peers[1..].iter_mut().for_each(|peer| assert!(peer.receive(base.clone()).refused.is_empty()));
+        let mut seen = (Vec::new(), json!({}));
+        follow(&mut peers[0], &mut seen);
+        let mut runs = Vec::new();
+        for n in 0..8 {
+            let (writer, key) = (below(3) as usize, if below(2) == 0 { "/j" } else { "/k" });
+            let removes = below(5) == 0 && peers[writer].document.view().exists(key);
+            peers[writer].edit(|edit| if removes { edit.remove(key) } else { edit.set(key, n) }).unwrap();
+            let signed = peers[writer].take_runs();
+            if below(4) == 0 {
+                // Alice gets them at last, the other one may have seen them when it writes.
+                peers[1 + below(2) as usize].receive(signed.clone());
+            }
+            if writer != 0 {
+                runs.extend(signed);
+            }
+        }
+        follow(&mut peers[0], &mut seen);
+        peers[0].receive(runs);
+        follow(&mut peers[0], &mut seen);
+        assert_eq!(seen.1, peers[0].document.view().json(), "seed {seed}");
+    }
+}
+
+#[test]
 fn snapshot_stays_as_it_was_taken() {
     let mut alice = Peer::new(1);
     alice.edit(|edit| edit.set("/n", 1)).unwrap();

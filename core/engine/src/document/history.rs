@@ -148,8 +148,9 @@ impl Growing {
         let (before, count) = (self.history.change_count(), group.len() as u64);
         let am = Arc::make_mut(&mut self.history.am);
         if group.len() > 1 {
-            // Of values that were put at one place at the same time and come together, automerge may log the loser last: whoever
-            // follows compares.
+            // Where values are put and removed at one place at the same time, automerge 0.12 may log one that lost if the changes
+            // come together (3 of 4,000 random histories of two keys). One by one its patches are right, but each change takes
+            // time in what the document holds, as long as comparing two versions: whoever follows compares.
             self.patches = None;
         }
         let mut log = if self.patches.is_some() { am::PatchLog::active() } else { am::PatchLog::inactive() };
