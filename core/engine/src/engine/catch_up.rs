@@ -24,6 +24,7 @@ use crate::space::{Acl, Fork, Record, short};
 use crate::storage::{Scanned, Table, document_key, parse_run_key, prefix_end};
 use crate::sync::rate::Allowance;
 use crate::sync::reconcile::{Differences, Reconciler, are_apart};
+use crate::sync::session::Serving;
 use crate::sync::transfer::{self, Job, compare, tips, wire_bytes};
 use crate::wire::{DocumentFrontier, Lane, Level, Message, Node, Range, RefusalCode, SpaceIndex, WireRun};
 
@@ -139,10 +140,12 @@ impl Engine {
         for theirs in documents {
             let ours = &space.records.get(&theirs.document).unwrap_or(&nothing).signed;
             let digest = space.documents.get(&theirs.document.0);
-            let again =
-                digest.is_some_and(|ours| shared.serve(theirs.document, ours, transfer::digest(&theirs.actors)));
-            let comparison = compare(ours, &theirs.actors, again, shared.forks_of(theirs.document));
+            let serving = digest
+                .map_or(Serving::First, |ours| shared.serve(theirs.document, ours, transfer::digest(&theirs.actors)));
+            let forked = shared.forks_of(theirs.document).collect();
+            let comparison = compare(ours, &theirs.actors, serving == Serving::Again, forked);
             if let Some(job) = comparison.job
+                && serving != Serving::Later
                 && digest.is_none_or(|digest| shared.takes(&theirs.document, &digest))
             {
                 shared.transfer.want(theirs.document, job);

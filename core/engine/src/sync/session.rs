@@ -25,6 +25,8 @@ const ROOT_QUIET_CATCHING_UP: Duration = Duration::from_millis(20);
 const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(60);
 /// And up to this with a peer whose history of a document is known to be another one than ours: they stay apart.
 const ATTEMPT_WAIT_FORKED_MAX: Duration = Duration::from_secs(3_600);
+/// What was sent of a document that is forked, and not taken, is sent again every so many times that the peer asks.
+const SERVED_FORKED_EVERY: u32 = 8;
 /// `acl_ref`s heard of and not yet needed.
 pub(crate) const HEARD_ACLS_MAX: usize = 1_024;
 
@@ -129,6 +131,28 @@ pub enum Step {
 /// Fingerprints of a membership log and, for a member, of the documents.
 pub type Roots = (Fingerprint, Option<Fingerprint>);
 
+/// What of a document a peer was sent last.
+#[derive(Debug, Clone, Copy)]
+struct Served {
+    /// What we had.
+    ours: Digest,
+    /// What the peer had.
+    theirs: Digest,
+    /// How often in a row it asked while both were just so.
+    times: u32,
+}
+
+/// What a peer gets that shows what it has of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serving {
+    /// What it lacks.
+    First,
+    /// The same once more: it took nothing of it, nor has anything changed here.
+    Again,
+    /// Nothing for now: what it lacks follows a chain that it cannot take, and was sent more than once.
+    Later,
+}
+
 /// Where two peers stand in one shared space.
 #[derive(Debug)]
 pub struct Shared {
@@ -160,7 +184,7 @@ pub struct Shared {
     /// How many reconciliations the peer has caused lately.
     pub reconciliations: Rate,
     refused: BTreeMap<DocumentId, Digest>,
-    served: BTreeMap<DocumentId, (Digest, Digest)>,
+    served: BTreeMap<DocumentId, Served>,
     told_acls: BTreeMap<Lane, BTreeSet<[u8; 8]>>,
     heard_acls: BTreeMap<[u8; 8], Acl>,
 }
@@ -395,13 +419,22 @@ impl Shared {
         self.catching_up = true;
     }
 
-    /// The peer shows what it has of a document, and we what we have: says whether both were just so the last time.
-    pub fn serve(&mut self, document: DocumentId, ours: Digest, theirs: Digest) -> bool {
-        let last = self.served.insert(document, (ours, theirs));
+    /// The peer shows what it has of a document, and `ours` stands for what we have. Of a document that is forked between the
+    /// two, what follows our chain is of no use to a peer that holds the other one. It is sent twice, and then every
+    /// `SERVED_FORKED_EVERY` times, for whatever in it the peer has dropped and could take.
+    pub fn serve(&mut self, document: DocumentId, ours: Digest, theirs: Digest) -> Serving {
+        let last = self.served.get(&document).filter(|last| (last.ours, last.theirs) == (ours, theirs));
+        let times = last.map_or(1, |last| last.times.saturating_add(1));
+        self.served.insert(document, Served { ours, theirs, times });
         if self.served.len() > SERVED_REMEMBERED_MAX {
             self.served.pop_first();
         }
-        last == Some((ours, theirs))
+        match times {
+            1 => Serving::First,
+            2 => Serving::Again,
+            times if times.is_multiple_of(SERVED_FORKED_EVERY) || !self.is_forked(document) => Serving::Again,
+            _ => Serving::Later,
+        }
     }
 
     /// The peer has another chain of an actor than we: neither sends the other one what it has of it. Says whether that is
@@ -411,9 +444,13 @@ impl Shared {
     }
 
     /// Actors of a document of which the peer has another chain than we.
-    pub fn forks_of(&self, document: DocumentId) -> BTreeSet<ActorId> {
+    pub fn forks_of(&self, document: DocumentId) -> impl Iterator<Item = ActorId> {
         let all = (document, ActorId([0; 16]))..=(document, ActorId([255; 16]));
-        self.forks.range(all).map(|(_, actor)| *actor).collect()
+        self.forks.range(all).map(|(_, actor)| *actor)
+    }
+
+    fn is_forked(&self, document: DocumentId) -> bool {
+        self.forks_of(document).next().is_some()
     }
 
     /// The peer refused a run of this document for good, as it is now.
@@ -481,5 +518,26 @@ impl Shared {
     /// An `acl_ref` that the peer sent in full.
     pub fn acl(&self, short: &[u8; 8]) -> Option<&Acl> {
         self.heard_acls.get(short)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_document_is_sent_ever_more_rarely_until_something_changes() {
+        let mut shared = Shared::new(SpaceId([1; 32]), Timestamp(0));
+        let (whole, forked, ours, theirs) = (DocumentId([1; 16]), DocumentId([2; 16]), [3; 32], [4; 32]);
+        assert!(shared.fork(forked, ActorId([5; 16])));
+        let serve = |shared: &mut Shared, document| -> Vec<_> {
+            (0..17).map(|_| shared.serve(document, ours, theirs)).collect()
+        };
+        let sent = |served: &[Serving]| served.iter().filter(|serving| **serving != Serving::Later).count();
+        let served = serve(&mut shared, forked);
+        assert_eq!(&served[..3], [Serving::First, Serving::Again, Serving::Later]);
+        assert_eq!(sent(&served), 4, "the 1st, 2nd, 8th and 16th");
+        assert_eq!(shared.serve(forked, ours, [6; 32]), Serving::First, "the peer took something");
+        assert_eq!(sent(&serve(&mut shared, whole)), 17, "nothing keeps the peer from taking it");
     }
 }
