@@ -152,10 +152,10 @@ fn compare(world: &mut World) -> Option<Vec<convergence::Observed>> {
     world.failure.is_none().then_some(observed)
 }
 
-/// Documents that are somewhere and not open there.
+/// Documents that are somewhere and not open there. Those of somebody hostile are compared with nothing, and its store may be gone.
 fn unopened(world: &World) -> Vec<(usize, Place)> {
     let mut unopened = Vec::new();
-    for (replica, there) in world.replicas.iter().enumerate() {
+    for (replica, there) in world.replicas.iter().enumerate().filter(|(replica, _)| world.is_trustworthy(*replica)) {
         let Some(process) = &there.process else { continue };
         for space in world.ledger.spaces_of(replica).into_keys() {
             let places = process.engine.documents(&space).into_iter().map(|document| (space, document));
