@@ -97,6 +97,31 @@ fn nobody_is_told_of_a_space_that_was_left_meanwhile() {
     assert!(story.world.engine(carol.0).is_some_and(|engine| engine.spaces().is_empty()));
 }
 
+/// Who has forgotten where the others are takes another ticket. Its addresses were forgotten at the next start, if nobody had
+/// been met by then.
+#[test]
+fn addresses_of_a_ticket_are_kept_until_a_member_was_met_there() {
+    let mut story = Story::new();
+    let alice = story.someone("Alice");
+    let bob = story.someone_unreachable("Bob");
+    let space = story.space(alice, "notes");
+    story.invite(alice, space, bob, Role::Writer);
+    let note = story.document(alice, space);
+    story.agree();
+    story.cut(&[alice], &[bob]);
+    let device = story.world.replicas[alice.0].device;
+    assert!(matches!(story.ask(bob, Command::ForgetPeer { peer: device }), Ok(Reply::Done)));
+    let ticket = story.ticket(alice, space, Role::Writer);
+    story.join(bob, ticket).unwrap();
+    story.kill(bob, 1);
+    story.edit(alice, note, |edit| Ok(edit.set("/n", 1)?));
+    story.wait(10);
+    story.mend();
+    story.agree();
+    assert_eq!(story.json(bob, note), json!({ "n": 1 }));
+    story.is_silent();
+}
+
 #[test]
 fn a_slow_peer_does_not_slow_the_others() {
     let mut story = Story::new();

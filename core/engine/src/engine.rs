@@ -15,7 +15,7 @@ use crate::feed::FeedRow;
 use crate::gate::{Guard, Slot};
 use crate::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::Signer;
-use crate::limits::{SLEEP_MIN, TICKET_ADDRESSES_MAX, UNSIGNED_BYTES_MAX};
+use crate::limits::{SLEEP_MIN, UNSIGNED_BYTES_MAX};
 use crate::mutants::{Mutant, Mutated};
 use crate::space::membership::Member;
 use crate::space::ticket::Ticket;
@@ -320,10 +320,8 @@ impl Engine {
         engine.dial_for_lost_members();
         for space in engine.spaces.keys().copied().collect::<Vec<_>>() {
             engine.subscribe(&space);
-            let access = engine.spaces.get(&space).map(|space| space.access.clone());
-            let invite = access.and_then(|access| access.invite.or(access.again));
-            let ticket = invite.map(|invite| invite.addresses).unwrap_or_default();
-            engine.dial_given(ticket.iter().take(TICKET_ADDRESSES_MAX));
+            let told: Vec<String> = engine.spaces[&space].access.addresses().cloned().collect();
+            engine.dial_given(told.iter());
         }
         engine.mend_what_was_salvaged();
         for space in loaded.remnants {

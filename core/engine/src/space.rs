@@ -12,6 +12,7 @@ use crate::document::record::DocumentRecord;
 use crate::gate::Authority;
 use crate::id::{AclHash, ActorId, DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::keys::SecretKey;
+use crate::limits::TICKET_ADDRESSES_MAX;
 use crate::space::membership::{Membership, acl_hash};
 use crate::space::roles::Role;
 use crate::space::ticket::Ticket;
@@ -78,6 +79,9 @@ pub struct Access {
     /// Whose replica this was before its key was renewed, until we are let in under the new one.
     #[n(4)]
     pub former: Option<DeviceId>,
+    /// Of a member that was given another ticket: where it says that members are, until one was met there.
+    #[n(5)]
+    pub told_at: Option<Vec<String>>,
 }
 
 /// What is kept of a ticket until we are admitted.
@@ -126,13 +130,19 @@ impl Access {
 
     /// The record of a space that we founded.
     pub fn founded(connection_key: [u8; 32]) -> Self {
-        Self { version: Self::VERSION, connection_key: connection_key.into(), invite: None, again: None, former: None }
+        let connection_key = connection_key.into();
+        Self { version: Self::VERSION, connection_key, invite: None, again: None, former: None, told_at: None }
     }
 
     /// The record of a space that we want to join.
     pub fn joining(ticket: &Ticket) -> Self {
-        let connection_key = ticket.connection_key.into();
-        Self { version: Self::VERSION, connection_key, invite: Some(Invitation::of(ticket)), again: None, former: None }
+        Self { invite: Some(Invitation::of(ticket)), ..Self::founded(ticket.connection_key) }
+    }
+
+    /// Where members may be found, as far as tickets say.
+    pub fn addresses(&self) -> impl Iterator<Item = &String> {
+        let invited = self.invite.as_ref().or(self.again.as_ref()).map(|invite| &invite.addresses);
+        invited.into_iter().chain(&self.told_at).flatten().take(TICKET_ADDRESSES_MAX)
     }
 }
 

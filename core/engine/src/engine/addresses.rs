@@ -34,7 +34,26 @@ impl Engine {
                 // know of.
                 self.dialer.keep_only(&peer, &addresses, |address| reach::leads_further(address, &addresses));
             }
+            self.met_at(&peer, &addresses);
             self.learn_addresses_of(peer, &addresses, Source::Itself);
+        }
+    }
+
+    /// A member was met that is at these addresses. If a ticket sent us there, it has served its purpose.
+    fn met_at(&mut self, peer: &DeviceId, addresses: &[String]) {
+        if self.halted.is_some() {
+            return;
+        }
+        let mut settled = Vec::new();
+        for (id, space) in &mut self.spaces {
+            let led_there = |told: &Vec<String>| told.iter().any(|address| addresses.contains(address));
+            if space.access.told_at.as_ref().is_some_and(led_there) && space.membership.role(peer).is_some() {
+                space.access.told_at = None;
+                settled.push((*id, space.access.clone()));
+            }
+        }
+        for (space, access) in settled {
+            self.keep_access(&space, &access);
         }
     }
 

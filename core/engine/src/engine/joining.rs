@@ -52,12 +52,16 @@ impl Engine {
     /// A member has another ticket. One that says no more than we have changes nothing. One that does is taken up as soon as
     /// the log shows its invite: at once, or when a member is met that knows it.
     fn join_again(&mut self, command: CommandId, ticket: &Ticket) {
-        // Where the others are may be lost from the disk.
+        // Where the others are may be lost from the disk, and nobody met before the next start.
         self.dial_given(ticket.addresses.iter().take(TICKET_ADDRESSES_MAX));
         self.dial_check = true;
         let invitation = Invitation::of(ticket);
         let Some(space) = self.spaces.get_mut(&ticket.space) else { return };
+        let told = ticket.addresses.iter().take(TICKET_ADDRESSES_MAX).cloned();
+        space.access.told_at = Some(told.collect()).filter(|told: &Vec<_>| !told.is_empty());
         if space.membership.role(&self.device).is_some_and(|role| !invitation.exceeds(role)) {
+            let access = space.access.clone();
+            self.keep_access(&ticket.space, &access);
             // That we are a member may be on its way to the disk.
             return self.commits.follow(command, Reply::SpaceReady(ticket.space));
         }
