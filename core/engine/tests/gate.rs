@@ -595,23 +595,15 @@ fn a_counter_cannot_be_made_to_overflow() {
     assert_eq!(refusal.to_string(), "over a limit: a counter's step of -9223372036854775808, limit 274877906944");
 }
 
-/// Gives a chunk the checksum that its bytes have.
-fn with_checksum(mut chunk: Vec<u8>) -> Vec<u8> {
-    let hash = Sha256::digest(&chunk[8..]);
-    chunk[4..8].copy_from_slice(&hash[..4]);
-    chunk
-}
-
-#[test]
-fn a_change_in_another_encoding_than_automerges_own_is_refused() {
-    let (mut alice, mut bob) = two();
-    alice
+/// A run with one change that automerge reads and would have written in other bytes.
+fn in_another_encoding(writer: &mut Peer) -> Run {
+    writer
         .edit(|edit| {
             edit.set("/x", 1)?;
             edit.set("/y", 1)
         })
         .unwrap();
-    let run = alice.take_runs().remove(0);
+    let run = writer.take_runs().remove(0);
     // The action column says "twice 1" (02 01). Say "two literals: 1, 1" (7e 01 01) instead.
     let mut body = run.payload[10..].to_vec();
     let columns = body.windows(2).position(|pair| pair == [0x15, 5]).unwrap();
@@ -627,10 +619,42 @@ fn a_change_in_another_encoding_than_automerges_own_is_refused() {
     let chunk = with_checksum(chunk);
     assert!(Change::from_bytes(chunk.clone()).is_ok());
     let found = payload_tip(&chunk).unwrap();
-    let forged =
-        alice.sign(UnsignedRun { actor: found.actor, first_seq: 2, last_seq: 2, tip: found.tip, payload: chunk });
+    let (first_seq, last_seq) = (found.first_seq, found.last_seq);
+    writer.sign(UnsignedRun { actor: found.actor, first_seq, last_seq, tip: found.tip, payload: chunk })
+}
+
+/// Gives a chunk the checksum that its bytes have.
+fn with_checksum(mut chunk: Vec<u8>) -> Vec<u8> {
+    let hash = Sha256::digest(&chunk[8..]);
+    chunk[4..8].copy_from_slice(&hash[..4]);
+    chunk
+}
+
+#[test]
+fn a_change_in_another_encoding_than_automerges_own_is_refused() {
+    let (mut alice, mut bob) = two();
+    let forged = in_another_encoding(&mut alice);
     let refusal = refused(&mut bob, forged);
     assert_eq!(refusal.to_string(), "malformed: a change is not in its canonical encoding");
+}
+
+// A run that is refused before any of its changes is judged set the heads in the table of operations back to those before the
+// last merge: what was taken back had never been begun. The next change that was concurrent with that merge was then refused as
+// one that replaces what it cannot have seen. Only what was begun is taken back now.
+#[test]
+fn a_refused_run_leaves_what_was_merged_before_it_as_it_was() {
+    let mut peers = [1, 2, 3, 4].map(Peer::new);
+    peers[0].edit(|edit| edit.set("/k", "nobody")).unwrap();
+    let start = peers[0].take_runs();
+    peers[1..].iter_mut().for_each(|peer| _ = peer.receive(start.clone()));
+    let [mut alice, mut bob, mut carol, mut mallory] = peers;
+    alice.edit(|edit| edit.set("/k", "alice")).unwrap();
+    bob.edit(|edit| edit.set("/k", "bob")).unwrap();
+    assert_eq!(carol.receive(alice.take_runs()).accepted.len(), 1);
+    let settled = carol.receive([in_another_encoding(&mut mallory)]);
+    assert_eq!(settled.refused[0].1.to_string(), "malformed: a change is not in its canonical encoding");
+    let settled = carol.receive(bob.take_runs());
+    assert_eq!((settled.accepted.len(), settled.refused.len()), (1, 0), "{settled:?}");
 }
 
 fn leb128(out: &mut Vec<u8>, mut value: usize) {

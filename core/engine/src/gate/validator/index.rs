@@ -83,7 +83,8 @@ pub(crate) struct OpIndex {
     pub(super) unmarked: usize,
     pub(super) replacements: u64,
     journal: Vec<Step>,
-    heads_before: BTreeMap<ChangeHash, (u32, u32)>,
+    /// The heads when [`OpIndex::begin`] was called, as long as it may be rolled back to.
+    heads_before: Option<BTreeMap<ChangeHash, (u32, u32)>>,
 }
 
 /// Room that the journal keeps between merges.
@@ -144,17 +145,20 @@ impl OpIndex {
     /// From here on everything can be taken back.
     pub(crate) fn begin(&mut self) {
         self.journal.clear();
-        self.heads_before.clone_from(&self.heads);
+        self.heads_before = Some(self.heads.clone());
     }
 
-    /// Takes back everything since [`Self::begin`].
+    /// Takes back everything since [`Self::begin`]; nothing, if that was kept or taken back already.
     pub(crate) fn roll_back(&mut self) {
-        self.roll_back_to(0);
-        self.heads.clone_from(&self.heads_before);
+        if let Some(heads) = self.heads_before.take() {
+            self.roll_back_to(0);
+            self.heads = heads;
+        }
     }
 
     /// Nothing since [`Self::begin`] will be taken back.
     pub(crate) fn keep(&mut self) {
+        self.heads_before = None;
         self.journal.clear();
         self.journal.shrink_to(JOURNAL_KEPT);
     }
@@ -407,6 +411,18 @@ mod tests {
             index.judge(&chunk(change), &places).expect("it is honest");
             index.keep();
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_never_taken_back() {
+        let changes = typed();
+        let mut index = OpIndex::default();
+        index.begin();
+        index.judge(&chunk(&changes[0]), &|_| None).expect("it is honest");
+        index.keep();
+        let kept = held(&index);
+        index.roll_back();
+        assert_eq!(held(&index), kept);
     }
 
     #[test]
