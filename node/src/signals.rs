@@ -13,6 +13,9 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
+    #[cfg(test)]
+    pub(crate) const TERMINATE: Self = Self { name: "SIGTERM", number: 15 };
+
     /// The exit code that shells give to a command that such a signal has ended.
     pub(crate) fn exit_code(self) -> i32 {
         128 + i32::from(self.number)

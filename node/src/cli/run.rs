@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anabranch::{Builder, Event, Lagged, Peer};
+use anabranch::{Builder, Event, Lagged, Peer, Renewed};
 use clap::Args;
 use futures::StreamExt;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
@@ -22,7 +22,7 @@ use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::memory;
 use crate::show::Show;
-use crate::signals::Endings;
+use crate::signals::{Ending, Endings};
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -57,6 +57,9 @@ const ECHO: Duration = Duration::from_millis(200);
 const HELD_UP_MAX: Duration = Duration::from_millis(1_500);
 /// How long the disk may take to save what is pending: service managers kill after 10 s (Docker) to 90 s (systemd).
 const SAVING_MAX: Duration = Duration::from_secs(8);
+
+/// How long the end of a node waits for an answer to be written.
+const ANSWERING: Duration = Duration::from_millis(100);
 
 /// Some hours of a busy node.
 const RECORD_BYTES: u64 = 256 * 1024 * 1024;
@@ -102,17 +105,22 @@ impl Run {
         // Before anything else, so that a signal during the start is not lost.
         let mut endings = Endings::watch()?;
         let is_closing = Arc::new(AtomicBool::new(false));
-        let mut pending = None;
+        let mut untold = None;
         loop {
-            match self.once(directory, show, &mut endings, &is_closing, pending.take()).await? {
+            let ended = self.once(directory, show, &mut endings, &is_closing, &mut untold).await;
+            if let Some(answer) = untold.take() {
+                // The key is another one, although the replica does not run under it.
+                answer.tell();
+                tokio::time::sleep(ANSWERING).await;
+            }
+            match ended? {
                 Ended::ForGood => return Ok(()),
                 Ended::ForAnotherKey(Renewal { answer, force }) => {
                     let builder = self.builder(directory);
                     let renewed = tokio::task::spawn_blocking(move || builder.renew_identity(force));
                     let renewed = renewed.await.map_err(|error| Failure::error(error.to_string()))?;
                     let renewed = renewed.map_err(Failure::from);
-                    // Whoever asked may have gone.
-                    pending = Some(move || _ = answer.send(renewed));
+                    untold = Some(Answer { to: answer, renewed });
                     if self.record.take().is_some() {
                         warn!("the recording has ended: it is of one process and one key");
                     }
@@ -144,14 +152,14 @@ impl Run {
         builder
     }
 
-    /// Runs the replica under the key that it has.
+    /// Runs the replica under the key that it has. Whoever asked for that key is told when commands are answered again.
     async fn once(
         &self,
         directory: &Directory,
         show: Show,
         endings: &mut Endings,
         is_closing: &Arc<AtomicBool>,
-        told: Option<impl FnOnce()>,
+        untold: &mut Option<Answer>,
     ) -> Result<Ended, Failure> {
         let created = !directory.is_initialised();
         let peer = self.builder(directory).open().await?;
@@ -182,36 +190,25 @@ impl Run {
         let (renewals, mut asked) = mpsc::channel(1);
         is_closing.store(false, Ordering::Relaxed);
         let control = Control::new(peer.clone(), directory.path(), renewals, Arc::clone(is_closing));
-        if let Some(tell) = told {
-            // Whoever asked for another key can go on at once.
-            tell();
+        if let Some(answer) = untold.take() {
+            answer.tell();
         }
-        let mut result = tokio::select! {
-            ending = endings.next() => { info!("closing because of {}", ending.name); Ok(Ended::ForGood) }
+        let mut is_echo = false;
+        let result = tokio::select! {
+            ending = endings.next() => {
+                info!("closing because of {}", ending.name);
+                is_echo = true;
+                Ok(Ended::ForGood)
+            }
             result = control.clone().serve(listener) => result.map(|()| Ended::ForGood),
             Some(answer) = asked.recv() => { info!("closing to renew the identity"); Ok(Ended::ForAnotherKey(answer)) }
             () = report(events) => Err(Failure::error("the replica has ended by itself")),
         };
         control.close();
         directory.remove_socket();
-        let mut closing = std::pin::pin!(close(peer));
-        let mut is_echo = true;
-        let mut echo = std::pin::pin!(tokio::time::sleep(ECHO));
-        loop {
-            tokio::select! {
-                closed = closing.as_mut() => break closed?,
-                () = echo.as_mut(), if is_echo => is_echo = false,
-                ending = endings.next() => match result {
-                    // Some send it to the process and to its group.
-                    _ if is_echo => {}
-                    // The first one only says that the replica is not to go on.
-                    Ok(Ended::ForAnotherKey(_)) => result = Ok(Ended::ForGood),
-                    _ => return Err(unsaved(&format!("{} came again", ending.name))),
-                },
-            }
-        }
+        let result = until_closed(close(peer), async || endings.next().await, result, is_echo).await?;
         info!("closed");
-        result
+        Ok(result)
     }
 }
 
@@ -222,6 +219,19 @@ enum Ended {
     ForAnotherKey(Renewal),
 }
 
+/// What came of a renewal, for whoever asked for it.
+struct Answer {
+    to: oneshot::Sender<Result<Renewed, Failure>>,
+    renewed: Result<Renewed, Failure>,
+}
+
+impl Answer {
+    fn tell(self) {
+        // It may have gone.
+        let _ = self.to.send(self.renewed);
+    }
+}
+
 /// How far the end of a replica is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Closing {
@@ -230,6 +240,36 @@ enum Closing {
     /// What is pending is being saved.
     Saving,
     Closed,
+}
+
+/// Waits until the replica is closed. A signal meanwhile asks a node that was to go on to end, and one that ends already to give up.
+/// `is_echo`: a signal has just come, and the same one may come once more.
+async fn until_closed(
+    closing: impl Future<Output = Result<(), Failure>>,
+    mut next_ending: impl AsyncFnMut() -> Ending,
+    mut result: Result<Ended, Failure>,
+    mut is_echo: bool,
+) -> Result<Ended, Failure> {
+    let mut closing = std::pin::pin!(closing);
+    let mut echo = std::pin::pin!(tokio::time::sleep(ECHO));
+    loop {
+        tokio::select! {
+            closed = closing.as_mut() => return closed.and(result),
+            () = echo.as_mut(), if is_echo => is_echo = false,
+            ending = next_ending() => match result {
+                // Some send it to the process and to its group.
+                _ if is_echo => {}
+                // The first one only says that the replica is not to go on.
+                Ok(Ended::ForAnotherKey(_)) => {
+                    info!("closing for good because of {}", ending.name);
+                    result = Ok(Ended::ForGood);
+                    is_echo = true;
+                    echo.set(tokio::time::sleep(ECHO));
+                }
+                _ => return Err(unsaved(&format!("{} came again", ending.name))),
+            },
+        }
+    }
 }
 
 /// Closes the replica, on a thread of its own: a call that holds it up must not keep us from giving up.
@@ -369,6 +409,49 @@ fn log(event: Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// How a replica ends that takes so long to close, when signals come at these times.
+    fn ends(result: Ended, is_echo: bool, closing_ms: u64, signals_ms: &[u64]) -> Result<Ended, Failure> {
+        let millis = Duration::from_millis;
+        runtime().unwrap().block_on(async {
+            let begun = tokio::time::Instant::now();
+            let mut signals = signals_ms.iter();
+            let mut due = signals.next();
+            let next = async || {
+                match due {
+                    Some(at) => tokio::time::sleep_until(begun + millis(*at)).await,
+                    None => std::future::pending().await,
+                }
+                due = signals.next();
+                Ending::TERMINATE
+            };
+            let closing = async {
+                tokio::time::sleep(millis(closing_ms)).await;
+                Ok(())
+            };
+            until_closed(closing, next, Ok(result), is_echo).await
+        })
+    }
+
+    fn for_another_key() -> Ended {
+        Ended::ForAnotherKey(Renewal { answer: oneshot::channel().0, force: false })
+    }
+
+    // Any signal in the first moments of closing was taken for an echo, also where there was none before: a node that closed to
+    // have another key went on.
+    #[test]
+    fn a_first_signal_ends_a_node_that_closes_for_another_key() {
+        assert!(matches!(ends(for_another_key(), false, 100, &[20]), Ok(Ended::ForGood)));
+        assert!(matches!(ends(for_another_key(), false, 100, &[20, 40]), Ok(Ended::ForGood)), "the second is an echo");
+        assert!(matches!(ends(for_another_key(), false, 100, &[]), Ok(Ended::ForAnotherKey(_))));
+    }
+
+    #[test]
+    fn a_second_signal_gives_up_a_node_that_closes_unless_it_is_an_echo() {
+        assert!(matches!(ends(Ended::ForGood, true, 100, &[20]), Ok(Ended::ForGood)));
+        let given_up = ends(Ended::ForGood, true, 10_000, &[300]).err().map(|failure| failure.message);
+        assert!(given_up.is_some_and(|message| message.contains("SIGTERM came again")));
+    }
 
     #[test]
     fn addresses_that_are_missing_are_those_at_which_nothing_listens() {

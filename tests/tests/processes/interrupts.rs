@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Stdio};
 
-use anabranch_tests::processes::command::{program, signal};
+use anabranch_tests::processes::command::{finish, program, signal};
 
 use super::*;
 
@@ -149,6 +149,43 @@ fn every_long_command_ends_at_once_when_it_is_interrupted() {
         if heads == before || members == 100_000 { Ok(()) } else { Err(format!("{members} members")) }
     };
     wait_until("it is the old or the new one", members);
+}
+
+// A signal in the first moments of closing was taken for an echo of the one before, also where there was none before: a node
+// that was about to have another key went on. Only what follows a signal is one now.
+#[test]
+fn a_node_that_is_asked_to_end_while_its_key_is_renewed_ends() {
+    let scene = Scene::start();
+    // So that there is something to save when it closes.
+    let _importing = scene.run(&["doc", "import", &scene.plan, &scene.file], "");
+    std::thread::sleep(Duration::from_millis(400));
+    let renewing = scene.run(&["id", "renew", "--force", "--timeout", "0.1"], "");
+    scene.node.wait_for_log("closing to renew the identity");
+    let asked = Stopwatch::start();
+    assert_eq!(scene.node.stop("TERM"), Some(0));
+    assert!(asked.elapsed() < ENDS_WITHIN, "{:?}", asked.elapsed());
+    // The key may have been renewed before.
+    assert!(matches!(renewing.end(), (Some(0 | 3), None)));
+}
+
+// Where the node could not run under the new key, whoever had asked for it was told that the node was about to end, and not that the
+// key was another one.
+#[test]
+fn a_renewed_key_is_told_also_where_the_node_cannot_go_on_with_it() {
+    let Scene { mut node, home: _home, .. } = Scene::start();
+    let directory = node.directory().to_owned();
+    let socket = directory.join("node.sock");
+    let mut command = program(&directory);
+    command.args(["--json", "id", "renew", "--force", "--timeout", "2"]);
+    let renewing = std::thread::spawn(move || finish(command, "id renew".to_owned(), ""));
+    // As long as it waits for the other member, which is away: nobody can listen on a directory.
+    std::thread::sleep(Duration::from_millis(700));
+    std::fs::remove_file(&socket).unwrap();
+    std::fs::create_dir(&socket).unwrap();
+    let renewed = renewing.join().unwrap().ok().json();
+    wait_until("the node has ended", || if node.is_running() { Err("it runs".to_owned()) } else { Ok(()) });
+    std::fs::remove_dir(&socket).unwrap();
+    assert_eq!(Node::start(&directory, &[]).device(), renewed["device"]);
 }
 
 #[test]
