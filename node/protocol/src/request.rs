@@ -65,7 +65,8 @@ pub enum Command {
         #[serde(default)]
         force: bool,
     },
-    /// A document for each name that is not empty; none if one of them cannot be given. Items are [`Edited`](crate::Edited)s, in the
+    /// A document for each name that is not empty; none if one of them cannot be given when this begins. Where one is taken later,
+    /// or something else fails, those that were made stay. Items are [`Edited`](crate::Edited)s, in the
     /// order of the names, each when it is saved.
     DocNewNamed {
         space: Option<String>,

@@ -33,8 +33,8 @@ pub(crate) enum Doc {
         /// Kept in the document, as its root key `name`; commands find the document by it
         #[arg(long, group = "named")]
         name: Option<String>,
-        /// Make a document for each name in a file, one to a line; `-` is standard input. None is made if one of the names cannot be
-        /// given. Each id is printed when its document is saved
+        /// Make a document for each name in a file, one to a line; `-` is standard input. All names are looked at before the first
+        /// document is made. Each id is printed when its document is saved
         #[arg(long, value_name = "FILE", group = "named")]
         names: Option<PathBuf>,
         /// Even if the name is taken

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use anabranch::{ChangeHash, Document, DocumentError, DocumentInfo, Path, Space};
 
 use crate::control::names::texts;
-use crate::control::naming;
+use crate::control::naming::{self, Taken};
 use crate::control::pattern::Pattern;
 use crate::control::{Answers, Control};
 use crate::failure::Failure;
@@ -13,6 +13,15 @@ use anabranch_protocol::{DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got
 
 /// Documents that one command makes before it waits for the disk.
 const NEW_TOGETHER: usize = 100;
+
+/// What became of documents that were to be made together.
+struct Together {
+    /// These are saved.
+    made: Vec<Edited>,
+    /// So many were made, and it is not known whether they are saved.
+    unknown: usize,
+    result: Result<(), Failure>,
+}
 
 impl Control {
     pub(super) async fn new_document(
@@ -50,53 +59,76 @@ impl Control {
             Ok(space) => space,
             Err(failure) => return Ok(Err(failure)),
         };
-        if let Err(failure) = naming::check_all_new(&space, lines, force) {
+        let mut taken = {
+            let _naming = self.naming.lock().await;
+            Taken::of(&space)
+        };
+        if let Err(failure) = taken.check_all_new(lines, force) {
             return Ok(Err(failure));
         }
         let names: Vec<&str> = lines.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
         let mut saved = 0;
         for names_of_some in names.chunks(NEW_TOGETHER) {
-            match self.new_together(&space, names_of_some, force).await {
-                Ok(made) => {
-                    saved += made.len();
-                    for line in &made {
-                        answers.item_now(line).await?;
-                    }
-                }
-                Err(failure) => {
-                    let message =
-                        format!("{saved} of {} documents are made and saved, no more: {failure}", names.len());
-                    return Ok(Err(Failure { message, ..failure }));
-                }
+            let Together { made, unknown, result } = self.new_together(&space, names_of_some, &mut taken, force).await;
+            saved += made.len();
+            for line in &made {
+                answers.item_now(line).await?;
+            }
+            if let Err(failure) = result {
+                let more = if unknown == 0 { String::from("no more") } else { format!("perhaps {unknown} more") };
+                let message = format!("{saved} of {} documents are made and saved, {more}: {failure}", names.len());
+                return Ok(Err(Failure { message, ..failure }));
             }
         }
         Ok(Ok(serde_json::json!({ "items": saved })))
     }
 
-    /// Makes some documents, and saves them together.
-    async fn new_together(&self, space: &Space, names: &[&str], force: bool) -> Result<Vec<Edited>, Failure> {
+    /// Makes some documents, and saves them together: also those that were made before one could not be.
+    async fn new_together(&self, space: &Space, names: &[&str], taken: &mut Taken, force: bool) -> Together {
         let mut made = Vec::with_capacity(names.len());
+        let mut unknown = 0;
         let mut last = None;
+        let mut result = Ok(());
         for name in names {
-            // Others are not to wait for all of them, neither to give a name nor for anything else.
-            tokio::task::yield_now().await;
-            let _naming = self.naming.lock().await;
-            naming::check_new(space, name, None, force)?;
-            let document = space.create_with_first_edit().await?;
-            while let Err(error) = document.edit(|edit| edit.set("/name", *name)) {
-                match error {
-                    // They come faster than the disk takes them.
-                    DocumentError::Busy(_) => document.saved().await?,
-                    error => return Err(error.into()),
+            match self.new_named(space, name, taken, force).await {
+                Ok(document) => {
+                    match edited(&document, 1, 1) {
+                        Ok(line) => made.push(line),
+                        Err(failure) => (unknown, result) = (1, Err(failure)),
+                    }
+                    last = Some(document);
                 }
+                Err(failure) => result = Err(failure),
             }
-            made.push(edited(&document, 1, 1)?);
-            last = Some(document);
+            if result.is_err() {
+                break;
+            }
         }
-        if let Some(document) = last {
-            document.saved().await?;
+        // What is saved is saved in the order in which it was made.
+        if let Some(document) = last
+            && let Err(error) = document.saved().await
+        {
+            unknown += made.len();
+            return Together { made: Vec::new(), unknown, result: result.and(Err(error.into())) };
         }
-        Ok(made)
+        Together { made, unknown, result }
+    }
+
+    /// Makes one of many documents. If it fails, there is none: one that begins with its first edit is gone without it.
+    async fn new_named(&self, space: &Space, name: &str, taken: &mut Taken, force: bool) -> Result<Document, Failure> {
+        // Others are not to wait for all of them, neither to give a name nor for anything else.
+        tokio::task::yield_now().await;
+        let _naming = self.naming.lock().await;
+        taken.check_new(name, force)?;
+        let document = space.create_with_first_edit().await?;
+        while let Err(error) = document.edit(|edit| edit.set("/name", name)) {
+            match error {
+                // They come faster than the disk takes them.
+                DocumentError::Busy(_) => document.saved().await?,
+                error => return Err(error.into()),
+            }
+        }
+        Ok(document)
     }
 
     pub(super) async fn rename(

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use anabranch::limits::{DOCUMENT_NAME_BYTES_MAX, SPACE_NAME_BYTES_MAX};
-use anabranch::{DocumentId, Space};
+use anabranch::{DocumentId, Event, Events, Lagged, Space};
+use futures::{FutureExt as _, StreamExt as _};
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::control::Control;
@@ -41,44 +42,111 @@ fn check(what: &str, name: &str, bytes_max: usize) -> Result<(), Failure> {
 /// Refuses a name for a document of this space that others would be confused by. `own` is the document that is to have it, if
 /// it is there already. `force` allows the same name once more.
 pub(super) fn check_new(space: &Space, name: &str, own: Option<DocumentId>, force: bool) -> Result<(), Failure> {
-    check_document(name)?;
-    if let Ok(id) = name.parse::<DocumentId>()
-        && space.info(&id).is_some()
-    {
-        return Err(Failure::usage(format!("`{name}` is the id of a document here")));
+    check_form(space, name)?;
+    if force {
+        return Ok(());
     }
     match space.find(name).into_iter().find(|id| Some(*id) != own) {
-        Some(other) if !force => Err(Failure::usage(format!(
+        Some(other) => Err(Failure::usage(format!(
             "there is a document `{name}` here already ({}): take another name, or have two of that name with --force",
             short(&other.to_string()),
         ))),
-        Some(_) | None => Ok(()),
+        None => Ok(()),
     }
 }
 
-/// As [`check_new`], for several names that are to be given together.
-pub(super) fn check_all_new(space: &Space, names: &[String], force: bool) -> Result<(), Failure> {
-    let documents = space.list();
-    let ids: BTreeSet<DocumentId> = documents.iter().map(|info| info.document).collect();
-    let normal = |name: &str| name.nfc().collect::<String>();
-    let mut taken: BTreeSet<String> =
-        documents.iter().filter_map(|info| info.summary.name.as_deref()).map(normal).collect();
-    for (index, name) in names.iter().enumerate() {
-        if name.is_empty() {
-            continue;
-        }
-        let place = |failure: Failure| Failure { message: format!("line {}: {failure}", index + 1), ..failure };
-        check_document(name).map_err(place)?;
-        if name.parse().is_ok_and(|id| ids.contains(&id)) {
-            return Err(place(Failure::usage(format!("`{name}` is the id of a document here"))));
-        }
-        if !taken.insert(normal(name)) && !force {
-            return Err(place(Failure::usage(format!(
-                "there is a document `{name}` already, here or among these names: take another name, or have two of that name with --force"
-            ))));
+/// Refuses a name that could not be meant in this space.
+fn check_form(space: &Space, name: &str) -> Result<(), Failure> {
+    check_document(name)?;
+    match name.parse::<DocumentId>() {
+        Ok(id) if space.info(&id).is_some() => Err(Failure::usage(format!("`{name}` is the id of a document here"))),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// The names that documents of a space have or had while many are made: to look through all documents for each new one would
+/// take time in the square of how many there are.
+pub(super) struct Taken {
+    space: Space,
+    /// In normal form.
+    names: BTreeSet<String>,
+    /// They say where names may have come since.
+    events: Events,
+    /// Documents that were changed since the last commit, and between that and the one before: a name is known from the
+    /// commit that saves it, and one that was under way already does not.
+    changed: BTreeSet<DocumentId>,
+    committing: BTreeSet<DocumentId>,
+}
+
+impl Taken {
+    /// To be made while nobody else gives a name.
+    pub(super) fn of(space: &Space) -> Self {
+        // In this order, so that none is missed.
+        let events = space.peer().events();
+        let mut taken = Self {
+            space: space.clone(),
+            names: BTreeSet::new(),
+            events,
+            changed: BTreeSet::new(),
+            committing: BTreeSet::new(),
+        };
+        taken.add_all();
+        taken
+    }
+
+    fn add_all(&mut self) {
+        self.names.extend(self.space.list().into_iter().filter_map(|info| info.summary.name).map(|name| normal(&name)));
+    }
+
+    /// Looks at what was changed since the last time.
+    fn catch_up(&mut self) {
+        while let Some(Some(event)) = self.events.next().now_or_never() {
+            match event {
+                Ok(Event::DocumentChanged { space, document, .. }) if space == self.space.id() => {
+                    self.changed.insert(document);
+                }
+                Ok(Event::Committed(_)) => {
+                    let name = |document| self.space.info(document)?.summary.name;
+                    let names = self.changed.union(&self.committing).filter_map(name);
+                    self.names.extend(names.map(|name| normal(&name)));
+                    self.committing = std::mem::take(&mut self.changed);
+                }
+                Ok(_) => {}
+                Err(Lagged(_)) => self.add_all(),
+            }
         }
     }
-    Ok(())
+
+    /// As [`check_new`], for a document that is not there yet.
+    pub(super) fn check_new(&mut self, name: &str, force: bool) -> Result<(), Failure> {
+        self.catch_up();
+        if self.names.contains(&normal(name)) {
+            // Whether it still is, and by which.
+            return check_new(&self.space, name, None, force);
+        }
+        check_form(&self.space, name)
+    }
+
+    /// As [`check_new`], for several names that are to be given together.
+    pub(super) fn check_all_new(&self, names: &[String], force: bool) -> Result<(), Failure> {
+        let mut given = BTreeSet::new();
+        for (index, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            let place = |failure: Failure| Failure { message: format!("line {}: {failure}", index + 1), ..failure };
+            check_form(&self.space, name).map_err(place)?;
+            let normal = normal(name);
+            if !force && (self.names.contains(&normal) || !given.insert(normal)) {
+                return Err(place(Failure::usage(format!(
+                    "there is a document `{name}` already, here or among these names: take another name, or have two of that name with --force"
+                ))));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Two spellings of one character are the same.
+fn normal(name: &str) -> String {
+    name.nfc().collect()
 }
 
 impl Control {

@@ -1,6 +1,6 @@
 //! Names mean what people think, or are refused at once with the reason.
 
-use anabranch_tests::processes::command::program;
+use anabranch_tests::processes::command::{finish, program};
 
 use super::*;
 
@@ -221,4 +221,24 @@ fn many_documents_are_made_by_one_command_or_none_where_a_name_is_bad() {
     assert_eq!(node.run(&["--json", "doc", "ls"]).ok().json_lines().len(), 2_003);
     let watched = node.run(&["watch", "--since", "0", "--timeout", "0.5"]).ok();
     assert!(watched.stdout.contains("  note 7  at "), "{}", &watched.stdout[..500]);
+}
+
+// Documents are made a hundred at a time, and where one of them failed, the others of its hundred were there without being printed
+// or counted. They are saved first now, and told.
+#[test]
+fn documents_made_before_a_name_was_taken_are_all_printed_and_counted() {
+    let (home, node) = node();
+    let names: Vec<String> = (0..2_000).map(|number| format!("note {number}")).collect();
+    let file = home.path().join("names");
+    std::fs::write(&file, names.join("\n")).unwrap();
+    let mut command = program(node.directory());
+    command.args(["doc", "new", "--names", file.to_str().unwrap()]);
+    let making = std::thread::spawn(move || finish(command, "doc new --names".to_owned(), ""));
+    let made = || node.run(&["--json", "doc", "ls"]).ok().json_lines().len();
+    wait_until("it has begun", || if made() > 0 { Ok(()) } else { Err("none".to_owned()) });
+    node.run(&["doc", "new", "--name", "note 1999"]).ok();
+    let refused = making.join().unwrap().fails(2, "there is a document `note 1999` here already");
+    let printed = refused.stdout.lines().count();
+    assert_eq!((printed, made()), (1_999, 2_000));
+    assert!(refused.stderr.contains("1999 of 2000 documents are made and saved, no more"), "{}", refused.stderr);
 }
