@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, warn};
 
 use crate::failure::Failure;
-use anabranch_protocol::{self as protocol, Command, Exit, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line, Which};
+use anabranch_protocol::{self as protocol, Command, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line, Which};
 
 mod conflicts;
 mod documents;
@@ -483,11 +483,7 @@ impl Answers {
     }
 
     async fn failure(&mut self, failure: &Failure) -> std::io::Result<()> {
-        // Whatever else it says, the reason is that the node ends.
-        let exit = match failure.exit {
-            Exit::Error if self.is_closing.load(Ordering::Relaxed) => Exit::NoNode,
-            exit => exit,
-        };
+        let exit = failure.exit_of_node(self.is_closing.load(Ordering::Relaxed));
         let line: Line<()> = Line::Error { exit, message: failure.message.clone() };
         let mut bytes = serde_json::to_vec(&line)?;
         bytes.push(b'\n');

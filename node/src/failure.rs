@@ -23,11 +23,22 @@ pub(crate) struct Failure {
     pub(crate) exit: Exit,
     /// For people: what happened and what to do next.
     pub(crate) message: String,
+    /// It is because the replica has stopped, as it does when its node ends.
+    pub(crate) has_stopped: bool,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
-        Self { exit, message: message.to_string() }
+        Self { exit, message: message.to_string(), has_stopped: false }
+    }
+
+    pub(crate) fn stopped(message: impl fmt::Display) -> Self {
+        Self { has_stopped: true, ..Self::error(message) }
+    }
+
+    /// The exit code, where it is known whether the node ends.
+    pub(crate) fn exit_of_node(&self, is_closing: bool) -> Exit {
+        if is_closing && self.has_stopped { Exit::NoNode } else { self.exit }
     }
 
     pub(crate) fn error(message: impl fmt::Display) -> Self {
@@ -66,7 +77,8 @@ impl From<anabranch::CommandError> for Failure {
             E::UnknownSpace(_) | E::UnknownDocument(_) => Exit::NotFound,
             E::NotAllowed(_) | E::Refused { .. } => Exit::Refused,
             E::Invalid(_) => Exit::Usage,
-            E::Damaged(_) | E::Stopped(_) | E::Halted(_) | E::Unsaved { .. } => Exit::Error,
+            E::Stopped(_) => return Self::stopped(error),
+            E::Damaged(_) | E::Halted(_) | E::Unsaved { .. } => Exit::Error,
         };
         Self::new(exit, error)
     }
@@ -87,7 +99,8 @@ impl From<anabranch::DocumentError> for Failure {
             E::NotAWriter(_) | E::ReadOnly(_) => Exit::Refused,
             E::Edit(EditError::Missing(_) | EditError::NotInConflict(_)) => Exit::NotFound,
             E::Edit(_) => Exit::Usage,
-            E::NotOpen(_) | E::Busy(_) | E::Stopped(_) | E::Halted(_) | E::Draft(_) => Exit::Error,
+            E::NotOpen(_) | E::Stopped(_) => return Self::stopped(error),
+            E::Busy(_) | E::Halted(_) | E::Draft(_) => Exit::Error,
         };
         Self::new(exit, error)
     }
@@ -95,7 +108,7 @@ impl From<anabranch::DocumentError> for Failure {
 
 impl From<anabranch::Stopped> for Failure {
     fn from(error: anabranch::Stopped) -> Self {
-        Self::error(error)
+        Self::stopped(error)
     }
 }
 
@@ -113,5 +126,19 @@ impl From<anabranch::OpenError> for Failure {
 impl From<anabranch_protocol::Malformed> for Failure {
     fn from(error: anabranch_protocol::Malformed) -> Self {
         Self::usage(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Every error without a code of its own was told as one of a node that ends, as soon as the node did.
+    #[test]
+    fn a_node_that_ends_is_the_reason_only_of_what_a_stopped_replica_says() {
+        let stopped = Failure::stopped("the replica was shut down");
+        assert_eq!((stopped.exit_of_node(true), stopped.exit_of_node(false)), (Exit::NoNode, Exit::Error));
+        assert_eq!(Failure::error("the answer is too long").exit_of_node(true), Exit::Error);
+        assert_eq!(Failure::not_found("no such document").exit_of_node(true), Exit::NotFound);
     }
 }

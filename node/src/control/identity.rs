@@ -61,7 +61,7 @@ impl Control {
         let is_held = |space: &Space| space.loss_on_leaving().is_some_and(|loss| loss.only_here.is_empty());
         let held_elsewhere: BTreeSet<SpaceId> = spaces.filter(is_held).map(|space| space.id()).collect();
         let (answer, renewed) = oneshot::channel();
-        let ending = || Failure::error("the node is about to end");
+        let ending = || Failure::stopped("the node is about to end");
         self.renewals.try_send(Renewal { answer, force }).map_err(|_| ending())?;
         let renewed = renewed.await.map_err(|_| ending())??;
         Ok(renewal_answer(renewed, |space| Some(held_elsewhere.contains(space))))
