@@ -185,6 +185,20 @@ impl Peer {
         }
     }
 
+    /// Whether [`crate::Builder::renew_identity`] would give this replica another key, as it is now. `force` leaves spaces
+    /// without an admin.
+    ///
+    /// # Errors
+    /// What was edited and is not saved yet would be lost, or a space is against it.
+    pub fn may_renew_identity(&self, force: bool) -> Result<(), crate::OpenError> {
+        let refused = |reason| crate::OpenError::RenewalRefused { reason };
+        if let Some(reason) = self.stopped() {
+            return Err(refused(format!("what was edited and is not saved yet would be lost: {reason}")));
+        }
+        let answer = self.replica().ask(|engine| engine.may_renew(force));
+        answer.unwrap_or(Ok(())).map_err(|error| refused(error.to_string()))
+    }
+
     /// What happens from now on. A reader that is too slow loses the oldest and is told how many.
     pub fn events(&self) -> Events {
         self.replica().events()

@@ -336,8 +336,9 @@ impl Connection {
             Command::IdName { name } => answers.last(&control.name_device(&name).await).await,
             Command::IdRenew { timeout_ms, force } => {
                 *open = None;
-                if let Err(failure) = control.may_renew(force) {
-                    return answers.last(&Err::<(), _>(failure)).await;
+                // Before anything is closed.
+                if let Err(error) = control.peer.may_renew_identity(force) {
+                    return answers.last(&Err::<(), _>(Failure::from(error))).await;
                 }
                 unless_gone(reader, control.hand_over(timeout_ms)).await?;
                 answers.last(&control.renew(force).await).await

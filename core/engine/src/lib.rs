@@ -88,6 +88,6 @@ pub use engine::counters::Counters;
 pub use engine::editing::Published;
 pub use engine::held::Held;
 pub use engine::listing::DocumentInfo;
-pub use engine::renewal::{Renewal, RenewalError, is_only_admin};
+pub use engine::renewal::{Renewal, RenewalError};
 pub use engine::status::{LossOnLeaving, PeerStatus, SpaceStatus};
 pub use engine::{Config, DocumentError, Engine};

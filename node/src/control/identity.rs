@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anabranch::{OpenError, RenewalError, Renewed, Space, SpaceId, is_only_admin};
+use anabranch::{Renewed, Space, SpaceId};
 use tokio::sync::oneshot;
 
 use crate::control::Control;
@@ -22,27 +22,6 @@ impl Control {
     pub(super) async fn name_device(&self, name: &str) -> Result<protocol::Identity, Failure> {
         self.peer.name_device(name).await?;
         Ok(self.identity())
-    }
-
-    /// Sees before anything is closed that the key can be another one.
-    pub(super) fn may_renew(&self, force: bool) -> Result<(), Failure> {
-        if let Some(reason) = self.peer.stopped() {
-            return Err(Failure::refused(format!("what was edited and is not saved yet would be lost: {reason}")));
-        }
-        let device = self.peer.device();
-        let spaces = self.peer.spaces();
-        let error = spaces.iter().find_map(|status| {
-            let name = status.name.clone().unwrap_or_default();
-            let members = self.peer.space(status.space).map(|space| space.members()).unwrap_or_default();
-            if status.former.is_some() {
-                Some(RenewalError::NotYetAdmitted(name))
-            } else if !force && is_only_admin(&device, &members) {
-                Some(RenewalError::OnlyAdmin(name))
-            } else {
-                None
-            }
-        });
-        error.map_or(Ok(()), |error| Err(OpenError::RenewalRefused { reason: error.to_string() }.into()))
     }
 
     /// Waits until other members hold what is here, where there are others.

@@ -201,6 +201,21 @@ fn renewing_the_key_of_the_only_admin_asks_for_force_and_a_refusal_changes_nothi
     assert_eq!(node.json(&["doc", "get", &plan])["value"]["n"], 1);
 }
 
+// The node was closed before it was found out that a space was being joined, and the space had no name in the reason.
+#[test]
+fn a_node_that_is_joining_a_space_refuses_another_key_without_being_closed() {
+    let home = tempfile::tempdir().unwrap();
+    let other = Node::start(&home.path().join("other"), &["--listen", LOOPBACK]);
+    let space = other.json(&["space", "create", "work"])["space"].as_str().unwrap().to_owned();
+    let ticket = ticket(&other, "writer");
+    assert_eq!(other.stop("TERM"), Some(0));
+    let node = Node::start(&home.path().join("node"), &[]);
+    node.run(&["space", "join", &ticket, "--timeout", "0.3"]).expect(6);
+    let reason = format!("the space `{}` has not let this device in yet", &space[..8]);
+    node.run(&["id", "renew", "--force"]).fails(5, &reason);
+    assert!(!node.log().contains("closing to renew"), "{}", node.log_end());
+}
+
 #[test]
 fn devices_are_shown_with_the_names_that_they_give_themselves() {
     let trio = Trio::start();
