@@ -150,6 +150,12 @@ fn numbers_that_would_be_rounded_are_refused() {
     let line = format!("\n{{\"op\":\"set\",\"path\":\"/big\",\"value\":{big}}}");
     node.run_with(&["doc", "edit", "n"], &line).fails(2, "line 2: integer 123456789012345678901234567890 is beyond");
     node.run_with(&["doc", "import", "n", "-"], &format!("{{\"a\":\n{big}}}")).fails(2, "at line 2 column 1");
+    let decimal = "123456789012345678901.5";
+    let rounded = format!("number {decimal} would be rounded to 1.2345678901234568e20");
+    node.run(&["doc", "set", "n", "/big", decimal]).fails(2, &rounded);
+    let line = format!("{{\"op\":\"set\",\"path\":\"/big\",\"value\":{decimal}}}");
+    node.run_with(&["doc", "edit", "n"], &line).fails(2, &rounded);
+    node.run_with(&["doc", "import", "n", "-"], &format!("{{\"a\":\n{decimal}}}")).fails(2, &rounded);
     assert_eq!(node.heads(&document).unwrap(), before);
     for exact in ["18446744073709551615", "-9223372036854775808", "9007199254740993", "0.1"] {
         node.run(&["doc", "set", "n", "/exact", exact]).ok();

@@ -27,7 +27,8 @@ impl Value {
     /// Reads JSON text (UTF-8), whose strings become `strings`.
     ///
     /// # Errors
-    /// It is not JSON, or has a key, a nesting or an integer over the limits. The error names line and column.
+    /// It is not JSON, has a key or a nesting over the limits, or a number that would be rounded ([`check_numbers`]). The error
+    /// names line and column.
     pub fn parse(text: &[u8], strings: Strings) -> Result<Self, JsonError> {
         check_numbers(text)?;
         let read = |text| {
@@ -56,8 +57,8 @@ impl Value {
     }
 }
 
-/// Digits that tell every float of 64 bits from all others.
-const FLOAT_DIGITS_MAX: usize = 17;
+/// No float of 64 bits has more digits, written exactly.
+const FLOAT_DIGITS_MAX: usize = 767;
 
 /// Bytes of memory that a value without members takes, about.
 pub(crate) fn bytes(value: &Json) -> usize {
@@ -65,8 +66,8 @@ pub(crate) fn bytes(value: &Json) -> usize {
 }
 
 /// Refuses numbers that documents cannot keep exactly, and that readers of JSON round in silence: integers that 64 bits do not
-/// hold, and others whose nearest float is another value when it is written with as many digits. Anything else that is wrong with the text is left
-/// to the reader.
+/// hold, and others whose nearest float is another value when it is written with as many digits. Anything else that is wrong
+/// with the text is left to the reader.
 ///
 /// # Errors
 /// Names the first such number, its line and column.
@@ -133,7 +134,8 @@ fn check_number(number: &str) -> Result<(), String> {
     if !nearest.is_finite() {
         return Err(String::from("is beyond the floats of 64 bits"));
     }
-    // Written with as many digits, the float is what was written: some programs write all 17 that a float may need.
+    // Written with as many digits, the float is what was written: some programs write the 17 that tell it from all others, and
+    // some all that it has.
     let written = Decimal::read(number);
     let digits = written.digits.len().clamp(1, FLOAT_DIGITS_MAX);
     if Decimal::read(&format!("{nearest:.*e}", digits - 1)) == written {
@@ -429,6 +431,9 @@ mod tests {
             ("0.30000000000000004", 0.1 + 0.2),
             ("0.1000000000000000000000", 0.1),
             ("0.10000000000000001", 0.1),
+            ("0.1000000000000000055511151231257827", 0.1),
+            ("1152921504606846976.0", 1_152_921_504_606_846_976.0),
+            ("9.31322574615478515625e-10", 9.313_225_746_154_785e-10),
             ("1.0000000000000000e-1", 0.1),
             ("1e30", 1e30),
             ("1000000000000000000000.0", 1e21),
@@ -441,6 +446,10 @@ mod tests {
             assert_eq!(read(text), Ok(Value::Float(float)), "{text}");
         }
         assert!(matches!(read("-0.0"), Ok(Value::Float(zero)) if zero.is_sign_negative()));
+        // The float that has the most digits.
+        let longest = f64::from_bits((1 << 53) - 1);
+        assert_eq!(read(&format!("{longest:.1100}")), Ok(Value::Float(longest)));
+        assert_eq!(Decimal::read(&format!("{longest:.1100}")).digits.len(), FLOAT_DIGITS_MAX);
         let error = read("[1,\n 123456789012345678901.5]").unwrap_err();
         let rounded = "number 123456789012345678901.5 would be rounded to 1.2345678901234568e20";
         assert_eq!(error, format!("{rounded}: write it as a string at line 2 column 2"));
@@ -449,6 +458,8 @@ mod tests {
             "3.14159265358979323846",
             "0.10000000000000004",
             "0.100000000000000005",
+            "1152921504606846977.0",
+            "9.31322574615478515624e-10",
             "1e-400",
             "4e-324",
             "1e-99999999999999999999",
