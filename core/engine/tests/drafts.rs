@@ -4,7 +4,10 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use anabranch_engine::document::{Draft, DraftError, EditError, Publish, Settle};
+use anabranch_engine::gate::{Guard, Panicked, Slot};
 use anabranch_engine::id::ActorId;
 use anabranch_engine::limits::{RUN_BYTES_MAX, RUN_CHANGES_MAX};
 use common::{Peer, guard};
@@ -104,6 +107,25 @@ fn an_edit_of_a_draft_that_fails_leaves_it_as_before() {
     assert_eq!(failed.unwrap_err().to_string(), "there is nothing at `/no`");
     publish(&mut alice, &mut draft).unwrap();
     assert_eq!(alice.document.view().json(), json!({"good": 1}));
+}
+
+// It said that it was published, which it never was.
+#[test]
+fn a_draft_that_was_lost_in_a_merge_says_so() {
+    struct Fails;
+    impl Guard for Fails {
+        fn run(&self, _slot: &Slot, _f: &mut dyn FnMut()) -> Result<(), Panicked> {
+            Err(Panicked("a bug".to_owned()))
+        }
+    }
+    let mut alice = Peer::new(1);
+    let mut draft = draft(&mut alice);
+    set(&mut draft, "/draft", 1);
+    alice.edit(|edit| edit.set("/typed", 1)).unwrap();
+    let lost = DraftError::Internal("a bug".to_owned());
+    assert_eq!(draft.catch_up(alice.document.ahead(Arc::new(Fails))), Err(lost.clone()));
+    assert_eq!(alice.document.publish(&mut draft, &guard()).unwrap_err(), lost);
+    assert_eq!(draft.edit(|edit| edit.set("/draft", 2)), Err(EditError::Draft(lost)));
 }
 
 #[test]
@@ -207,7 +229,7 @@ fn a_large_document_is_caught_up_with_away_from_it() {
         alice.edit(|edit| edit.set("/typed", catch_ups)).unwrap();
         match alice.document.publish(&mut draft, &guard()).unwrap() {
             Publish::Behind => {
-                let ahead = alice.document.ahead(std::sync::Arc::new(guard()));
+                let ahead = alice.document.ahead(Arc::new(guard()));
                 draft.catch_up(ahead).unwrap();
                 catch_ups += 1;
             }

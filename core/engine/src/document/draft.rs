@@ -52,7 +52,8 @@ pub struct Draft {
     pending_bytes: usize,
     harvested: Vec<am::ChangeHash>,
     catch_ups: u32,
-    spent: bool,
+    /// Why it takes nothing more, if so.
+    over: Option<DraftError>,
 }
 
 /// Why a draft cannot be published. The document is unchanged.
@@ -77,7 +78,7 @@ pub enum DraftError {
         /// What is allowed.
         limit: u64,
     },
-    /// It does not go together with what the document has become. A bug of ours.
+    /// It does not go together with what the document has become, and is lost. A bug of ours.
     #[error("the draft does not go together with the document: {0}")]
     Internal(String),
 }
@@ -161,7 +162,7 @@ impl Draft {
             deps: BTreeSet::new(),
             pending_bytes: 0,
             catch_ups: 0,
-            spent: false,
+            over: None,
         }
     }
 
@@ -185,7 +186,7 @@ impl Draft {
         self.payload.len() + self.pending_bytes
     }
 
-    /// Takes memory for so many more bytes of changes, if it is known that they will come: what grows step by step is copied.
+    /// Reserves memory for this many bytes of changes, so that the buffer is not copied as it grows.
     pub fn reserve(&mut self, bytes: u64) {
         let bytes = usize::try_from(bytes).unwrap_or(RUN_BYTES_MAX);
         self.payload.reserve_exact(bytes.min(RUN_BYTES_MAX));
@@ -200,7 +201,7 @@ impl Draft {
     /// Runs `f` and keeps what it did as one more change of the draft. If `f` fails, the draft is as before.
     ///
     /// # Errors
-    /// `f`'s, or a limit of a change. [`EditError::Draft`] says that the whole draft is too large, or published.
+    /// `f`'s, or a limit of a change. [`EditError::Draft`] says that the whole draft is too large, published or lost.
     pub fn edit<T, E: From<EditError>>(&mut self, f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>) -> Result<T, E> {
         self.may_grow(self.changes + 1)?;
         let Author { device, fresh_actor: actor, wall_s } = self.author;
@@ -249,8 +250,8 @@ impl Draft {
     }
 
     fn may_grow(&self, changes: u64) -> Result<(), EditError> {
-        if self.spent {
-            return Err(EditError::Draft(DraftError::Published));
+        if let Some(over) = &self.over {
+            return Err(EditError::Draft(over.clone()));
         }
         self.check_size(changes).map_err(EditError::Draft)
     }
@@ -292,10 +293,7 @@ impl Draft {
             let tips = self.last.iter().map(|(_, tip)| *tip).collect();
             let slot = Slot { space: self.space, document: self.document, tips };
             let merged = merge::apply(core::mem::take(&mut self.history), changes, &slot, guard);
-            self.history = merged.map_err(|reason| {
-                self.spent = true;
-                DraftError::Internal(reason)
-            })?;
+            self.history = merged.map_err(|reason| self.over.insert(DraftError::Internal(reason)).clone())?;
             self.cache.clear();
         }
         self.base = heads;
@@ -305,8 +303,8 @@ impl Draft {
 
     /// Whether there is anything in it; an error if it cannot be published on `live`.
     pub(super) fn check(&mut self, live: &History) -> Result<bool, DraftError> {
-        if self.spent {
-            return Err(DraftError::Published);
+        if let Some(over) = &self.over {
+            return Err(over.clone());
         }
         if self.history.is_damaged() {
             return Err(DraftError::Internal(EditError::Panicked.to_string()));
@@ -336,7 +334,7 @@ impl Draft {
     /// Hands itself over, caught up with `live`.
     pub(super) fn hand_over(&mut self, live: &History, guard: &dyn Guard) -> Result<Finished, DraftError> {
         self.merge(self.news(live), guard)?;
-        self.spent = true;
+        self.over = Some(DraftError::Published);
         let actor = self.author.fresh_actor;
         let (last_seq, tip) = self.last.take().ok_or(DraftError::Published)?;
         let first_seq = self.before.map_or(0, |(seq, _)| seq) + 1;
