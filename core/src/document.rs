@@ -220,7 +220,8 @@ impl Document {
 
     /// Follows the document from a version that the caller has seen (none: from the beginning). The first item comes at once
     /// if there is something new. A slow reader gets fewer, larger items. Following costs what changed, not what the document
-    /// holds; the first item, and one after a long pause, are compared on the caller's thread.
+    /// holds, but for what is compared, on the caller's thread: the first item, one after a long pause, and one for several
+    /// changes of peers that came together.
     ///
     /// # Errors
     /// As [`Document::snapshot_at`].

@@ -1,5 +1,6 @@
 //! The latest changes of a document as patches, for those who follow it. Patches come out of the edit or merge that made the
-//! change, so that following costs what changed, not what the document holds.
+//! change, so that following costs what changed, not what the document holds. Of several changes that were merged together
+//! automerge's patches may be wrong: of those none are kept, and who follows compares the two versions.
 //!
 //! Nothing is kept until somebody asks. When nobody asks any more, it ends by itself.
 
@@ -68,12 +69,7 @@ impl Journal {
 
     /// Adds what has just changed.
     pub(crate) fn add(&mut self, step: Step) {
-        let Some(kept) = &mut self.kept else { return };
-        kept.unread += 1;
-        if kept.unread > JOURNAL_STEPS_MAX {
-            self.kept = None;
-            return;
-        }
+        let Some(kept) = self.unread() else { return };
         kept.bytes += step.bytes();
         kept.steps.push_back(Arc::new(step));
         while kept.bytes > JOURNAL_BYTES_MAX || kept.steps.len() > JOURNAL_STEPS_MAX {
@@ -85,9 +81,19 @@ impl Journal {
 
     /// The document has changed in a way that no patches are known of.
     pub(crate) fn interrupt(&mut self, heads: Vec<ChangeHash>) {
-        if let Some(kept) = &mut self.kept {
+        if let Some(kept) = self.unread() {
             *kept = Kept { unread: kept.unread, ..Kept::at(heads) };
         }
+    }
+
+    /// Counts one more step that nobody has asked for; `None` if nothing is kept, or not any more.
+    fn unread(&mut self) -> Option<&mut Kept> {
+        let kept = self.kept.as_mut()?;
+        kept.unread += 1;
+        if kept.unread > JOURNAL_STEPS_MAX {
+            self.kept = None;
+        }
+        self.kept.as_mut()
     }
 
     /// The steps that lead from `seen` to `now`, the present version; `None` if they are not known. From now on steps are kept.
@@ -180,6 +186,17 @@ mod tests {
         let mut journal = Journal::default();
         assert_eq!(told(&mut journal, 0, 0), Some(vec![]));
         (0..=JOURNAL_STEPS_MAX).for_each(|n| journal.add(step(n, 1)));
+        assert!(!journal.is_kept());
+    }
+
+    // Only steps were counted, so that one of a document that peers alone change, by merges without patches, never ended.
+    #[test]
+    fn journal_that_is_only_interrupted_ends() {
+        let mut journal = Journal::default();
+        assert_eq!(told(&mut journal, 0, 0), Some(vec![]));
+        (0..JOURNAL_STEPS_MAX).for_each(|n| journal.interrupt(heads(n)));
+        assert!(journal.is_kept());
+        journal.interrupt(heads(JOURNAL_STEPS_MAX));
         assert!(!journal.is_kept());
     }
 
