@@ -7,6 +7,7 @@ pub mod dialer;
 pub mod hint;
 pub mod lanes;
 pub mod rate;
+pub(crate) mod recent;
 pub mod reconcile;
 pub mod session;
 pub mod transfer;

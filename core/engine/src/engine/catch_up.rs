@@ -100,7 +100,8 @@ impl Engine {
                 if space.documents.get(&key).is_some_and(|digest| !shared.takes(&document, &digest)) {
                     continue;
                 }
-                shared.transfer.want(document, Job::everything());
+                // Where there is no place for it, the next comparison finds it missing.
+                _ = shared.transfer.want(document, Job::everything());
             }
         }
         self.say_frontiers(id, index, frontiers);
@@ -140,15 +141,16 @@ impl Engine {
         for theirs in documents {
             let ours = &space.records.get(&theirs.document).unwrap_or(&nothing).signed;
             let digest = space.documents.get(&theirs.document.0);
-            let serving = digest
-                .map_or(Serving::First, |ours| shared.serve(theirs.document, ours, transfer::digest(&theirs.actors)));
+            let shown = transfer::digest(&theirs.actors);
+            let serving = digest.map_or(Serving::First, |ours| shared.serving(theirs.document, ours, shown));
             let forked = shared.forks_of(theirs.document).collect();
             let comparison = compare(ours, &theirs.actors, serving == Serving::Again, forked);
             if let Some(job) = comparison.job
-                && serving != Serving::Later
                 && digest.is_none_or(|digest| shared.takes(&theirs.document, &digest))
+                && (serving == Serving::Later || shared.transfer.want(theirs.document, job))
+                && let Some(ours) = digest
             {
-                shared.transfer.want(theirs.document, job);
+                shared.served(theirs.document, ours, shown);
             }
             if let Some(fork) = comparison.fork {
                 forks.push((theirs.document, fork));

@@ -15,6 +15,7 @@ use crate::space::auth::{Handshake, Side, Tag};
 use crate::sync::collection::{Digest, Fingerprint};
 use crate::sync::lanes::Lanes;
 use crate::sync::rate::Rate;
+use crate::sync::recent::Recent;
 use crate::sync::transfer::Transfer;
 use crate::time::{Duration, Timestamp};
 use crate::wire::{Lane, Message, PROTOCOL_VERSION, SpaceIndex, wire_tags};
@@ -183,8 +184,8 @@ pub struct Shared {
     forks: BTreeSet<(DocumentId, ActorId)>,
     /// How many reconciliations the peer has caused lately.
     pub reconciliations: Rate,
-    refused: BTreeMap<DocumentId, Digest>,
-    served: BTreeMap<DocumentId, Served>,
+    refused: Recent<Digest>,
+    served: Recent<Served>,
     told_acls: BTreeMap<Lane, BTreeSet<[u8; 8]>>,
     heard_acls: BTreeMap<[u8; 8], Acl>,
 }
@@ -367,8 +368,8 @@ impl Shared {
             attempts: 0,
             forks: BTreeSet::new(),
             reconciliations: Rate::default(),
-            refused: BTreeMap::new(),
-            served: BTreeMap::new(),
+            refused: Recent::new(REFUSED_REMEMBERED_MAX),
+            served: Recent::new(SERVED_REMEMBERED_MAX),
             told_acls: BTreeMap::new(),
             heard_acls: BTreeMap::new(),
         }
@@ -421,20 +422,27 @@ impl Shared {
 
     /// The peer shows what it has of a document, and `ours` stands for what we have. Of a document that is forked between the
     /// two, what follows our chain is of no use to a peer that holds the other one. It is sent twice, and then every
-    /// `SERVED_FORKED_EVERY` times, for whatever in it the peer has dropped and could take.
-    pub fn serve(&mut self, document: DocumentId, ours: Digest, theirs: Digest) -> Serving {
-        let last = self.served.get(&document).filter(|last| (last.ours, last.theirs) == (ours, theirs));
-        let times = last.map_or(1, |last| last.times.saturating_add(1));
-        self.served.insert(document, Served { ours, theirs, times });
-        if self.served.len() > SERVED_REMEMBERED_MAX {
-            self.served.pop_first();
-        }
-        match times {
+    /// `SERVED_FORKED_EVERY` times, for whatever in it the peer has dropped and could take. Which runs follow our chain only the
+    /// runs themselves say, so in between none is sent: to read them all each time would cost what sending them does.
+    pub fn serving(&self, document: DocumentId, ours: Digest, theirs: Digest) -> Serving {
+        match self.times_served(document, ours, theirs) + 1 {
             1 => Serving::First,
             2 => Serving::Again,
             times if times.is_multiple_of(SERVED_FORKED_EVERY) || !self.is_forked(document) => Serving::Again,
             _ => Serving::Later,
         }
+    }
+
+    /// What the peer lacks of the document was queued for it, or is put off ([`Serving::Later`]).
+    pub fn served(&mut self, document: DocumentId, ours: Digest, theirs: Digest) {
+        let times = self.times_served(document, ours, theirs).saturating_add(1);
+        self.served.insert(document, Served { ours, theirs, times });
+    }
+
+    /// How often that was so since either side had something else.
+    fn times_served(&self, document: DocumentId, ours: Digest, theirs: Digest) -> u32 {
+        let last = self.served.get(&document).filter(|last| (last.ours, last.theirs) == (ours, theirs));
+        last.map_or(0, |last| last.times)
     }
 
     /// The peer has another chain of an actor than we: neither sends the other one what it has of it. Says whether that is
@@ -456,9 +464,6 @@ impl Shared {
     /// The peer refused a run of this document for good, as it is now.
     pub fn refused(&mut self, document: DocumentId, digest: Digest) {
         self.refused.insert(document, digest);
-        if self.refused.len() > REFUSED_REMEMBERED_MAX {
-            self.refused.pop_first();
-        }
     }
 
     /// We may write what we could not before: what was refused for that can be sent again.
@@ -526,18 +531,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_forked_document_is_sent_ever_more_rarely_until_something_changes() {
+    fn a_forked_document_is_sent_twice_and_then_every_eighth_time() {
         let mut shared = Shared::new(SpaceId([1; 32]), Timestamp(0));
         let (whole, forked, ours, theirs) = (DocumentId([1; 16]), DocumentId([2; 16]), [3; 32], [4; 32]);
         assert!(shared.fork(forked, ActorId([5; 16])));
-        let serve = |shared: &mut Shared, document| -> Vec<_> {
-            (0..17).map(|_| shared.serve(document, ours, theirs)).collect()
+        let serve_once = |shared: &mut Shared, document| {
+            let serving = shared.serving(document, ours, theirs);
+            assert_eq!(shared.serving(document, ours, theirs), serving, "what was not sent does not count");
+            shared.served(document, ours, theirs);
+            serving
         };
+        let serve =
+            |shared: &mut Shared, document| -> Vec<_> { (0..17).map(|_| serve_once(shared, document)).collect() };
         let sent = |served: &[Serving]| served.iter().filter(|serving| **serving != Serving::Later).count();
         let served = serve(&mut shared, forked);
         assert_eq!(&served[..3], [Serving::First, Serving::Again, Serving::Later]);
         assert_eq!(sent(&served), 4, "the 1st, 2nd, 8th and 16th");
-        assert_eq!(shared.serve(forked, ours, [6; 32]), Serving::First, "the peer took something");
+        assert_eq!(shared.serving(forked, ours, [6; 32]), Serving::First, "the peer took something");
         assert_eq!(sent(&serve(&mut shared, whole)), 17, "nothing keeps the peer from taking it");
     }
 }

@@ -145,11 +145,15 @@ pub fn wire_bytes(run: &WireRun) -> usize {
 
 impl Transfer {
     /// Queues a document. What was queued for it before is replaced. Beyond `TRANSFER_QUEUE_MAX` nothing is queued: the next
-    /// reconciliation finds it again.
-    pub fn want(&mut self, document: DocumentId, job: Job) {
-        if self.wanted.len() < TRANSFER_QUEUE_MAX && self.wanted.insert(document, job).is_none() {
+    /// reconciliation finds it again. Returns whether it is queued.
+    pub fn want(&mut self, document: DocumentId, job: Job) -> bool {
+        if self.wanted.len() >= TRANSFER_QUEUE_MAX && !self.wanted.contains_key(&document) {
+            return false;
+        }
+        if self.wanted.insert(document, job).is_none() {
             self.order.push_back(document);
         }
+        true
     }
 
     /// The next document to read, if there is one and not too much was read or is being read already.
@@ -165,7 +169,7 @@ impl Transfer {
     }
 
     /// A part of a document was read; `more` says how to go on, if it is not at its end. The rest comes next, unless the
-    /// document was asked for anew meanwhile.
+    /// document was asked for again meanwhile.
     pub fn scan_done(&mut self, more: Option<(DocumentId, Job)>) {
         self.scanning = self.scanning.saturating_sub(1);
         self.pages_are_small = core::mem::take(&mut self.large_runs) == 0;
