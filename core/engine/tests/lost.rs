@@ -4,7 +4,7 @@
 
 mod common;
 
-use anabranch_engine::document::{Edit, EditError, Json, LostEdit};
+use anabranch_engine::document::{Edit, EditError, Json, LOST_EDITS_MAX, LostEdit};
 use common::Peer;
 use serde_json::json;
 
@@ -103,6 +103,30 @@ fn of_things_in_each_other_that_were_removed_the_outermost_settles_it() {
     bob.edit(|edit| edit.set("/x", 5)).unwrap();
     meet(&mut alice, &mut bob);
     assert_eq!(told(&alice), []);
+}
+
+// They were looked for among the first thousand of the document only.
+#[test]
+fn lost_edits_below_a_path_are_found_behind_any_number_of_others() {
+    let (alice, _) = apart(
+        |edit| {
+            edit.set("/many", json!({}))?;
+            edit.set("/one", json!({}))
+        },
+        |edit| {
+            edit.set("/many", json!({"other": 1}))?;
+            edit.set("/one", json!({"other": 1}))
+        },
+        |edit| {
+            (0..=LOST_EDITS_MAX).try_for_each(|number| edit.set(format!("/many/{number}"), 1))?;
+            edit.set("/one/a", 1)
+        },
+    );
+    let view = alice.document.view();
+    let below = |path: &str| view.lost_edits_below(&path.parse().unwrap());
+    assert_eq!((view.lost_edits().len(), below("/many").len(), below("/two").len()), (1_000, 1_000, 0));
+    let one: Vec<String> = below("/one").iter().map(|edit| edit.path.to_string()).collect();
+    assert_eq!(one, ["/one/a"]);
 }
 
 #[test]

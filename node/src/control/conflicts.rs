@@ -98,9 +98,7 @@ impl Found {
         let Some(path) = path else { return Self { conflicts: view.all_conflicts(), lost: view.lost_edits() } };
         let values = view.conflicts(path);
         let conflicts = if values.is_empty() { Vec::new() } else { vec![(path.clone(), values)] };
-        let mut lost = view.lost_edits();
-        lost.retain(|edit| edit.path.parts().starts_with(path.parts()));
-        Self { conflicts, lost }
+        Self { conflicts, lost: view.lost_edits_below(path) }
     }
 }
 

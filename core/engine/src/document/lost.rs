@@ -21,8 +21,15 @@ use crate::limits::DEPTH_MAX;
 pub const LOST_EDITS_MAX: usize = 1_000;
 /// Removals of things that others have edited that are looked at. Each costs a walk over the history.
 const REMOVALS_MAX: usize = 4_096;
-/// Of all removals together, how many changes it is noted of whether they were made at the same time: a byte each.
+/// Of all removals together, how many changes it is noted of how they stand to them: a byte each.
 const REMEMBERED_MAX: usize = 64 * 1024 * 1024;
+/// Changes that are looked at in all, to see what settles an edit: about a second. What an honest history holds takes a small
+/// part of it.
+const LOOKS_MAX: usize = 100_000_000;
+/// To tell of an edit where it was and what it said takes about as long as so many of these.
+const TELLING_LOOKS: usize = 1_000;
+/// Gaps of which it is kept what settles the edits in them, as one typist's edits of one time mostly have the same.
+const SETTLED_KEPT: usize = 16;
 
 /// An edit that is in the history and not in the content.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +86,17 @@ struct Removal<'a> {
     thing: &'a Thing,
 }
 
+/// How a change stands to a removal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// It was seen by whoever removed.
+    Before,
+    /// Neither saw the other.
+    AtOnce,
+    /// It saw the removal, or is that.
+    After,
+}
+
 /// What is to be known of the history.
 #[derive(Default)]
 struct Past {
@@ -90,8 +108,23 @@ struct Past {
     writes: BTreeSet<(usize, Place)>,
 }
 
-/// The lost edits up to a version.
-pub(crate) fn find(history: &History, at: Option<&[am::ChangeHash]>) -> Vec<LostEdit> {
+/// The search for lost edits, and what it has found out on the way.
+struct Search<'a> {
+    past: &'a Past,
+    /// Which changes wrote at a place, the earliest first.
+    writers: BTreeMap<(Option<&'a OpId>, Option<&'a str>), Vec<usize>>,
+    /// The things that are or were at the same key of a map.
+    things_at: BTreeMap<&'a Place, Vec<&'a OpId>>,
+    /// How all changes stand to a removal.
+    orders: BTreeMap<usize, Vec<Order>>,
+    /// By thing and removal, which changes are settled.
+    settled: BTreeMap<(&'a OpId, usize), Vec<bool>>,
+    /// Changes looked at so far.
+    looks: usize,
+}
+
+/// The lost edits up to a version, at or below a path.
+pub(crate) fn find(history: &History, at: Option<&[am::ChangeHash]>, below: &Path) -> Vec<LostEdit> {
     let hidden: BTreeSet<ChangeHash> = match at {
         None => BTreeSet::new(),
         Some(heads) => history.since(heads).iter().map(Change::hash).collect(),
@@ -106,7 +139,7 @@ pub(crate) fn find(history: &History, at: Option<&[am::ChangeHash]>) -> Vec<Lost
         past.changes.push((hash, actor));
         past.read(&change.0);
     }
-    past.lost(history)
+    Search::new(&past).lost(history, below)
 }
 
 impl Past {
@@ -145,110 +178,22 @@ impl Past {
         }
     }
 
-    fn lost(&self, history: &History) -> Vec<LostEdit> {
-        let mut concurrent = BTreeMap::new();
-        let mut lost = Vec::new();
-        for (change, place) in &self.writes {
-            if lost.len() == LOST_EDITS_MAX {
-                break;
-            }
-            // What a change puts into what it made itself goes with that.
-            let made_here = |id: &OpId| self.things.get(id).is_some_and(|thing| thing.made == *change);
-            if place.0.as_ref().is_none_or(made_here) {
-                continue;
-            }
-            if let Some(removal) = self.removal(*change, place, &mut concurrent)
-                && let Some(edit) = self.tell(history, *change, place, removal)
-            {
-                lost.push(edit);
-            }
-        }
-        lost
-    }
-
-    /// What removed or replaced, at the same time, something that another wrote into, and is not settled. Of several things, one in
-    /// the other, the outermost counts: what is inside it cannot be written to any more.
-    fn removal(
-        &self,
-        change: usize,
-        place: &Place,
-        concurrent: &mut BTreeMap<usize, Vec<bool>>,
-    ) -> Option<Removal<'_>> {
-        let mut outermost = None;
-        let mut inside = place.0.as_ref();
-        for _ in 0..=DEPTH_MAX {
-            let Some(thing) = inside.and_then(|id| self.things.get(id)) else { break };
-            let mut unsettled = None;
-            let mut at_once = false;
-            for (remover, instead) in &thing.ended {
-                if !concurrent.contains_key(remover) {
-                    if concurrent.len() == REMOVALS_MAX || concurrent.len() * self.changes.len() > REMEMBERED_MAX {
-                        return None;
-                    }
-                    concurrent.insert(*remover, self.concurrent_with(*remover));
-                }
-                if !concurrent.get(remover).is_some_and(|with| with[change]) {
-                    if *remover > change {
-                        // Whoever did that had seen the edit.
-                        return None;
-                    }
-                    continue;
-                }
-                at_once = true;
-                if unsettled.is_none() && !self.is_settled(change, *remover, thing, instead.as_ref()) {
-                    unsettled = Some(Removal { remover: *remover, thing });
-                }
-            }
-            if at_once {
-                outermost = unsettled;
-            }
-            inside = thing.place.0.as_ref();
-        }
-        outermost
-    }
-
-    /// Which changes neither saw this one nor were seen by it.
-    fn concurrent_with(&self, change: usize) -> Vec<bool> {
-        let mut apart = vec![true; self.changes.len()];
+    /// How all changes stand to this one.
+    fn orders(&self, change: usize) -> Vec<Order> {
+        let mut orders = vec![Order::AtOnce; self.changes.len()];
         let mut seen = vec![change];
         while let Some(next) = seen.pop() {
-            if core::mem::take(&mut apart[next]) {
+            if core::mem::replace(&mut orders[next], Order::Before) != Order::Before {
                 seen.extend(&self.deps[next]);
             }
         }
-        let mut later = vec![false; self.changes.len()];
-        later[change] = true;
-        for at in change + 1..later.len() {
-            later[at] = self.deps[at].iter().any(|dep| later[*dep]);
-            apart[at] &= !later[at];
-        }
-        apart
-    }
-
-    /// Whether somebody who has seen both has written there since.
-    fn is_settled(&self, change: usize, remover: usize, thing: &Thing, instead: Option<&OpId>) -> bool {
-        // What came to the same key of a map, now or later, counts as that place.
-        let took_its_place = |object: &OpId| {
-            Some(object) == instead
-                || (thing.place.1.is_some() && self.things.get(object).is_some_and(|other| other.place == thing.place))
-        };
-        let is_there = |place: &Place| *place == thing.place || place.0.as_ref().is_some_and(took_its_place);
-        let after = change.max(remover) + 1;
-        let mut places = self.writes.range((after, (None, None))..).filter(|(_, place)| is_there(place));
-        places.any(|(at, _)| self.sees(*at, change) && self.sees(*at, remover))
-    }
-
-    fn sees(&self, change: usize, earlier: usize) -> bool {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![change]);
-        while let Some(at) = open.pop() {
-            if at == earlier {
-                return true;
-            }
-            if at > earlier && seen.insert(at) {
-                open.extend(&self.deps[at]);
+        orders[change] = Order::After;
+        for at in change + 1..orders.len() {
+            if self.deps[at].iter().any(|dep| orders[*dep] == Order::After) {
+                orders[at] = Order::After;
             }
         }
-        false
+        orders
     }
 
     fn tell(&self, history: &History, change: usize, place: &Place, removal: Removal<'_>) -> Option<LostEdit> {
@@ -294,6 +239,135 @@ impl Past {
     fn writer(&self, history: &History, index: usize) -> Writer {
         let (change, actor) = self.changes[index];
         Writer { change, actor, device: history.device(&actor) }
+    }
+}
+
+impl<'a> Search<'a> {
+    fn new(past: &'a Past) -> Self {
+        let mut search = Self {
+            past,
+            writers: BTreeMap::new(),
+            things_at: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            looks: 0,
+        };
+        for (change, (object, key)) in &past.writes {
+            search.writers.entry((object.as_ref(), key.as_deref())).or_default().push(*change);
+        }
+        for (id, thing) in past.things.iter().filter(|(_, thing)| thing.place.1.is_some()) {
+            search.things_at.entry(&thing.place).or_default().push(id);
+        }
+        search
+    }
+
+    fn lost(&mut self, history: &History, below: &Path) -> Vec<LostEdit> {
+        let past = self.past;
+        let mut lost = Vec::new();
+        for (change, place) in &past.writes {
+            if lost.len() == LOST_EDITS_MAX || self.looks > LOOKS_MAX {
+                break;
+            }
+            // What a change puts into what it made itself goes with that.
+            let made_here = |id: &OpId| past.things.get(id).is_some_and(|thing| thing.made == *change);
+            if place.0.as_ref().is_none_or(made_here) {
+                continue;
+            }
+            if let Some(removal) = self.removal(*change, place) {
+                self.looks += TELLING_LOOKS;
+                let edit = past.tell(history, *change, place, removal);
+                lost.extend(edit.filter(|edit| edit.path.parts().starts_with(below.parts())));
+            }
+        }
+        lost
+    }
+
+    /// What removed or replaced, at the same time, something that another wrote into, and is not settled. Of several things, one in
+    /// the other, the outermost counts: what is inside it cannot be written to any more.
+    fn removal(&mut self, change: usize, place: &'a Place) -> Option<Removal<'a>> {
+        let past = self.past;
+        let mut outermost = None;
+        let mut inside = place.0.as_ref();
+        for _ in 0..=DEPTH_MAX {
+            let Some((id, thing)) = inside.and_then(|id| Some((id, past.things.get(id)?))) else { break };
+            let mut unsettled = None;
+            let mut at_once = false;
+            for (remover, instead) in &thing.ended {
+                self.looks += 1;
+                match self.order(change, *remover)? {
+                    // Whoever did that had seen the edit.
+                    Order::Before => return None,
+                    Order::After => continue,
+                    Order::AtOnce => at_once = true,
+                }
+                if unsettled.is_none() && !self.is_settled(change, *remover, id, thing, instead.as_ref()) {
+                    unsettled = Some(Removal { remover: *remover, thing });
+                }
+            }
+            if at_once {
+                outermost = unsettled;
+            }
+            inside = thing.place.0.as_ref();
+        }
+        outermost
+    }
+
+    /// How a change stands to a removal; `None` where too many removals were looked at.
+    fn order(&mut self, change: usize, remover: usize) -> Option<Order> {
+        if !self.orders.contains_key(&remover) {
+            let count = self.orders.len();
+            if count == REMOVALS_MAX || count * self.past.changes.len() > REMEMBERED_MAX {
+                return None;
+            }
+            self.orders.insert(remover, self.past.orders(remover));
+        }
+        Some(self.orders.get(&remover)?[change])
+    }
+
+    /// Whether somebody who has seen both has written there since.
+    fn is_settled(
+        &mut self,
+        change: usize,
+        remover: usize,
+        id: &'a OpId,
+        thing: &Thing,
+        instead: Option<&OpId>,
+    ) -> bool {
+        if let Some(settled) = self.settled.get(&(id, remover)) {
+            return settled[change];
+        }
+        let settled = self.settled_by(remover, thing, instead);
+        let is_settled = settled[change];
+        if self.settled.len() == SETTLED_KEPT {
+            self.settled.clear();
+        }
+        self.settled.insert((id, remover), settled);
+        is_settled
+    }
+
+    /// Of each change, whether somebody who had seen it and the removal has written there since.
+    fn settled_by(&mut self, remover: usize, thing: &Thing, instead: Option<&OpId>) -> Vec<bool> {
+        let mut settled = vec![false; self.past.changes.len()];
+        let Some(orders) = self.orders.get(&remover) else { return settled };
+        // What came to the same key of a map, now or later, counts as that place.
+        let in_its_place = self.things_at.get(&thing.place).into_iter().flatten().copied().chain(instead);
+        let inside = in_its_place.flat_map(|object| {
+            let all = self.writers.range((Some(object), None)..);
+            all.take_while(move |((within, _), _)| *within == Some(object)).map(|(_, writers)| writers)
+        });
+        let there = self.writers.get(&(thing.place.0.as_ref(), thing.place.1.as_deref()));
+        let mut open = Vec::new();
+        for writers in there.into_iter().chain(inside) {
+            self.looks += 1 + writers.len();
+            open.extend(writers.iter().copied().filter(|at| orders[*at] == Order::After));
+        }
+        while let Some(at) = open.pop() {
+            self.looks += 1;
+            if !core::mem::replace(&mut settled[at], true) {
+                open.extend(&self.past.deps[at]);
+            }
+        }
+        settled
     }
 }
 

@@ -192,7 +192,12 @@ impl<'a> View<'a> {
     /// [`LOST_EDITS_MAX`](crate::document::LOST_EDITS_MAX), until somebody who has seen both writes there again. Reads the whole
     /// history.
     pub fn lost_edits(&self) -> Vec<LostEdit> {
-        lost::find(self.history, self.when())
+        self.lost_edits_below(&Path::root())
+    }
+
+    /// The same, at or below a path.
+    pub fn lost_edits_below(&self, path: &Path) -> Vec<LostEdit> {
+        lost::find(self.history, self.when(), path)
     }
 
     /// Every change up to this version, each after those it depends on.
