@@ -66,6 +66,15 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
+fn without_counters(value: Value) -> Value {
+    match value {
+        Value::Counter(number) => Value::Int(number),
+        Value::List(items) => Value::List(items.into_iter().map(without_counters).collect()),
+        Value::Map(members) => Value::Map(members.into_iter().map(|(key, it)| (key, without_counters(it))).collect()),
+        other => other,
+    }
+}
+
 fn any_document() -> impl Strategy<Value = BTreeMap<String, Value>> {
     proptest::collection::btree_map("[a-d]", any_value(), 0..5)
 }
@@ -92,10 +101,14 @@ proptest! {
     ) {
         let strings = if plain { Strings::Plain } else { Strings::Text };
         let mut peer = Peer::new(1);
-        import(&mut peer, "", Value::Map(first), EXACT);
+        let first = Value::Map(first);
+        import(&mut peer, "", first.clone(), EXACT);
         let exported = peer.document.view().json();
         let tally = import(&mut peer, "", Value::from_json(exported, strings), Rules::default());
         prop_assert_eq!(tally, Tally::default());
+        // What is no number does not take the place of a counter.
+        let mut peer = Peer::new(2);
+        import(&mut peer, "", without_counters(first), EXACT);
         let second = Value::Map(second).into_json();
         import(&mut peer, "", Value::from_json(second.clone(), strings), Rules::default());
         let read = peer.document.view().json();
@@ -160,6 +173,20 @@ fn a_counter_is_added_to_in_steps_that_peers_take() {
     assert!(bob.receive(alice.take_runs()).refused.is_empty());
     assert_eq!(bob.document.view().get("/n"), Some(json!(8_000_000_000_000_i64)));
     assert!(refusal(&bob, "", json!({"n": i64::MAX})).starts_with("an addition to a counter at `/n` is "));
+}
+
+// The counter was replaced without a word, and what others added to it meanwhile was lost.
+#[test]
+fn a_counter_gives_way_to_something_else_only_where_everything_is_replaced() {
+    let mut alice = Peer::new(1);
+    alice.edit(|edit| edit.set_counter("/n", 5)).unwrap();
+    for other in [json!("5"), json!(5.5), json!(null), json!({"a": 1})] {
+        assert!(
+            refusal(&alice, "", json!({"n": other})).starts_with("`/n` is a counter, and what would take its place")
+        );
+    }
+    import(&mut alice, "", json!({"n": "5"}), Rules { replace: true, ..Rules::default() });
+    assert_eq!(alice.document.view().json(), json!({"n": "5"}));
 }
 
 #[test]

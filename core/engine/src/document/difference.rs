@@ -296,6 +296,9 @@ impl<'a, R: ReadDoc> Difference<'a, R> {
             Kinds::Exact => new,
         };
         match (&there, &new) {
+            (Value::Counter(_), new) if self.kinds == Kinds::Keep && !matches!(new, Value::Counter(_)) => {
+                Err(EditError::NotForACounter(self.path.clone()))
+            }
             (Value::Counter(old), Value::Counter(new)) if old == new => Ok(()),
             (Value::Counter(old), Value::Counter(to)) => {
                 // Beyond 64 bits apart is beyond every limit.

@@ -54,6 +54,11 @@ pub enum EditError {
         /// What is there.
         found: &'static str,
     },
+    /// Plain JSON would put something else in the place of a counter: what others add to that would be lost without a word.
+    #[error(
+        "`{0}` is a counter, and what would take its place is no whole number: replace everything, or set it by itself"
+    )]
+    NotForACounter(Path),
     /// The part of a path under a list is no index.
     #[error("`{0}`: a list is indexed by a number")]
     NotAnIndex(Path),
@@ -191,7 +196,7 @@ impl<'a> Edit<'a> {
 
     /// Makes what is at `path` read as `value` does, by what differs: texts are edited, lists gain and lose elements, maps are
     /// compared key by key. So what others do meanwhile in the same texts, lists and maps is kept. With [`Kinds::Keep`] a number
-    /// that comes to a counter is added up to, and likewise for other kinds.
+    /// that comes to a counter is added up to, and likewise for other kinds; anything else that comes to one is an error.
     ///
     /// [`Kinds::Keep`]: crate::document::import::Kinds::Keep
     pub fn merge(&mut self, path: impl IntoPath, value: impl Into<Value>, rules: Rules<'_>) -> Result<(), EditError> {
