@@ -246,6 +246,9 @@ pub const ACL_REF_ENTRIES_MAX: usize = 64;
 pub const INVITE_USES_MAX: u32 = 100;
 /// Addresses in one ticket.
 pub const TICKET_ADDRESSES_MAX: usize = 4;
+/// Addresses of further tickets that a member keeps for one space until it has met a member there, the latest first: those of
+/// four tickets.
+pub const TOLD_ADDRESSES_MAX: usize = 16;
 
 // Storage.
 

@@ -12,7 +12,7 @@ use crate::document::record::DocumentRecord;
 use crate::gate::Authority;
 use crate::id::{AclHash, ActorId, DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::keys::SecretKey;
-use crate::limits::TICKET_ADDRESSES_MAX;
+use crate::limits::{TICKET_ADDRESSES_MAX, TOLD_ADDRESSES_MAX};
 use crate::space::membership::{Membership, acl_hash};
 use crate::space::roles::Role;
 use crate::space::ticket::Ticket;
@@ -79,7 +79,7 @@ pub struct Access {
     /// Whose replica this was before its key was renewed, until we are let in under the new one.
     #[n(4)]
     pub former: Option<DeviceId>,
-    /// Of a member that was given another ticket: where it says that members are, until one was met there.
+    /// Of a member that was given further tickets: where they say that members are, until one was met there.
     #[n(5)]
     pub told_at: Option<Vec<String>>,
 }
@@ -141,8 +141,21 @@ impl Access {
 
     /// Where members may be found, as far as tickets say.
     pub fn addresses(&self) -> impl Iterator<Item = &String> {
-        let invited = self.invite.as_ref().or(self.again.as_ref()).map(|invite| &invite.addresses);
-        invited.into_iter().chain(&self.told_at).flatten().take(TICKET_ADDRESSES_MAX)
+        let invites = [&self.invite, &self.again].into_iter().flatten();
+        let invited = invites.flat_map(|invite| invite.addresses.iter().take(TICKET_ADDRESSES_MAX));
+        invited.chain(self.told_at.iter().flatten().take(TOLD_ADDRESSES_MAX))
+    }
+
+    /// Notes where another ticket says that members are, besides what earlier ones say.
+    pub fn told(&mut self, addresses: &[String]) {
+        let mut told: Vec<String> = Vec::new();
+        let earlier = self.told_at.take().unwrap_or_default();
+        for address in addresses.iter().take(TICKET_ADDRESSES_MAX).chain(&earlier) {
+            if told.len() < TOLD_ADDRESSES_MAX && !told.contains(address) {
+                told.push(address.clone());
+            }
+        }
+        self.told_at = Some(told).filter(|told| !told.is_empty());
     }
 }
 
@@ -369,4 +382,27 @@ pub fn document_digest(document: &DocumentId, record: &DocumentRecord) -> Digest
         hasher.update(&head.0);
     }
     *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A second ticket took the place of the first, also one without addresses; and where there was an invitation, its addresses
+    // alone were dialed.
+    #[test]
+    fn addresses_of_all_tickets_are_kept_up_to_a_limit() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| String::from(*text)).collect::<Vec<_>>();
+        let mut access = Access::founded([0; 32]);
+        access.told(&texts(&["a", "b"]));
+        access.told(&[]);
+        access.told(&texts(&["c", "b"]));
+        assert_eq!(access.told_at, Some(texts(&["c", "b", "a"])));
+        let four = texts(&["p", "q", "r", "s"]);
+        access.again = Some(Invitation { addresses: four.clone(), ..Invitation::lost() });
+        assert!(access.addresses().eq(four.iter().chain(&texts(&["c", "b", "a"]))));
+        (0..10).for_each(|number| access.told(&[alloc::format!("{number}.0"), alloc::format!("{number}.1")]));
+        let told = access.told_at.unwrap_or_default();
+        assert_eq!((told.len(), told.first().map(String::as_str)), (TOLD_ADDRESSES_MAX, Some("9.0")));
+    }
 }

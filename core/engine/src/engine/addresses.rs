@@ -39,8 +39,8 @@ impl Engine {
         }
     }
 
-    /// A member was met that is at these addresses. If a ticket sent us there, it has served its purpose.
-    fn met_at(&mut self, peer: &DeviceId, addresses: &[String]) {
+    /// A member was met that is at these addresses, or was dialed there. If a ticket sent us there, it has served its purpose.
+    pub(super) fn met_at(&mut self, peer: &DeviceId, addresses: &[String]) {
         if self.halted.is_some() {
             return;
         }

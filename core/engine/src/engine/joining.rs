@@ -57,8 +57,7 @@ impl Engine {
         self.dial_check = true;
         let invitation = Invitation::of(ticket);
         let Some(space) = self.spaces.get_mut(&ticket.space) else { return };
-        let told = ticket.addresses.iter().take(TICKET_ADDRESSES_MAX).cloned();
-        space.access.told_at = Some(told.collect()).filter(|told: &Vec<_>| !told.is_empty());
+        space.access.told(&ticket.addresses);
         if space.membership.role(&self.device).is_some_and(|role| !invitation.exceeds(role)) {
             let access = space.access.clone();
             self.keep_access(&ticket.space, &access);

@@ -292,6 +292,11 @@ impl Engine {
     }
 
     fn authenticated(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get(&id).filter(|session| session.opener) {
+            // Also where another session with the peer stays in place of this one.
+            let (peer, address) = (session.peer, session.address.clone());
+            self.met_at(&peer, &[address]);
+        }
         if !self.settle_duplicates(id) {
             return;
         }
