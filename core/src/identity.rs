@@ -108,7 +108,7 @@ pub(crate) fn load_or_create(directory: &Path, may_create: bool, modes: Modes) -
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(refuse(
                     "it is missing, but there is a store beside it, or the copy of its spaces: put the identity back, or move \
-                     both away to begin anew as another device"
+                     both away to begin again as another device"
                         .to_owned(),
                 ));
             }
@@ -206,7 +206,7 @@ pub(crate) fn replace(directory: &Path, seed: &Seed) -> io::Result<PathBuf> {
     }
     replaced?;
     if let Err(error) = sync_directory(directory) {
-        // It is another one now, whatever the disk makes of it.
+        // The key has been replaced, even if the disk has not confirmed it.
         warn!(%error, "the new key may not be on the disk yet");
     }
     Ok(former)

@@ -57,7 +57,7 @@ impl Space {
     }
 
     /// What [`Peer::leave`] might lose for good, as far as this replica knows; `None` when we left it already. What is known
-    /// of other replicas begins anew with each start.
+    /// of other replicas begins again with each start.
     pub fn loss_on_leaving(&self) -> Option<LossOnLeaving> {
         self.peer.replica().ask(|engine| engine.loss_on_leaving(&self.id))?
     }

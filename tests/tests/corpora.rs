@@ -153,7 +153,7 @@ fn corpora_are_small() {
     assert!(bytes < 300_000, "{bytes} bytes of corpora, limit 300000");
 }
 
-/// `cargo test --release -p anabranch-tests --test corpora -- --ignored` writes them anew, after a format changed.
+/// `cargo test --release -p anabranch-tests --test corpora -- --ignored` writes them again, after a format changed.
 #[test]
 #[ignore = "it writes into the tree"]
 fn write_seeds() {

@@ -49,7 +49,7 @@ fn a_call_that_fails_costs_nothing_that_was_acknowledged() {
     }
 }
 
-/// A bit of a stored run changed: the document lacked it for ever, and stopped being sent. Now it is built anew from the
+/// A bit of a stored run changed: the document lacked it for ever, and stopped being sent. Now it is rebuilt from the
 /// other runs, and the other replica brings the one that is gone.
 #[test]
 fn a_rotten_run_comes_back_from_the_other_replica() {
@@ -156,7 +156,7 @@ fn what_waits_in_the_store_counts_as_soon_as_what_it_needs_comes() {
     assert_eq!(pair.open(Side::Other, place).unwrap(), ours);
 }
 
-/// A document of which nothing fitted was built anew by every process.
+/// A document of which nothing fitted was rebuilt by every process.
 #[test]
 fn what_waits_in_the_store_is_read_when_its_document_comes_into_memory() {
     let mut pair = with_a_hole(4, 3, 0);
@@ -323,7 +323,7 @@ fn a_document_of_which_nothing_is_left_keeps_nobody_from_agreeing() {
     pair.agree().unwrap();
     assert_eq!(pair.open(Side::Ours, known).unwrap(), pair.open(Side::Other, known).unwrap());
     assert_ne!(pair.open(Side::Ours, known).unwrap(), serde_json::json!({}));
-    assert_eq!(pair.open(Side::Ours, gone).unwrap(), serde_json::json!({}), "it can be opened, and written anew");
+    assert_eq!(pair.open(Side::Ours, gone).unwrap(), serde_json::json!({}), "it can be opened, and written again");
     pair.edit(Side::Ours, gone, 0).unwrap();
     pair.saved().unwrap();
     pair.agree().unwrap();

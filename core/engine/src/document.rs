@@ -87,7 +87,7 @@ pub struct Document {
     /// Tips of stored runs that broke the merge when this document was opened, or before.
     left_out: Vec<ChangeHash>,
     /// Every operation of the history but those of local changes not taken out yet, for the gate. A running merge has it;
-    /// when it is lost it is made anew.
+    /// when it is lost it is rebuilt.
     index: Option<OpIndex>,
     merging: bool,
     /// A draft was published while a merge ran, which is to be done once more, on the draft.

@@ -134,7 +134,7 @@ pub struct Engine {
     suspects: BTreeMap<DocumentKey, Vec<ChangeHash>>,
     /// Documents of which nothing can be read from the store, and why.
     broken: BTreeMap<DocumentKey, String>,
-    /// Documents that are to be built anew from what is readable of their runs.
+    /// Documents that are to be rebuilt from what is readable of their runs.
     to_mend: BTreeSet<DocumentKey>,
     /// Documents of which what a mending left in the store is to be read again.
     to_reread: BTreeSet<DocumentKey>,

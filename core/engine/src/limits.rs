@@ -197,7 +197,7 @@ pub const POISONED_REMEMBERED_MAX: usize = 1_024;
 pub const INLINE_OPS_MAX: u64 = 5_000;
 /// A batch of more bytes than this is handed to a worker.
 pub const INLINE_BATCH_BYTES_MAX: usize = 32 * 1024;
-/// Documents under way at a time to be built anew from what is readable of them. Each is read whole, like one that is opened.
+/// Documents under way at a time to be rebuilt from what is readable of them. Each is read whole, like one that is opened.
 pub const MENDING_MAX: usize = 8;
 /// Documents in memory of which nothing is stored yet: new ones, and ones whose first runs wait for others. An empty
 /// automerge document takes some 17 KiB.

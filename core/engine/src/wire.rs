@@ -142,7 +142,7 @@ pub enum Message {
         #[n(2)]
         runs: Vec<WireRun>,
     },
-    /// A run was not taken.
+    /// A run was refused.
     #[n(10)]
     Refused {
         /// The space.
@@ -342,7 +342,7 @@ pub struct PeerAddresses {
     pub addresses: Vec<String>,
 }
 
-/// Why a run was not taken. A closed list; the numbers are part of the protocol.
+/// Why a run was refused. A closed list; the numbers are part of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum RefusalCode {
@@ -389,7 +389,7 @@ pub enum MessageError {
 impl Message {
     /// The message's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // Runs may be large, and memory that grows step by step is had twice.
+        // Runs may be large, and a growing buffer would need twice the memory.
         let runs = match self {
             Self::Runs { runs, .. } => runs.as_slice(),
             _ => &[],

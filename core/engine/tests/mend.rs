@@ -112,7 +112,7 @@ fn what_stands_on_unknown_members_is_left_where_it_is() {
     assert_eq!((mended.held.len(), mended.waiting, mended.unvouched.len()), (0, 0, 2));
 }
 
-/// It was left where it is, and its document mended anew at every opening.
+/// It was left where it is, and its document mended again at every opening.
 #[test]
 fn what_stands_on_unknown_members_is_removed_if_its_number_is_taken() {
     let [one, other] = twins();

@@ -51,7 +51,7 @@ impl<B: NetworkBehaviour> Gated<B> {
     }
 
     /// Shows the connections of a peer to the behaviour, those that it has and those that it will make while it has one.
-    /// Without any there is nothing to admit: the next one must be authenticated anew.
+    /// Without any there is nothing to admit: the next one must be authenticated again.
     pub(crate) fn admit(&mut self, peer: PeerId) {
         let connections: Vec<_> = self.of_peer(peer, false).collect();
         if (!connections.is_empty() || self.of_peer(peer, true).next().is_some()) && self.admitted.insert(peer) {

@@ -5,7 +5,7 @@
 //! The file is `ANBS spaces 2\n`, the device that it belongs to (32), the storage id of its store (16, zero if there is none
 //! yet), how many commits have changed which spaces there are (8, big endian), then for each row: table number (1), key length
 //! (4, big endian), length of what follows the key (4, big endian), key, checksum ‖ value as in the store; at the end 32 bytes
-//! of BLAKE3 over all before. It is written anew beside and renamed: before a commit that changes which spaces there are is
+//! of BLAKE3 over all before. It is written again beside and renamed: before a commit that changes which spaces there are is
 //! acknowledged, and soon after any other that changes what is in it. Without it nothing is lost but the certainty which spaces
 //! were left.
 //!

@@ -4,7 +4,7 @@
 //! Old versions of rows turn up as well, in pages that redb had let go of, and what looks like a row inside what somebody
 //! wrote into a document. Runs and membership entries do not change and are signed, and the engine checks the signatures,
 //! so that does not matter for them. Which runs were refused is found out again. Records of documents, and the feed, are not
-//! taken over: they say what a replica holds, and the engine builds them anew from the runs (a record without heads asks it
+//! taken over: they say what a replica holds, and the engine rebuilds them from the runs (a record without heads asks it
 //! to). Which spaces a replica takes part in is told by the copy beside the store (`keepsake`). Where that is damaged too, a
 //! space that was left may come back, which is seen and can be undone; a space lost could not be.
 

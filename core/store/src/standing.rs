@@ -1,7 +1,7 @@
 //! How a store stands to what it is kept on. It *writes*; or it is *held*: what is there is read, what should be written is
 //! remembered, and nothing reaches the disk; or it has *failed*, and answers everything with the same failure.
 //!
-//! A write that fails ends in the second state if the medium can be connected to anew and be read. What was to be written is
+//! A write that fails ends in the second state if the medium can be connected to again and be read. What was to be written is
 //! laid over it in memory, so that what is read is what whoever asked for the write believes. [`Standing::resume`] tries once
 //! more to write it.
 
@@ -39,7 +39,7 @@ pub(crate) struct Standing {
 
 #[derive(Debug)]
 struct State {
-    /// Gone when the store is dropped, and while it is connected anew.
+    /// Gone when the store is dropped, and while it is connected again.
     database: Option<Database>,
     held: Option<Held>,
 }
@@ -236,7 +236,7 @@ impl Standing {
         }
     }
 
-    /// After a failed call: connects anew for reading only, if that may help, with `rows` laid over what is there.
+    /// After a failed call: connects again for reading only, if that may help, with `rows` laid over what is there.
     fn hold(&self, trouble: &Trouble, rows: Vec<Row>) -> bool {
         let Some(medium) = self.medium.as_ref().filter(|_| trouble.leaves_reading()) else { return false };
         if medium.is_in_place().is_err() {

@@ -1,7 +1,7 @@
 //! The bytes on disk, as `docs/storage.md` describes them. A difference here is a change of the format: it needs a new
 //! version and a way from the old one.
 //!
-//! `ANABRANCH_GOLDEN=write` writes the files anew.
+//! `ANABRANCH_GOLDEN=write` writes the files again.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fmt::Write as _;

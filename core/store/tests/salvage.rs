@@ -76,7 +76,7 @@ fn a_store_without_its_beginning_gives_back_every_row() {
     let aside = root.path().join("store.redb.damaged-1");
     assert_eq!(salvaged.kept, Some(aside.display().to_string()));
     assert_eq!(fs::read(&aside).unwrap(), bytes, "it is kept as it was");
-    // It is another store, whose documents are to be read anew and whose feed is beyond the old one.
+    // It is another store, whose documents are to be read again and whose feed is beyond the old one.
     let meta = rows_of(&opened, Table::Meta);
     assert_eq!(meta.len(), 1);
     assert_eq!(meta[0].0, META_FEED_SEQ);

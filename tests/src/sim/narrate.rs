@@ -245,7 +245,7 @@ impl World {
             }
             Event::DocumentMended { document, runs, waiting, .. } => {
                 self.tell(|| {
-                    format!("{who} builds document {document:.8} anew from {runs} runs; {waiting} wait for others")
+                    format!("{who} rebuilds document {document:.8} from {runs} runs; {waiting} wait for others")
                 });
             }
             Event::PeerMisbehaved { peer: other, reason } => {

@@ -81,7 +81,7 @@ stats! {
     left_alone => "salvages left alone",
     /// Damaged disks of which somebody was told, or that did not open.
     damage_found => "damage found out",
-    /// Documents built anew of what was readable.
+    /// Documents rebuilt of what was readable.
     documents_mended => "documents mended",
     /// Damaged disks replaced by one with what a salvage found.
     salvages => "salvages",

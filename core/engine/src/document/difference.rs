@@ -83,7 +83,7 @@ pub(crate) struct Difference<'a, R> {
     path: Path,
     pub(crate) actions: Vec<Action>,
     pub(crate) tally: Tally,
-    /// Bytes that the changes have at least.
+    /// A lower bound of the changes' size in bytes.
     pub(crate) raw_bytes: u64,
 }
 

@@ -83,7 +83,7 @@ pub(crate) struct Committed {
 
 /// A history that grows by changes from elsewhere, which must come after what they depend on; copied first if it is shared.
 /// They are applied a group at a time: while automerge applies a change, it takes hundreds of bytes for each of its operations.
-/// What becomes of it half-way is of no use to anybody.
+/// After an error it must be dropped.
 ///
 /// Adding and finishing may panic: call them under the guard, with changes that have passed the gate.
 pub(crate) struct Growing {
@@ -96,11 +96,11 @@ pub(crate) struct Growing {
     patches: Option<Vec<Patch>>,
 }
 
-/// Changes are applied when they have so many bytes together.
+/// A group is applied once it has this many bytes.
 const GROUP_BYTES: usize = 512 * 1024;
-/// Or so many operations. About as many make a piece of an import.
+/// Or this many operations. A piece of an import has about as many.
 const GROUP_OPS: u64 = 50_000;
-/// But not before they have this part of the operations that are held: applying takes time for those too.
+/// But only once a group has at least a 16th of the document's operations: applying takes time for those too.
 const GROUP_PART: u64 = 16;
 
 impl Growing {
@@ -466,7 +466,7 @@ impl History {
         self.since(base).into_iter().filter_map(|change| of(&change).map(|device| (change, device))).collect()
     }
 
-    /// An index of all its operations, made anew. Takes about as long as opening the document.
+    /// An index of all its operations, built from its changes. Takes about as long as opening the document.
     pub(crate) fn index(&self) -> Result<OpIndex, Refusal> {
         let mut index = OpIndex::default();
         for change in self.since(&[]) {

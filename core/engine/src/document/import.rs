@@ -45,7 +45,7 @@ pub struct Import {
     /// What is under way, the innermost last.
     under_way: Vec<UnderWay>,
     tally: Tally,
-    /// Bytes that the changes have at least: strings are in them as they are.
+    /// A lower bound of the changes' size in bytes: strings are stored unchanged.
     raw_bytes: u64,
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Merger<'a> {
     trust: Trust,
     suspects: &'a Suspects,
     guard: &'a dyn Guard,
-    /// The operations of the history that is merged into; made anew when there is need of it and it is not there.
+    /// The operations of the history that is merged into; rebuilt when it is needed and not there.
     pub index: Option<OpIndex>,
     /// A batch was taken apart, so runs may have waited for one of a later part.
     parted: bool,
@@ -141,7 +141,7 @@ impl<'a> Merger<'a> {
             let Plan { verdicts, order, .. } = plan;
             match tried {
                 Tried::Applied(merged, patches) => {
-                    // Where those of one part are not known, those of all are not.
+                    // If the patches of one part are unknown, so are those of the whole merge.
                     self.patches = self.patches.take().zip(patches).map(|(mut all, part)| {
                         all.extend(part);
                         all
@@ -248,8 +248,8 @@ impl<'a> Merger<'a> {
     }
 }
 
-/// Stages 7 to 9, change by change, so that of a large run there is never much in memory that is read and not applied yet. What
-/// the gate refuses is found all the same: only nothing is applied any more after the first.
+/// Stages 7 to 9, change by change, so that few parsed changes wait in memory. After the first refusal nothing more is applied,
+/// but the rest is still checked.
 fn attempt(
     trust: Trust,
     index: &mut Option<OpIndex>,
@@ -286,7 +286,7 @@ fn attempt(
         if !malformed.is_empty() {
             continue;
         }
-        // Taken out for as long as it is worked on: should that panic, it is made anew.
+        // Taken out for as long as it is worked on: should that panic, it is rebuilt.
         let mut judging = match index.take().map_or_else(|| history.index(), Ok) {
             Ok(index) => index,
             Err(refusal) => return Tried::Broken(refusal.to_string()),

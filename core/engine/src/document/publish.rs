@@ -67,7 +67,7 @@ impl Document {
     /// Goes on with a history that has a draft besides all that is here.
     pub(super) fn keep_draft(&mut self, history: History, draft: DraftRun, device: DeviceId) {
         let heavy = draft.is_heavy();
-        // Carrying much over into a running merge takes long, and is done here: rather it merges once more. But not for ever.
+        // To carry much over into a running merge would take long here, so the merge is repeated instead, but only once.
         let outruns = self.merging && heavy && !self.was_outrun;
         let added = if outruns || (heavy && !self.merging) {
             Vec::new()
@@ -79,7 +79,7 @@ impl Document {
         if self.merging {
             self.meanwhile.extend(added.into_iter().map(|change| change.0));
         } else if heavy {
-            // Made anew by the next merge.
+            // Rebuilt by the next merge.
             self.index = None;
         } else {
             self.add_to_index(added);
@@ -142,7 +142,7 @@ impl Document {
             let (first_seq, last_seq) = (found.first_seq, found.last_seq);
             let run = UnsignedRun { actor: found.actor, first_seq, last_seq, tip: found.tip, payload };
             let draft = DraftRun { run, deps, ops };
-            // As when it was published: a table of that many operations is made by whoever needs it next.
+            // As when it was published: the next merge rebuilds a table of that many operations.
             let index = self.index.take().filter(|_| !draft.is_heavy());
             self.keep_draft(history, draft, device);
             self.index = index;

@@ -112,7 +112,7 @@ impl Value {
         }
     }
 
-    /// Of these, what a change has as it is.
+    /// Bytes stored unchanged in the change.
     fn raw_bytes(&self) -> u64 {
         match self {
             Self::Plain(_) | Self::Text(_) | Self::Bytes(_) => self.own_bytes(),
@@ -161,7 +161,7 @@ pub(crate) struct Cost {
     pub ops: u64,
     /// Bytes of values.
     pub value_bytes: u64,
-    /// Of these, what a change has as it is: strings, texts and bytes.
+    /// Of these, bytes stored unchanged in the change: of strings, texts and bytes.
     pub raw_bytes: u64,
     /// Bytes of keys, each time they occur.
     pub key_bytes: u64,

@@ -1,4 +1,4 @@
-//! Documents of which the store cannot give back everything: built anew from what is readable, and the rest comes from the
+//! Documents of which the store cannot give back everything: rebuilt from what is readable, and the rest comes from the
 //! peers, because the record then says what is really held.
 
 use alloc::boxed::Box;

@@ -263,7 +263,7 @@ pub enum Event {
         /// Where the histories part.
         fork: Fork,
     },
-    /// Not everything that is stored of a document can be read. It is built anew from what can, which
+    /// Not everything that is stored of a document can be read. It is rebuilt from what can, which
     /// [`Event::DocumentMended`] tells; the rest comes from the peers that have it.
     DocumentDamaged {
         /// The space.
@@ -273,7 +273,7 @@ pub enum Event {
         /// What is wrong.
         reason: String,
     },
-    /// A document was built anew from what is readable of it.
+    /// A document was rebuilt from what is readable of it.
     DocumentMended {
         /// The space.
         space: SpaceId,

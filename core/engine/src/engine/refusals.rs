@@ -1,4 +1,4 @@
-//! Runs that are not taken: who is told, and which are not even tried again.
+//! Refused runs: who is told, and which are not even tried again.
 
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
@@ -22,7 +22,7 @@ use crate::wire::{Message, RefusalCode, SpaceIndex};
 const REFUSAL_BYTES: u64 = 160;
 
 impl Engine {
-    /// Tells the deliverer and the application that a run was not taken.
+    /// Tells the peer that brought a run, and the application, that it was refused.
     pub(super) fn refuse(&mut self, session: SessionId, header: &RunHeader, refusal: &Refusal) {
         self.counters.runs_refused += 1;
         *self.counters.refused_for(refusal) += 1;
@@ -47,14 +47,14 @@ impl Engine {
         self.event(Event::RunRefused { space: header.space, document: header.document, peer, by_us: true, reason });
     }
 
-    /// A run is not tried again, in this process and in later ones. Beyond the limit it is found out anew each time.
+    /// A run is not tried again, in this process and in later ones. Beyond the limit it is found out again each time.
     pub(super) fn poison(&mut self, tip: ChangeHash) {
         if self.poisoned.len() + self.deaths.len() < POISONED_MAX && self.poisoned.insert(tip) {
             self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), Vec::new());
         }
     }
 
-    /// Tells a peer that a run of its was not taken, as long as it has not made us say too much. Says whether it was told.
+    /// Tells a peer that a run of its was refused, unless it has made us say too much already. Returns whether it was told.
     pub(super) fn answer_refusal(
         &mut self,
         id: SessionId,

@@ -127,7 +127,7 @@ impl Resident {
         matches!(self.state, State::Opening { mend: Some(_), .. })
     }
 
-    /// Begins anew, with what is readable. What arrived stays.
+    /// Begins again, with what is readable. What arrived stays.
     pub(super) fn mend(&mut self, birth: u64) {
         self.birth = birth;
         self.leftovers = Leftovers::default();

@@ -43,7 +43,7 @@ struct Admitted {
 }
 
 impl Admission {
-    /// Decides anew, given every large message that has begun, in the order of their sessions. One for each device, as many as
+    /// Decides again, given every large message that has begun, in the order of their sessions. One for each device, as many as
     /// there is room for; who was admitted before stays.
     pub fn review(&mut self, announced: &[Announced], now: Timestamp) {
         let find = |session: &SessionId| announced.iter().find(|message| message.session == *session);

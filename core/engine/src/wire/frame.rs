@@ -56,7 +56,7 @@ pub fn to_frames(lane: Lane, message: Vec<u8>) -> Vec<Vec<u8>> {
     let (body, compressed) = if inflated >= COMPRESS_BYTES_MIN {
         let small = lz4_flex::block::compress(&message);
         if small.len() + 4 < inflated {
-            // Of a large message there are never two copies longer than that takes.
+            // It may be large: free the uncompressed copy at once.
             drop(message);
             (small, true)
         } else {

@@ -21,7 +21,7 @@ pub fn after_start(world: &mut World, replica: usize) {
         match there.iter().find(|status| status.space == space) {
             None => missing.push(format!("space {space:.8}")),
             // Invited again, it may have a greater one by now.
-            // Under another key it is to be let in anew.
+            // Under another key it is to be let in again.
             Some(status) if status.former.is_none() && status.role.is_none_or(|now| now < role) => {
                 missing.push(format!("its role in {space:.8}: {:?} where {role:?} was", status.role));
             }

@@ -209,10 +209,10 @@ mod tests {
         assert_eq!(durability.genuine(&found(1)), Ok(()));
         assert!(durability.genuine(&found(2)).unwrap_err().contains("that nobody wrote"));
         let record = (Table::Documents, vec![1], vec![9]);
-        let anew = Rows::from([((Table::Documents, vec![1]), value_hash(&[9]))]);
-        assert!(durability.genuine(&anew).is_err());
+        let again = Rows::from([((Table::Documents, vec![1]), value_hash(&[9]))]);
+        assert!(durability.genuine(&again).is_err());
         durability.made_anew(&[record]);
-        assert_eq!(durability.genuine(&anew), Ok(()));
+        assert_eq!(durability.genuine(&again), Ok(()));
         durability.doubt(0);
         assert_eq!(durability.started(0, found(1)), Ok(()), "whatever is there");
         assert!(durability.started(0, Rows::new()).is_err(), "and that stays");

@@ -24,7 +24,7 @@ pub const TALK_PER_PAIR_MAX: u64 = 200;
 /// Bytes that an attacker may be sent for each byte of its own. What it asks for it is given: a frontier of 40 bytes brings a
 /// document.
 const AMPLIFICATION_MAX: u64 = 40;
-/// Bytes that it may be sent beyond that: a member is brought everything, in each session anew if it says that it has nothing.
+/// Bytes that it may be sent beyond that: a member is brought everything, in each session again if it says that it has nothing.
 const FREE_BYTES: u64 = 1024 * 1024;
 /// Bytes that it may be sent in a second of its life: keep-alives, and edits of others.
 const FREE_BYTES_PER_SECOND: u64 = 1_000;
