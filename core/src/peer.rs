@@ -8,8 +8,8 @@ use anabranch_engine::{Command, Reply};
 use crate::recorder::Recorded;
 use crate::replica::Owner;
 use crate::{
-    Builder, CommandError, Copied, Counters, DeviceId, Events, FeedRow, PeerStatus, Salvaged, Space, SpaceId,
-    SpaceStatus, StorageId, Ticket,
+    Builder, CommandError, Copied, Counters, DeviceId, EntryHash, Events, FeedRow, PeerStatus, Salvaged, Space,
+    SpaceId, SpaceStatus, StorageId, Ticket,
 };
 
 /// One running replica. Cheap to clone. It ends with [`Peer::shutdown`], or in the background when the last handle to it,
@@ -145,6 +145,16 @@ impl Peer {
     /// No such space, or the replica has stopped.
     pub async fn leave(&self, space: SpaceId) -> Result<(), CommandError> {
         self.command(Command::LeaveSpace { space }).await.map(drop)
+    }
+
+    /// As an admin, says that a membership entry has no authority. Where such an entry has made a space read-only, because this
+    /// version does not know what it means, edits go on after that, here and at every member. See `read_only` of
+    /// [`SpaceStatus`](crate::SpaceStatus), which names the entry.
+    ///
+    /// # Errors
+    /// We are no admin, there is no such entry, or the replica has stopped.
+    pub async fn void_entry(&self, space: SpaceId, entry: EntryHash) -> Result<(), CommandError> {
+        self.command(Command::VoidEntry { space, entry }).await.map(drop)
     }
 
     /// Dials a multiaddr now and whenever there is no session with it.

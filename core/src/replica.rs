@@ -237,6 +237,7 @@ impl Replica {
             | Command::Invite { .. }
             | Command::Join { .. }
             | Command::LeaveSpace { .. }
+            | Command::VoidEntry { .. }
             | Command::WaitSynced { .. }
             | Command::ReadFeed { .. }
             | Command::Dial { .. }

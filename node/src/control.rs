@@ -199,6 +199,7 @@ fn share(command: &Command) -> Share {
         Command::SpaceCreate { .. }
         | Command::SpaceInvite { .. }
         | Command::SpaceLeave { .. }
+        | Command::SpaceVoid { .. }
         | Command::DocNew { .. }
         | Command::DocNewNamed { .. }
         | Command::DocRename { .. }
@@ -362,6 +363,9 @@ impl Connection {
             Command::SpaceLeave { space, force } => {
                 *open = None;
                 answers.last(&control.leave(&space, force).await).await
+            }
+            Command::SpaceVoid { space, entry } => {
+                answers.last(&control.void_entry(space.as_deref(), &entry).await).await
             }
             Command::SpaceMembers { space } => answers.list(control.members(space.as_deref())).await,
             Command::DocNew { space, name, force } => {

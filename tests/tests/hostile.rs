@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use anabranch_engine::engine::input::SessionId;
-use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, SpaceId};
+use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, EntryHash, SpaceId};
 use anabranch_engine::keys::SecretKey;
 use anabranch_engine::limits::{DOCUMENTS_UNRECORDED_PER_DEVICE_MAX, ORPHAN_AGE_MAX, RECONCILIATIONS_BURST};
 use anabranch_engine::run::Run;
@@ -11,7 +11,7 @@ use anabranch_engine::space::Acl;
 use anabranch_engine::space::membership::entry_hash;
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::wire::{Lane, Message, SpaceRoots};
-use anabranch_engine::{Counters, SpaceStatus};
+use anabranch_engine::{Command, CommandError, Counters, Reply, SpaceStatus};
 use anabranch_tests::sim::byzantine::forge::{self, Chain};
 use anabranch_tests::sim::byzantine::{Attack, ByzantineOptions};
 use anabranch_tests::sim::options::Size;
@@ -208,6 +208,55 @@ fn roots_that_are_never_what_they_were_cost_a_bounded_number_of_reconciliations(
         assert!(bytes < 500_000, "{who:?} said {bytes} bytes in a minute");
     }
     scene.goes_on();
+}
+
+#[test]
+fn a_member_cannot_make_a_space_read_only() {
+    for role in [Role::Reader, Role::Writer] {
+        let mut scene = Scene::new(role);
+        let (alice, bob) = (scene.alice, scene.bob);
+        brick(&mut scene, alice);
+        scene.story.wait(10);
+        for who in [alice, bob] {
+            assert_eq!(scene.status(who).read_only, None);
+        }
+        let note = scene.story.document(alice, scene.space);
+        scene.story.edit(bob, note, |edit| Ok(edit.set("/n", 1)?));
+        scene.story.ticket(alice, scene.space, Role::Reader);
+    }
+}
+
+#[test]
+fn authority_that_an_admin_made_up_is_named_and_voided() {
+    let mut scene = Scene::new(Role::Admin);
+    let (alice, bob) = (scene.alice, scene.bob);
+    let entry = brick(&mut scene, alice);
+    scene.story.wait(10);
+    for who in [alice, bob] {
+        let reason = scene.status(who).read_only.expect("it is read-only");
+        assert!(reason.contains(&entry.to_string()) && reason.contains(&scene.key.device().to_string()), "{reason}");
+    }
+    let space = scene.space;
+    let by_a_writer = scene.story.ask(bob, Command::VoidEntry { space, entry });
+    assert!(matches!(by_a_writer, Err(CommandError::NotAllowed(_))), "{by_a_writer:?}");
+    assert!(matches!(scene.story.ask(alice, Command::VoidEntry { space, entry }), Ok(Reply::Done)));
+    scene.story.wait(10);
+    for who in [alice, bob] {
+        assert_eq!(scene.status(who).read_only, None);
+    }
+    let again = scene.story.ask(alice, Command::VoidEntry { space, entry });
+    assert!(matches!(again, Err(CommandError::Invalid(_))), "{again:?}");
+}
+
+/// Sends an entry of a kind with authority that nobody knows.
+fn brick(scene: &mut Scene, victim: Who) -> EntryHash {
+    let log = scene.story.world.log_of(scene.mallory.0, &scene.space);
+    let own = log.iter().find(|entry| entry_hash(entry) == scene.acl.entries[0]).unwrap();
+    let depth = forge::depth(own).unwrap() + 1;
+    let entry = forge::entry(&scene.key, scene.space, &scene.acl.entries, depth, (7, &[0xf6]), [7; 16]);
+    let hash = entry_hash(&entry);
+    scene.say(victim, Lane::Control, &Message::Entries { space: 0, entries: vec![ByteVec::from(entry)] });
+    hash
 }
 
 #[test]

@@ -233,9 +233,19 @@ pub const SPACE_NAME_BYTES_MAX: usize = 128;
 pub const ENTRY_BYTES_MAX: usize = 4 * 1024;
 /// Entries of one membership log.
 pub const ENTRIES_PER_SPACE_MAX: usize = 100_000;
-/// Entries of one log that a device may sign and bring itself. A device that invites ten members a day needs a year for
-/// them; without it a single member could fill the log for all.
+/// Entries of one log that are kept for admins.
+pub const ENTRIES_RESERVED: usize = 10_000;
+/// Entries of one log that a device may have signed which is no admin. It signs one for each device that it lets in: without
+/// the limit a single member could fill the log for all.
 pub const ENTRIES_PER_DEVICE_MAX: usize = 4_096;
+/// Entries in one message. As they are sent, some 250 make a message.
+pub const ENTRIES_PER_MESSAGE_MAX: usize = 1_024;
+/// Entries a second that are of no use here, of one session and in the long run. Several peers bring the same, so some are.
+pub const USELESS_ENTRIES_PER_SECOND: u64 = 500;
+/// And at once: two peers bring a whole log each. Beyond it the session's entries are skipped, and found missing later.
+pub const USELESS_ENTRIES_BURST: u64 = 100_000;
+/// Entries that are malformed or badly signed after which a session ends.
+pub const BAD_ENTRIES_MAX: usize = 8;
 /// Members of one space.
 pub const MEMBERS_MAX: usize = 1_000;
 /// Earlier entries that one entry may name.

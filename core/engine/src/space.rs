@@ -4,6 +4,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
@@ -40,7 +41,8 @@ pub struct Space {
     /// Every `acl_ref` that a run of ours stands on, by the first 8 bytes of its hash.
     acls: BTreeMap<[u8; 8], Acl>,
     /// The one that we sign under.
-    current_acl: Acl,
+    /// Made when it is asked for: a log grows by many entries at a time.
+    current_acl: OnceCell<Acl>,
     /// Documents that are known to have two histories.
     pub forks: BTreeMap<DocumentId, Fork>,
     /// Addresses of the ticket at which somebody else answered.
@@ -217,7 +219,6 @@ impl Space {
         for hash in membership.hashes() {
             entries.set(entry_key(&hash), Some(hash.0));
         }
-        let current_acl = Acl::new(membership.acl_ref(&device));
         Self {
             device,
             access,
@@ -226,7 +227,7 @@ impl Space {
             records: BTreeMap::new(),
             documents: Collection::default(),
             acls: BTreeMap::new(),
-            current_acl,
+            current_acl: OnceCell::new(),
             forks: BTreeMap::new(),
             strangers: BTreeSet::new(),
             held_elsewhere_until: None,
@@ -275,21 +276,6 @@ impl Space {
         invite.addresses.iter().all(|at| self.strangers.contains(at))
     }
 
-    /// No member takes what we have signed to join under a renewed key: the log is again what it was. Returns what went.
-    pub fn take_back_joining(&mut self) -> Vec<EntryHash> {
-        let before = self.membership.hashes();
-        let Ok(membership) = self.membership.without(&self.device) else { return Vec::new() };
-        let left = membership.hashes();
-        let gone: Vec<EntryHash> = before.into_iter().filter(|hash| left.binary_search(hash).is_err()).collect();
-        self.membership = membership;
-        self.joins_with(Access { invite: None, ..self.access.clone() });
-        for hash in &gone {
-            self.entries.set(entry_key(hash), None);
-        }
-        self.current_acl = Acl::new(self.membership.acl_ref(&self.device));
-        gone
-    }
-
     /// We have another ticket, or none any more.
     pub fn joins_with(&mut self, access: Access) {
         self.access = access;
@@ -299,17 +285,17 @@ impl Space {
     /// Notes that the log has grown by this entry.
     pub fn entry_added(&mut self, hash: &EntryHash) {
         self.entries.set(entry_key(hash), Some(hash.0));
-        self.current_acl = Acl::new(self.membership.acl_ref(&self.device));
+        self.current_acl.take();
     }
 
     /// The `acl_ref` that we sign under now.
     pub fn current_acl(&self) -> &Acl {
-        &self.current_acl
+        self.current_acl.get_or_init(|| Acl::new(self.membership.acl_ref(&self.device)))
     }
 
     /// An `acl_ref` that is known here, by its name on the wire.
     pub fn acl(&self, short: &[u8; 8]) -> Option<&Acl> {
-        if self.current_acl.short() == *short { Some(&self.current_acl) } else { self.acls.get(short) }
+        if self.current_acl().short() == *short { Some(self.current_acl()) } else { self.acls.get(short) }
     }
 
     /// Whether it can be told what the members of an `acl_ref` may do.

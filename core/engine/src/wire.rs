@@ -18,7 +18,7 @@ pub mod frame;
 pub use frame::{Lane, frame_lane};
 
 /// The version of the session protocol that this program speaks.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Position of a shared space in the list that both sides of a session derive from the handshake.
 pub type SpaceIndex = u32;
@@ -212,6 +212,19 @@ pub enum Message {
         /// Empty if it has no name any more.
         #[n(0)]
         name: String,
+    },
+    /// The sender asks to be let in.
+    #[n(17)]
+    Join {
+        /// The space.
+        #[n(0)]
+        space: SpaceIndex,
+        /// The public half of the invite's key.
+        #[n(1)]
+        invite: DeviceId,
+        /// The invite key's signature over the space and the sender.
+        #[n(2)]
+        proof: ByteArray<64>,
     },
 }
 
@@ -431,6 +444,7 @@ impl Message {
             | Self::Frontiers { .. }
             | Self::Refused { .. }
             | Self::Credit { .. }
+            | Self::Join { .. }
             | Self::JoinRefused { .. }
             | Self::Peers { .. }
             | Self::Copies { .. }
@@ -547,6 +561,9 @@ mod tests {
             ),
             ("credit", Message::Credit { taken: 1 << 33 }),
             ("join refused", Message::JoinRefused { space: 0, reason: "used".into() }),
+            ("copies", Message::Copies { others: 2 }),
+            ("name", Message::Name { name: "laptop".into() }),
+            ("join", Message::Join { space: 0, invite: DeviceId([0xde; 32]), proof: [0x51; 64].into() }),
             (
                 "peers",
                 Message::Peers {

@@ -157,6 +157,9 @@ pub struct MemberLine {
     #[serde(default)]
     pub name: Option<String>,
     pub role: String,
+    /// Who let it in; not of the founder.
+    #[serde(default)]
+    pub admitted_by: Option<String>,
     /// It is this replica's own device.
     pub this_device: bool,
 }

@@ -55,6 +55,8 @@ pub enum Command {
         #[serde(default)]
         force: bool,
     },
+    /// As an admin, says that a membership entry has no authority. Answered with [`SpaceLine`](crate::SpaceLine).
+    SpaceVoid { space: Option<String>, entry: String },
     /// Items are [`MemberLine`](crate::MemberLine)s.
     SpaceMembers { space: Option<String> },
     /// Answered with [`Edited`](crate::Edited).

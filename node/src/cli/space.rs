@@ -56,6 +56,14 @@ pub(crate) enum Space {
         #[arg(long)]
         force: bool,
     },
+    /// As an admin, void a membership entry that makes the space read-only, because this version does not know it
+    Void {
+        /// The entry that `space ls` names
+        entry: String,
+        /// Name or id of the space; not needed where there is one
+        #[arg(long, env = "ANABRANCH_SPACE")]
+        space: Option<String>,
+    },
     /// List the members of a space
     Members {
         #[command(flatten)]
@@ -145,13 +153,18 @@ impl Space {
                     format!("{}  left; {} forgotten here", title(line), count(line.documents, "document"))
                 })
             }
+            Self::Void { entry, space } => {
+                let line = Client::connect(directory)?.ask::<SpaceLine>(&Command::SpaceVoid { space, entry })?;
+                show.one(&line, |line| format!("{}  the entry is void", title(line)))
+            }
             Self::Members { which } => {
                 let command = Command::SpaceMembers { space: which.space()? };
                 Client::connect(directory)?.ask_many(&command, |line: MemberLine| {
                     show.one(&line, |line| {
                         let us = if line.this_device { "  (this device)" } else { "" };
                         let name = line.name.as_ref().map(|name| format!("  {name}")).unwrap_or_default();
-                        format!("{}  {:6}{name}{us}", line.device, line.role)
+                        let by = line.admitted_by.as_deref().map(|by| format!("  let in by {}", short(by)));
+                        format!("{}  {:6}{name}{us}{}", line.device, line.role, by.unwrap_or_default())
                     })
                 })?;
                 Ok(())

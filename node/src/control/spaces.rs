@@ -100,6 +100,13 @@ impl Control {
         Ok(line)
     }
 
+    pub(super) async fn void_entry(&self, space: Option<&str>, entry: &str) -> Result<SpaceLine, Failure> {
+        let space = self.space(space)?;
+        let entry = entry.parse().map_err(|error| Failure::usage(format!("`{entry}` is no entry: {error}")))?;
+        self.peer.void_entry(space.id(), entry).await?;
+        self.line(&space)
+    }
+
     pub(super) fn members(&self, space: Option<&str>) -> Result<Vec<MemberLine>, Failure> {
         let us = self.peer.device();
         let members = self.space(space)?.members();
@@ -109,6 +116,7 @@ impl Control {
                 device: member.device.to_string(),
                 name: self.peer.device_name(&member.device),
                 role: member.role.to_string(),
+                admitted_by: (member.admitted_by != member.device).then(|| member.admitted_by.to_string()),
                 this_device: member.device == us,
             })
             .collect())

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use anabranch_engine::id::{DeviceId, EntryHash, SpaceId};
 use anabranch_engine::keys::{Domain, SecretKey};
-use anabranch_engine::space::membership::{Inserted, Membership, entry_hash};
+use anabranch_engine::space::membership::{Inserted, Membership, MembershipError, entry_hash};
 use minicbor::Encoder;
 use minicbor::bytes::{ByteArray, ByteSlice};
 
@@ -43,19 +43,14 @@ pub fn membership(data: &[u8]) {
         }
         let (bytes, depth) = entry(&mut input, log.space(), &places);
         let hash = entry_hash(&bytes);
-        let joiner = devices[usize::from(input.byte() % 4)].device();
-        let admitted = log.clone().admit(&bytes, &joiner);
         match log.insert(&bytes) {
             Ok(Inserted::New) => {
                 places.push((hash, depth.saturating_add(1)));
                 assert_eq!(log.entry(&hash), Some(&bytes[..]));
                 assert_eq!(log.insert(&bytes), Ok(Inserted::Known));
             }
-            Ok(Inserted::Known | Inserted::MissingPrev | Inserted::NotAdmitted) => {}
-            Err(error) => {
-                assert!(!error.to_string().is_empty());
-                assert!(!matches!(admitted, Ok(Inserted::New)), "admitted although it is {error}");
-            }
+            Ok(Inserted::Known | Inserted::MissingPrev | Inserted::Powerless) => {}
+            Err(error) => assert!(!error.to_string().is_empty()),
         }
     }
     assert_eq!(log.hashes().len(), places.len());
@@ -82,8 +77,12 @@ fn goes_on(log: &Membership) {
     let mut log = log.clone();
     assert!(matches!(log.insert(&invite.bytes), Ok(Inserted::New | Inserted::Known)));
     let joiner = SecretKey::from_seed(&[99; 32]);
-    let join = log.join(&joiner, &invites[3], [2; 16]).expect("the invite is here");
-    assert_eq!(log.insert(&join.bytes), Ok(Inserted::New));
+    let request = log.request(&joiner.device(), &invites[3]).expect("the invite is here");
+    match log.admit(&devices[0], &joiner.device(), &request, [2; 16]) {
+        Ok(admission) => assert_eq!(log.insert(&admission.bytes), Ok(Inserted::New)),
+        // There may be another invite with this key.
+        Err(error) => return assert!(matches!(error, MembershipError::InviteUsedUp { .. }), "{error}"),
+    }
     assert!(log.role(&joiner.device()).is_some());
 }
 
@@ -131,9 +130,9 @@ fn body(input: &mut Input<'_>, space: SpaceId, before: &[(EntryHash, u32)], auth
     prev.sort_unstable();
     let depth = prev.iter().map(|(_, depth)| *depth).max().unwrap_or(0).wrapping_add(u32::from(off));
     let prev: Vec<EntryHash> = prev.into_iter().map(|(hash, _)| hash).collect();
-    let fields = fields(input, kind, space, before, author);
+    let fields = fields(input, kind, space, before);
     let body = written(|e| {
-        e.array(8)?.u8(1)?;
+        e.array(8)?.u8(2)?;
         e.encode(space)?.encode(&prev)?.encode(author)?.u32(depth)?.u8(kind)?;
         e.writer_mut().extend_from_slice(&fields);
         e.encode(ByteArray::from([nonce; 16]))?;
@@ -142,8 +141,8 @@ fn body(input: &mut Input<'_>, space: SpaceId, before: &[(EntryHash, u32)], auth
     (body, depth)
 }
 
-fn fields(input: &mut Input<'_>, kind: u8, space: SpaceId, before: &[(EntryHash, u32)], author: DeviceId) -> Vec<u8> {
-    let Fixture { invites, .. } = fixture();
+fn fields(input: &mut Input<'_>, kind: u8, space: SpaceId, before: &[(EntryHash, u32)]) -> Vec<u8> {
+    let Fixture { invites, devices, .. } = fixture();
     let invite = &invites[usize::from(input.byte() % 4)];
     match kind {
         1 => {
@@ -155,9 +154,17 @@ fn fields(input: &mut Input<'_>, kind: u8, space: SpaceId, before: &[(EntryHash,
         }
         2 => {
             let (hash, _) = before[usize::from(input.byte()) % before.len()];
-            let proof = invite.sign(Domain::Invite, &[&space.0[..], &author.0[..]].concat());
+            let device = devices[usize::from(input.byte() % 4)].device();
+            let proof = invite.sign(Domain::Invite, &[&space.0[..], &device.0[..]].concat());
             written(|e| {
-                e.array(2)?.encode(hash)?.encode(<&ByteSlice>::from(&proof[..]))?;
+                e.array(3)?.encode(hash)?.encode(device)?.encode(<&ByteSlice>::from(&proof[..]))?;
+                Ok(())
+            })
+        }
+        8 => {
+            let (hash, _) = before[usize::from(input.byte()) % before.len()];
+            written(|e| {
+                e.array(1)?.encode(hash)?;
                 Ok(())
             })
         }

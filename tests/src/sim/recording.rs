@@ -372,6 +372,7 @@ fn asked(command: &Asked) -> String {
         Asked::ReadFeed { after, limit } => format!("is to read {limit} rows of the feed after {after}"),
         Asked::Dial { address } => format!("is to dial {address}"),
         Asked::ForgetPeer { peer } => format!("is to forget where {peer:.8} is"),
+        Asked::VoidEntry { space, entry } => format!("is to void entry {entry:.8} of space {space:.8}"),
         Asked::NameDevice { name } => format!("is to be called `{name}`"),
         Asked::ForgetAddress { address } => format!("is to forget the address {address}"),
         Asked::Forget { id } => format!("nobody waits for command {id} any more"),

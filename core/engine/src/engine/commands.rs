@@ -53,6 +53,7 @@ impl Engine {
             | Command::Invite { .. }
             | Command::Join { .. }
             | Command::LeaveSpace { .. }
+            | Command::VoidEntry { .. }
             | Command::NameDevice { .. }
             | Command::ForgetPeer { .. } => true,
             // One that is here is opened.
@@ -74,6 +75,7 @@ impl Engine {
             Command::Invite { space, role, max_uses, addresses } => self.invite(id, space, role, max_uses, addresses),
             Command::Join { ticket } => self.join(id, ticket),
             Command::LeaveSpace { space } => self.leave_space(id, space),
+            Command::VoidEntry { space, entry } => self.void_entry(id, space, entry),
             Command::CreateDocument { space, document, begins } => self.create_document(id, (space, document), begins),
             Command::OpenDocument { space, document } => self.open_document(id, (space, document)),
             Command::WaitSynced { space, peer } => self.wait_synced(id, space, peer),

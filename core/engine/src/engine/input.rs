@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::document::work::WorkDone;
-use crate::id::{DeviceId, DocumentId, SpaceId};
+use crate::id::{DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::space::roles::Role;
 use crate::space::ticket::Ticket;
 use crate::storage;
@@ -148,6 +148,14 @@ pub enum Command {
     LeaveSpace {
         /// The space.
         space: SpaceId,
+    },
+    /// As an admin, say that a membership entry has no authority which this program does not understand: the space is no longer
+    /// read-only for it. Answered with `Done` once that is on disk.
+    VoidEntry {
+        /// The space.
+        space: SpaceId,
+        /// The entry that its status names.
+        entry: EntryHash,
     },
     /// Make a document, and keep it in memory as `OpenDocument` does. Answered with `DocumentCreated`; with `DocumentOpen` if it
     /// exists already.

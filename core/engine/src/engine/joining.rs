@@ -1,6 +1,6 @@
 //! Joining: from a ticket to a role, for those who are not in yet and for members that are invited again.
 
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use tracing::{debug, info, warn};
@@ -11,12 +11,12 @@ use crate::engine::members::membership_error;
 use crate::engine::output::{CommandError, Event, Reply};
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::TICKET_ADDRESSES_MAX;
-use crate::space::membership::{Membership, MembershipError};
+use crate::space::membership::{JoinRequest, Membership, MembershipError};
+use crate::space::roles::Role;
 use crate::space::ticket::Ticket;
 use crate::space::{Access, Invitation, Space};
-use crate::storage::{Table, space_hash_key};
 use crate::sync::dialer::Source;
-use crate::wire::SpaceIndex;
+use crate::wire::{Message, SpaceIndex};
 
 impl Engine {
     pub(super) fn join(&mut self, command: CommandId, ticket: Ticket) {
@@ -98,36 +98,81 @@ impl Engine {
         }
     }
 
-    /// Signs our own entry as soon as the log shows the invite.
+    /// Asks to be let in as soon as the log shows the invite. A member lets itself in.
     pub(super) fn try_join(&mut self, space_id: SpaceId) {
         let nonce = self.random();
         let Some(space) = self.spaces.get(&space_id) else { return };
-        let (identity, membership) = (&*self.identity, &space.membership);
-        let role = membership.role(&self.device);
-        match (&space.access.invite, &space.access.again) {
-            (Some(invite), _) => {
-                // Who was a member before has its role still, and may be invited to a greater one.
-                let entry = match role {
-                    Some(_) => membership.join_again(identity, &invite.key(), nonce),
-                    None => membership.join(identity, &invite.key(), nonce).map(Some),
-                };
-                match entry {
-                    Ok(entry) => entry.iter().for_each(|entry| self.add_entry(space_id, entry, None)),
-                    Err(error) => debug!(space = %space_id, %error, "cannot join yet"),
-                }
+        let role = space.membership.role(&self.device);
+        let (invite, is_waited_for) = match (&space.access.invite, &space.access.again) {
+            (Some(invite), _) => (invite, true),
+            (None, Some(again)) => (again, false),
+            (None, None) => return,
+        };
+        if role.is_none() {
+            return self.ask_to_join(space_id);
+        }
+        let exceeds = role.is_some_and(|role| invite.exceeds(role));
+        let entry = space.membership.join_again(&*self.identity, &invite.key(), nonce);
+        let joined = entry.and_then(|entry| entry.iter().try_for_each(|entry| self.add_entry(space_id, entry)));
+        match joined {
+            Ok(()) if !is_waited_for => self.invited_again(space_id, None),
+            Err(MembershipError::NoSuchInvite) if !is_waited_for && !exceeds => self.invited_again(space_id, None),
+            Err(error) if !is_waited_for && error != MembershipError::NoSuchInvite => {
+                self.invited_again(space_id, Some(&error));
             }
-            (None, Some(again)) => match membership.join_again(identity, &again.key(), nonce) {
-                Ok(entry) => {
-                    entry.iter().for_each(|entry| self.add_entry(space_id, entry, None));
-                    self.invited_again(space_id, None);
-                }
-                Err(MembershipError::NoSuchInvite) if role.is_some_and(|role| !again.exceeds(role)) => {
-                    self.invited_again(space_id, None);
-                }
-                Err(MembershipError::NoSuchInvite) => debug!(space = %space_id, "the invite is not in the log yet"),
-                Err(error) => self.invited_again(space_id, Some(&error)),
-            },
-            (None, None) => {}
+            Ok(()) => {}
+            Err(error) => debug!(space = %space_id, %error, "the ticket cannot be used yet"),
+        }
+    }
+
+    /// Asks every connected member that may let us in, once for each state of the log.
+    fn ask_to_join(&mut self, space_id: SpaceId) {
+        let Some(space) = self.spaces.get(&space_id) else { return };
+        let Some(invite) = space.joining() else { return };
+        let request = match space.membership.request(&self.device, &invite) {
+            Ok(request) => request,
+            Err(error) => return debug!(space = %space_id, %error, "cannot join yet"),
+        };
+        let heads = space.membership.heads();
+        let may_let_in = |device: &DeviceId| space.membership.role(device).is_some_and(Role::can_write);
+        let mut asked = Vec::new();
+        for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.is_open()) {
+            let peer = session.peer;
+            if let Some((index, shared)) = session.shared_in(&space_id)
+                && may_let_in(&peer)
+                && shared.asks_to_join(request.invite, &heads)
+            {
+                asked.push((*id, index));
+            }
+        }
+        for (id, index) in asked {
+            let message = Message::Join { space: index, invite: request.invite, proof: request.proof.into() };
+            self.say(id, &message);
+        }
+    }
+
+    /// A device that is no member asks to be let in.
+    pub(super) fn heard_join(&mut self, id: SessionId, index: SpaceIndex, request: &JoinRequest) {
+        if self.halted.is_some() {
+            return;
+        }
+        let nonce = self.random();
+        let Some((space_id, peer)) = self.shared_space(id, index) else { return };
+        let Some(space) = self.spaces.get(&space_id) else { return };
+        let can_answer = space.is_admitted() && space.membership.role(&self.device).is_some_and(Role::can_write);
+        if !can_answer || space.membership.role(&peer).is_some() {
+            // A writer will, or has.
+            return;
+        }
+        let entry = space.membership.admit(&*self.identity, &peer, request, nonce);
+        match entry.and_then(|entry| self.add_entry(space_id, &entry)) {
+            Ok(()) => info!(%peer, space = %space_id, "let in"),
+            // It has the log from somebody who knows more.
+            Err(MembershipError::NoSuchInvite) => debug!(%peer, space = %space_id, "its invite is not here yet"),
+            Err(error) => {
+                self.counters.joins_refused += 1;
+                self.say(id, &Message::JoinRefused { space: index, reason: error.to_string() });
+            }
         }
     }
 
@@ -160,7 +205,7 @@ impl Engine {
     /// A peer has the same membership log: if it is a member and we are in the log, we are admitted.
     pub(super) fn members_agreed(&mut self, space_id: SpaceId, peer: DeviceId) {
         let Some(space) = self.spaces.get_mut(&space_id) else { return };
-        let Some(role) = space.membership.role(&self.device) else { return };
+        let Some(role) = space.membership.role(&self.device) else { return self.ask_to_join(space_id) };
         if space.joining().is_none() || space.membership.role(&peer).is_none() {
             return;
         }
@@ -204,12 +249,9 @@ impl Engine {
         match self.spaces.get_mut(&space_id) {
             // What is here was not brought by this ticket.
             Some(space) if space.access.former.is_some() => {
-                let gone = space.take_back_joining();
+                space.joins_with(Access { invite: None, ..space.access.clone() });
                 let access = space.access.clone();
                 self.keep_access(&space_id, &access);
-                for hash in gone {
-                    self.commits.remove(Table::Members, space_hash_key(&space_id, &hash.0));
-                }
                 self.members_changed(space_id);
                 self.share_no_more(&space_id);
             }

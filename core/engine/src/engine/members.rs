@@ -12,19 +12,32 @@ use crate::engine::output::{CommandError, Event, Output, Reply};
 use crate::engine::{Engine, Scan};
 use crate::id::{EntryHash, SpaceId};
 use crate::keys::SecretKey;
-use crate::limits::{RANGES_PER_MESSAGE_MAX, SCAN_BYTES, SPACES_MAX, TICKET_ADDRESSES_MAX};
+use crate::limits::{
+    BAD_ENTRIES_MAX, ENTRIES_PER_MESSAGE_MAX, RANGES_PER_MESSAGE_MAX, SCAN_BYTES, SPACES_MAX, TICKET_ADDRESSES_MAX,
+    USELESS_ENTRIES_BURST, USELESS_ENTRIES_PER_SECOND,
+};
 use crate::mutants::Mutant;
 use crate::space::auth::topic;
-use crate::space::membership::{Entry, Inserted, Membership, MembershipError};
+use crate::space::membership::{Entry, Inserted, Membership, MembershipError, entry_hash};
 use crate::space::roles::Role;
 use crate::space::ticket::Ticket;
 use crate::space::{Access, Space, entry_key};
 use crate::storage::{META_FEED_SEQ, Scanned, Table, feed_key, prefix_end, space_hash_key};
+use crate::sync::rate::Allowance;
 use crate::sync::reconcile::Differences;
+use crate::sync::session::Session;
 use crate::wire::{Message, SpaceIndex};
 
 /// Entries of about this many bytes go into one message.
 const ENTRIES_MESSAGE_BYTES: usize = 48 * 1024;
+
+/// Entries that a member may bring for nothing: known, standing on others that are not here, without power.
+const USELESS_ENTRIES: Allowance = Allowance { per_second: USELESS_ENTRIES_PER_SECOND, burst: USELESS_ENTRIES_BURST };
+/// And who is no member.
+const USELESS_ENTRIES_OF_STRANGERS: Allowance =
+    Allowance { per_second: USELESS_ENTRIES_PER_SECOND / 25, burst: USELESS_ENTRIES_BURST / 25 };
+/// One whose signature does not hold costs as much as so many others.
+const BAD_ENTRY_PRICE: u64 = 100;
 
 /// Tables with rows of a space, in the order in which they are emptied.
 const PURGE_ORDER: [Table; 4] = [Table::Runs, Table::Documents, Table::AclRefs, Table::Members];
@@ -96,7 +109,9 @@ impl Engine {
         };
         let connection_key = space.connection_key();
         let addresses = if addresses.is_empty() { self.own_addresses(TICKET_ADDRESSES_MAX) } else { addresses };
-        self.add_entry(space_id, &entry, None);
+        if let Err(error) = self.add_entry(space_id, &entry) {
+            return self.reply(command, Err(membership_error(&error)));
+        }
         let ticket = Ticket { space: space_id, connection_key, invite_seed: seed, role, addresses };
         self.commits.follow(command, Reply::Ticket(ticket));
     }
@@ -193,15 +208,30 @@ impl Engine {
         }
     }
 
-    /// Puts a new entry into the log and the next commit, and passes it on.
-    pub(super) fn add_entry(&mut self, space_id: SpaceId, entry: &Entry, from: Option<SessionId>) {
-        let Some(space) = self.spaces.get_mut(&space_id) else { return };
-        match space.membership.insert(&entry.bytes) {
-            Ok(Inserted::New) => self.entry_added(space_id, entry.hash, &entry.bytes, from),
-            Ok(Inserted::Known | Inserted::NotAdmitted) => {}
-            Ok(Inserted::MissingPrev) => warn!(space = %space_id, "our own entry names entries that are not here"),
-            Err(error) => warn!(space = %space_id, %error, "our own entry was refused"),
+    /// An admin says that an entry of unknown authority has none.
+    pub(super) fn void_entry(&mut self, command: CommandId, space_id: SpaceId, entry: EntryHash) {
+        let nonce = self.random();
+        let Some(space) = self.spaces.get(&space_id) else {
+            return self.reply(command, Err(CommandError::UnknownSpace(space_id)));
+        };
+        let voided = space.membership.void(&*self.identity, entry, nonce);
+        match voided.and_then(|entry| self.add_entry(space_id, &entry)) {
+            Ok(()) => self.commits.follow(command, Reply::Done),
+            Err(error) => self.reply(command, Err(membership_error(&error))),
         }
+    }
+
+    /// Puts an entry of our own into the log and the next commit, and passes it on.
+    pub(super) fn add_entry(&mut self, space_id: SpaceId, entry: &Entry) -> Result<(), MembershipError> {
+        let Some(space) = self.spaces.get_mut(&space_id) else { return Ok(()) };
+        match space.membership.insert(&entry.bytes)? {
+            Inserted::New => self.entry_added(space_id, entry.hash, &entry.bytes, None),
+            Inserted::Known => {}
+            Inserted::MissingPrev | Inserted::Powerless => {
+                warn!(space = %space_id, "our own entry has no place in the log")
+            }
+        }
+        Ok(())
     }
 
     fn entry_added(&mut self, space_id: SpaceId, hash: EntryHash, bytes: &[u8], from: Option<SessionId>) {
@@ -301,58 +331,58 @@ impl Engine {
         Some(Message::Entries { space: index as SpaceIndex, entries })
     }
 
+    /// Takes in entries, whoever brings them: whether one is kept follows from its author. What is of no use is paid for.
     pub(super) fn heard_entries(&mut self, id: SessionId, index: SpaceIndex, entries: &[ByteVec]) {
         if self.halted.is_some() {
             return;
         }
-        let mut complained = false;
+        let now = self.now.mono;
+        let Some((space_id, peer)) = self.shared_space(id, index) else { return };
+        let Some(space) = self.spaces.get(&space_id) else { return };
+        let is_member = space.membership.role(&peer).is_some();
+        if entries.len() > ENTRIES_PER_MESSAGE_MAX {
+            let text = format!("{} membership entries in a message, limit {ENTRIES_PER_MESSAGE_MAX}", entries.len());
+            return self.misbehaved(id, &text);
+        }
+        let allowance = if is_member { USELESS_ENTRIES } else { USELESS_ENTRIES_OF_STRANGERS };
+        let has_left = |session: &Session| session.useless_entries.has_left(now, allowance);
+        if !self.sessions.get(&id).is_some_and(has_left) {
+            // What of them is of use is found missing later.
+            return debug!(%peer, space = %space_id, "it brings too many entries that are of no use");
+        }
+        let (mut useless, mut bad) = (0, Vec::new());
         for bytes in entries {
-            let Some((space_id, peer)) = self.shared_space(id, index) else { return };
             let Some(space) = self.spaces.get_mut(&space_id) else { return };
-            // Who holds only the connection key may bring what members signed, and joinings that an invite still admits:
-            // its own, and those of others who were let in where it was. A joiner has no log to judge by: it
-            // takes what leads back to the genesis entry that the ticket named.
-            let (member, joining) = (space.membership.role(&peer).is_some(), space.joining().is_some());
-            let trusted = member || joining;
-            let inserted = match trusted {
-                true if joining => space.membership.insert(bytes),
-                true => space.membership.take_from(bytes, &peer),
-                false => space.membership.admit(bytes, &peer),
-            };
-            match inserted {
+            match space.membership.insert(bytes) {
                 Ok(Inserted::New) => {
-                    let hash = crate::space::membership::entry_hash(bytes);
-                    self.entry_added(space_id, hash, bytes, Some(id));
+                    self.entry_added(space_id, entry_hash(bytes), bytes, Some(id));
                 }
-                Ok(Inserted::Known) => {}
-                Ok(Inserted::NotAdmitted) => {
-                    debug!(%peer, space = %space_id, "somebody else's joining is not admitted");
+                Ok(Inserted::Known | Inserted::MissingPrev | Inserted::Powerless) => useless += 1,
+                Err(MembershipError::TooLarge(what)) => {
+                    useless += 1;
+                    debug!(%peer, space = %space_id, what, "no room for an entry");
                 }
-                Ok(Inserted::MissingPrev) => debug!(%peer, space = %space_id, "an entry before those it names"),
-                // A message can hold two million empty entries: there is one answer to all of them.
-                Err(_) if complained => {}
                 Err(error) => {
-                    complained = true;
-                    let reason = error.to_string();
-                    if trusted {
-                        self.event(Event::PeerMisbehaved { peer, reason });
-                    } else {
-                        self.counters.joins_refused += 1;
-                        self.say(id, &Message::JoinRefused { space: index, reason });
-                    }
+                    useless += BAD_ENTRY_PRICE;
+                    bad.push(error);
                 }
             }
         }
-        if let Some((space_id, _)) = self.shared_space(id, index) {
-            self.try_join(space_id);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.useless_entries.spend(useless, now, allowance);
+        session.bad_entries += bad.len();
+        let goes_on = session.bad_entries < BAD_ENTRIES_MAX;
+        match bad.first() {
+            Some(error) if goes_on => self.event(Event::PeerMisbehaved { peer, reason: error.to_string() }),
+            Some(error) => return self.misbehaved(id, &error.to_string()),
+            None => {}
         }
+        self.try_join(space_id);
     }
 
     /// Why the space is read-only here whatever our role is.
     pub(super) fn read_only(&self, space: &Space) -> Option<String> {
-        space.membership.unknown_authority().map(|kind| {
-            format!("the space uses membership entries of kind {kind}, which this version does not know: update it")
-        })
+        space.membership.unknown_authority().map(|unknown| unknown.to_string())
     }
 }
 
@@ -364,8 +394,9 @@ pub(super) fn membership_error(error: &MembershipError) -> CommandError {
         }
         // Of what was asked here: there is no entry yet.
         MembershipError::Malformed(what) | MembershipError::TooLarge(what) => CommandError::Invalid(what.clone()),
-        MembershipError::InviteUsedUp { .. } | MembershipError::NoSuchInvite => {
-            CommandError::Invalid(error.to_string())
-        }
+        MembershipError::InviteUsedUp { .. }
+        | MembershipError::NoSuchInvite
+        | MembershipError::NothingToVoid(_)
+        | MembershipError::BadSignature => CommandError::Invalid(error.to_string()),
     }
 }

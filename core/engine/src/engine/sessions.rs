@@ -20,6 +20,7 @@ use crate::limits::{
 };
 use crate::mutants::Mutant;
 use crate::space::auth::topic;
+use crate::space::membership::JoinRequest;
 use crate::sync::admission::Announced;
 use crate::sync::collection::fingerprint;
 use crate::sync::rate::Allowance;
@@ -240,6 +241,9 @@ impl Engine {
                     session.lanes.credited(taken);
                     self.to_flush.insert(id);
                 }
+            }
+            Message::Join { space, invite, proof } => {
+                self.heard_join(id, space, &JoinRequest { invite, proof: *proof });
             }
             Message::JoinRefused { space, reason } => self.heard_join_refused(id, space, &reason),
             Message::Peers { space, peers } => self.heard_peers(id, space, peers),

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use crate::id::{DeviceId, DocumentId, SpaceId};
+use crate::id::{DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::space::roles::Role;
 use crate::storage::{CommitId, Failure, Reply, ScanId, Scanned};
 use crate::{Begins, Command, CommandId, HintId, Input, SessionId};
@@ -271,6 +271,13 @@ pub enum Asked {
         #[n(0)]
         name: String,
     },
+    #[n(14)]
+    VoidEntry {
+        #[n(0)]
+        space: SpaceId,
+        #[n(1)]
+        entry: EntryHash,
+    },
 }
 
 /// A key and its value.
@@ -434,6 +441,7 @@ impl From<&Command> for Asked {
             Command::ForgetPeer { peer } => Self::ForgetPeer { peer: *peer },
             Command::ForgetAddress { address } => Self::ForgetAddress { address: address.clone() },
             Command::NameDevice { name } => Self::NameDevice { name: name.clone() },
+            Command::VoidEntry { space, entry } => Self::VoidEntry { space: *space, entry: *entry },
             Command::Forget(id) => Self::Forget { id: id.0 },
             Command::Shutdown => Self::Shutdown,
         }
@@ -463,6 +471,7 @@ impl Asked {
             Self::ForgetPeer { peer } => Command::ForgetPeer { peer },
             Self::ForgetAddress { address } => Command::ForgetAddress { address },
             Self::NameDevice { name } => Command::NameDevice { name },
+            Self::VoidEntry { space, entry } => Command::VoidEntry { space, entry },
             Self::Forget { id } => Command::Forget(CommandId(id)),
             Self::Shutdown => Command::Shutdown,
         })
@@ -505,6 +514,7 @@ mod tests {
             Command::ForgetPeer { peer: device },
             Command::ForgetAddress { address: "b".into() },
             Command::NameDevice { name: "laptop".into() },
+            Command::VoidEntry { space, entry: EntryHash([10; 32]) },
             Command::Forget(CommandId(9)),
             Command::Shutdown,
         ];

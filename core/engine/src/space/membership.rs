@@ -9,7 +9,8 @@ use crate::gate::Authority;
 use crate::id::{AclHash, DeviceId, EntryHash, SpaceId};
 use crate::keys::{self, Domain, SecretKey, Signer};
 use crate::limits::{
-    ACL_REF_ENTRIES_MAX, ENTRIES_PER_DEVICE_MAX, ENTRIES_PER_SPACE_MAX, ENTRY_PREV_MAX, INVITE_USES_MAX, MEMBERS_MAX,
+    ACL_REF_ENTRIES_MAX, ENTRIES_PER_DEVICE_MAX, ENTRIES_PER_SPACE_MAX, ENTRIES_RESERVED, ENTRY_PREV_MAX,
+    INVITE_USES_MAX, MEMBERS_MAX,
 };
 use crate::space::roles::Role;
 
@@ -19,8 +20,8 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use entry::{Body, GenesisFields, InviteFields, JoinFields, Kind, Parsed, Raw, encoded, kind, too_large};
-use log::{Invite, Log, Place};
+use entry::{AdmitFields, Body, GenesisFields, InviteFields, Kind, Parsed, Raw, VoidFields, encoded, kind, too_large};
+use log::{Invite, Log, Place, Weight};
 
 /// The membership log of one space.
 #[derive(Debug, Clone)]
@@ -43,12 +44,32 @@ pub struct Entry {
 pub enum Inserted {
     /// It was here already.
     Known,
-    /// It is new and in the log now (valid or not: what it counts for is the resolver's business).
+    /// It is new and in the log now.
     New,
     /// It names entries that are not here. Nothing was kept.
     MissingPrev,
-    /// Somebody else's joining, which is not admitted here. Nothing was kept, and who brought it is not to blame.
-    NotAdmitted,
+    /// Its author had no power for it in the state of its ancestors. Nothing was kept.
+    Powerless,
+}
+
+/// What a device shows that asks to be let in: with an invite's key it has signed that it holds the ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JoinRequest {
+    /// The public half of the invite's key.
+    pub invite: DeviceId,
+    /// The invite key's signature over the space and the device.
+    pub proof: [u8; keys::SIGNATURE_LEN],
+}
+
+/// An entry with authority that this program does not understand, so that it cannot tell who may do what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownAuthority {
+    /// Its kind number.
+    pub kind: u8,
+    /// Its hash.
+    pub entry: EntryHash,
+    /// Who signed it: an admin.
+    pub author: DeviceId,
 }
 
 /// Why an entry was refused. Nothing was kept.
@@ -57,6 +78,9 @@ pub enum MembershipError {
     /// Not an entry of this space, badly signed, or malformed.
     #[error("malformed membership entry: {0}")]
     Malformed(String),
+    /// Not signed by its author.
+    #[error("the signature of a membership entry does not hold")]
+    BadSignature,
     /// Over a limit; the text carries the value and the limit.
     #[error("over a limit: {0}")]
     TooLarge(String),
@@ -80,10 +104,22 @@ pub enum MembershipError {
         role: &'static str,
     },
     /// The log holds authority that this program does not understand, so that it cannot tell who may do this.
-    #[error(
-        "the space uses membership entries of kind {0}, which this version does not know: update it; until then the space is read-only here"
-    )]
-    UnknownAuthority(u8),
+    #[error("{0}")]
+    UnknownAuthority(UnknownAuthority),
+    /// An entry that is to be voided is no unknown authority, or is voided.
+    #[error("the space has no entry {0} of a kind that this version does not know")]
+    NothingToVoid(EntryHash),
+}
+
+impl core::fmt::Display for UnknownAuthority {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { kind, entry, author } = self;
+        write!(
+            f,
+            "the space is read-only here: the admin {author} has signed membership entry {entry} of kind {kind}, which this \
+             version does not know. Update it, or have an admin void the entry"
+        )
+    }
 }
 
 /// One member, for people to read.
@@ -95,6 +131,8 @@ pub struct Member {
     pub role: Role,
     /// The entry that made it a member.
     pub entry: EntryHash,
+    /// Who let it in: the entry's author. The founder let itself in.
+    pub admitted_by: DeviceId,
 }
 
 impl Membership {
@@ -131,27 +169,15 @@ impl Membership {
         let mut membership = Self::unknown(space);
         let mut parsed = Vec::new();
         for bytes in entries {
-            parsed.push((Parsed::read(bytes, &space)?, bytes));
+            parsed.push((Parsed::read_signed(bytes, &space)?, bytes));
         }
         // Every entry is deeper than those that it names.
         parsed.sort_by_key(|(parsed, _)| parsed.depth);
         for (parsed, bytes) in parsed {
-            membership.take(entry::hash(bytes), bytes, parsed)?;
+            // Whether there is room was asked when it came.
+            membership.take(entry::hash(bytes), bytes, parsed, |_, _, _| Ok(()))?;
         }
         Ok(membership)
-    }
-
-    /// The log without what a device has signed, and without what stands on that. For entries that no member took.
-    ///
-    /// # Errors
-    /// None in practice: what is left was in a log before.
-    pub fn without(&self, author: &DeviceId) -> Result<Self, MembershipError> {
-        let is_by_author = |bytes: &[u8]| {
-            let names_it = bytes.windows(author.0.len()).any(|window| window == author.0);
-            names_it && Parsed::read(bytes, &self.space).is_ok_and(|parsed| parsed.author == *author)
-        };
-        let hashes = self.hashes();
-        Self::load(self.space, hashes.iter().filter_map(|hash| self.entry(hash)).filter(|bytes| !is_by_author(bytes)))
     }
 
     /// The space's id.
@@ -167,80 +193,73 @@ impl Membership {
         }
     }
 
-    /// Takes in an entry from the store or from a member: signature, form, limits. `max_uses` of invites is not enforced.
+    /// Takes in an entry, whoever brings it: signature, form, limits, and whether its author had power for it.
+    ///
+    /// # Errors
+    /// It is malformed, or the log has no room for it.
     pub fn insert(&mut self, bytes: &[u8]) -> Result<Inserted, MembershipError> {
         let hash = entry::hash(bytes);
         if self.log.place(&hash).is_some() {
             return Ok(Inserted::Known);
         }
         let parsed = Parsed::read(bytes, &self.space)?;
-        self.take(hash, bytes, parsed)
+        self.take(hash, bytes, parsed, |log, parsed, prev| {
+            log.room_for(&parsed.author, log.log.role_at(prev, &parsed.author) == Some(Role::Admin))?;
+            parsed.check_signature(bytes)
+        })
     }
 
-    /// Takes in an entry from a member. One that the member has signed itself counts against `ENTRIES_PER_DEVICE_MAX`; what it
-    /// brings of others was let in where it came from, and refusing it would keep two honest logs apart.
-    pub fn take_from(&mut self, bytes: &[u8], member: &DeviceId) -> Result<Inserted, MembershipError> {
-        let hash = entry::hash(bytes);
-        if self.log.place(&hash).is_some() {
-            return Ok(Inserted::Known);
+    /// Whether the log has room for one more entry by this device. An admin needs room to mend what others have done.
+    fn room_for(&self, author: &DeviceId, is_admin: bool) -> Result<(), MembershipError> {
+        let (entries, by_it) = (self.log.len(), self.log.entries_by(author));
+        let max = if is_admin { ENTRIES_PER_SPACE_MAX } else { ENTRIES_PER_SPACE_MAX - ENTRIES_RESERVED };
+        if entries >= max {
+            return Err(too_large("the membership log", entries + 1, "entries", max));
         }
-        let parsed = Parsed::read(bytes, &self.space)?;
-        if parsed.author == *member {
-            self.room_for(member)?;
+        if !is_admin && by_it >= ENTRIES_PER_DEVICE_MAX {
+            return Err(too_large("one device", by_it + 1, "membership entries", ENTRIES_PER_DEVICE_MAX));
         }
-        self.take(hash, bytes, parsed)
+        Ok(())
     }
 
-    fn room_for(&self, author: &DeviceId) -> Result<(), MembershipError> {
-        let entries = self.log.entries_by(author);
-        if entries < ENTRIES_PER_DEVICE_MAX {
-            return Ok(());
-        }
-        Err(too_large("one device", entries + 1, "membership entries", ENTRIES_PER_DEVICE_MAX))
-    }
-
-    /// Takes in an entry from a device that is no member here (yet): entries by members as [`Self::insert`], which is how it
-    /// shows who let it in while we were away; a joining, its own or that of somebody who was let in beside it, only if its
-    /// invite is here, valid and not used up. A device that an invite let in once does not use it up again.
-    pub fn admit(&mut self, bytes: &[u8], bearer: &DeviceId) -> Result<Inserted, MembershipError> {
-        let hash = entry::hash(bytes);
-        if self.log.place(&hash).is_some() {
-            return Ok(Inserted::Known);
-        }
-        let parsed = Parsed::read(bytes, &self.space)?;
-        if parsed.author == *bearer {
-            return self.admit_author(hash, bytes, parsed);
-        }
-        if self.role(&parsed.author).is_some() {
-            return self.take(hash, bytes, parsed);
-        }
-        Ok(self.admit_author(hash, bytes, parsed).unwrap_or(Inserted::NotAdmitted))
-    }
-
-    fn admit_author(&mut self, hash: EntryHash, bytes: &[u8], parsed: Parsed) -> Result<Inserted, MembershipError> {
-        let joiner = parsed.author;
+    /// Signs that a device is let in which asks for it. A device that an invite has let in once does not use it up again.
+    ///
+    /// # Errors
+    /// Our role does not allow it, the invite is not here, is used up or was not proven, or there is no room.
+    pub fn admit(
+        &self,
+        key: &dyn Signer,
+        device: &DeviceId,
+        request: &JoinRequest,
+        nonce: [u8; 16],
+    ) -> Result<Entry, MembershipError> {
         // The invite may have been revoked in a way that we cannot read.
         self.understood()?;
-        let Some(prev) = self.prev_of(&parsed)? else {
-            return Ok(Inserted::MissingPrev);
-        };
-        let invite = self.log.joins_by(&self.space, &parsed, &prev)?;
-        self.uses_left(invite, &joiner)?;
-        let members = self.log.members().len();
-        if self.role(&joiner).is_none() && members >= MEMBERS_MAX {
+        let invite = self.invite_of(&request.invite)?;
+        self.uses_left(invite, device)?;
+        let members = self.log.devices().len();
+        if self.role(device).is_none() && members >= MEMBERS_MAX {
             return Err(too_large("the space", members + 1, "members", MEMBERS_MAX));
         }
-        self.keep(hash, bytes, parsed, prev)
+        let own = self.log.grant(&key.device()).map(|(_, role)| role);
+        self.room_for(&key.device(), own == Some(Role::Admin))?;
+        let invite_entry = self.log.record(invite.place).hash;
+        let fields = encoded(AdmitFields { invite: invite_entry, device: *device, proof: request.proof });
+        let entry = self.entry_after(invite.place, key, kind::ADMIT, &fields, nonce)?;
+        // Our heads may be too many to stand on, and some of its uses not among them.
+        let parsed = Parsed::read(&entry.bytes, &self.space)?;
+        let prev = self.prev_of(&parsed)?.unwrap_or_default();
+        self.log.admits(&self.space, &parsed, &prev)?;
+        Ok(entry)
     }
 
     /// Whether an invite may let this device in. One that it let in before counts once.
     fn uses_left(&self, invite: Invite, joiner: &DeviceId) -> Result<(), MembershipError> {
         let used = self.log.uses(invite.place, joiner);
-        let max = invite.max_uses.min(INVITE_USES_MAX);
-        if used < max as usize {
+        if used < invite.max_uses as usize {
             return Ok(());
         }
-        Err(MembershipError::InviteUsedUp { used: u32::try_from(used).unwrap_or(u32::MAX), max })
+        Err(MembershipError::InviteUsedUp { used: u32::try_from(used).unwrap_or(u32::MAX), max: invite.max_uses })
     }
 
     /// Signs an invite. `invite_pk` is the public half of the ticket's key.
@@ -253,20 +272,13 @@ impl Membership {
         nonce: [u8; 16],
     ) -> Result<Entry, MembershipError> {
         self.understood()?;
-        let grant = self.log.grant(&key.device());
-        let Some((place, Role::Admin)) = grant else {
-            let role = match grant {
-                Some((_, role)) => role.with_article(),
-                None => "not a member",
-            };
-            return Err(MembershipError::NotAllowed { needed: "an admin is", role });
-        };
+        let place = self.needs_admin(&key.device())?;
         if !(1..=INVITE_USES_MAX).contains(&max_uses) {
             return Err(MembershipError::TooLarge(format!(
                 "an invite allows {max_uses} uses, it may be 1 to {INVITE_USES_MAX}"
             )));
         }
-        self.room_for(&key.device())?;
+        self.room_for(&key.device(), true)?;
         if !keys::is_sound(&invite_pk) {
             return Err(MembershipError::Malformed("an invite with a weak key".into()));
         }
@@ -274,36 +286,60 @@ impl Membership {
         self.entry_after(place, key, kind::INVITE, &fields, nonce)
     }
 
-    /// Signs our own joining, proven with the invite's secret key.
-    pub fn join(&self, key: &dyn Signer, invite: &SecretKey, nonce: [u8; 16]) -> Result<Entry, MembershipError> {
-        let found = self.invite_of(invite)?;
-        let proof = invite.sign(Domain::Invite, &entry::proof_bytes(&self.space, &key.device()));
-        let fields = encoded(JoinFields { invite: self.log.record(found.place).hash, proof });
-        self.entry_after(found.place, key, kind::JOIN, &fields, nonce)
+    /// What `device` shows to be let in, made with an invite's secret key.
+    ///
+    /// # Errors
+    /// The invite is not in the log yet.
+    pub fn request(&self, device: &DeviceId, invite: &SecretKey) -> Result<JoinRequest, MembershipError> {
+        let found = self.invite_of(&invite.device())?;
+        let proof = invite.sign(Domain::Invite, &entry::proof_bytes(&self.space, device));
+        Ok(JoinRequest { invite: found.key, proof })
     }
 
-    /// As [`Self::join`], for a member: `None` if the invite gives it no more than it has. Members take what one of them signs,
-    /// so that it is for us to see that the invite has uses left.
+    /// A member lets itself in once more: `None` if the invite gives it no more than it has.
+    ///
+    /// # Errors
+    /// As [`Self::admit`].
     pub fn join_again(
         &self,
         key: &dyn Signer,
         invite: &SecretKey,
         nonce: [u8; 16],
     ) -> Result<Option<Entry>, MembershipError> {
-        let found = self.invite_of(invite)?;
         let device = key.device();
+        let found = self.invite_of(&invite.device())?;
         if self.role(&device) >= Some(found.role) {
             return Ok(None);
         }
-        self.understood()?;
-        self.uses_left(found, &device)?;
-        self.room_for(&device)?;
-        self.join(key, invite, nonce).map(Some)
+        self.admit(key, &device, &self.request(&device, invite)?, nonce).map(Some)
     }
 
-    fn invite_of(&self, key: &SecretKey) -> Result<Invite, MembershipError> {
-        let key = key.device();
-        let invites = self.log.invites().filter(|invite| invite.key == key);
+    /// Signs that an entry of unknown authority has none.
+    ///
+    /// # Errors
+    /// We are no admin, or the log has no such entry.
+    pub fn void(&self, key: &dyn Signer, entry: EntryHash, nonce: [u8; 16]) -> Result<Entry, MembershipError> {
+        let place = self.needs_admin(&key.device())?;
+        let Some(voided) = self.log.place(&entry).filter(|_| self.log.is_unknown(&entry)) else {
+            return Err(MembershipError::NothingToVoid(entry));
+        };
+        self.room_for(&key.device(), true)?;
+        self.entry_after(place.max(voided), key, kind::VOID, &encoded(VoidFields { entry }), nonce)
+    }
+
+    /// The entry that makes a device an admin.
+    fn needs_admin(&self, device: &DeviceId) -> Result<Place, MembershipError> {
+        match self.log.grant(device) {
+            Some((place, Role::Admin)) => Ok(place),
+            grant => {
+                let role = grant.map_or("not a member", |(_, role)| role.with_article());
+                Err(MembershipError::NotAllowed { needed: "an admin is", role })
+            }
+        }
+    }
+
+    fn invite_of(&self, key: &DeviceId) -> Result<Invite, MembershipError> {
+        let invites = self.log.invites().filter(|invite| invite.key == *key);
         invites.max_by_key(|invite| invite.role).ok_or(MembershipError::NoSuchInvite)
     }
 
@@ -351,9 +387,10 @@ impl Membership {
     pub fn members(&self) -> Vec<Member> {
         let member = |device: &DeviceId| {
             let (place, role) = self.log.grant(device)?;
-            Some(Member { device: *device, role, entry: self.log.record(place).hash })
+            let record = self.log.record(place);
+            Some(Member { device: *device, role, entry: record.hash, admitted_by: record.author })
         };
-        self.log.members().filter_map(member).collect()
+        self.log.devices().filter_map(member).collect()
     }
 
     /// A device's role now.
@@ -367,36 +404,33 @@ impl Membership {
         Some(Authority { role: self.log.role_at(&places, device) })
     }
 
-    /// The smallest kind number of entries that carry authority we do not understand: while there is one, the space is
-    /// read-only for us. An entry by who was no member does not count.
-    pub fn unknown_authority(&self) -> Option<u8> {
-        self.log.unknown_authority
+    /// An entry by an admin that carries authority we do not understand, of several the one of the smallest kind: while there
+    /// is one, the space is read-only for us. An admin can void it.
+    pub fn unknown_authority(&self) -> Option<UnknownAuthority> {
+        self.log.unknown().map(|(kind, entry, author)| UnknownAuthority { kind, entry, author })
     }
 
     fn understood(&self) -> Result<(), MembershipError> {
-        self.unknown_authority().map_or(Ok(()), |kind| Err(MembershipError::UnknownAuthority(kind)))
+        self.unknown_authority().map_or(Ok(()), |unknown| Err(MembershipError::UnknownAuthority(unknown)))
     }
 
-    fn take(&mut self, hash: EntryHash, bytes: &[u8], parsed: Parsed) -> Result<Inserted, MembershipError> {
-        match self.prev_of(&parsed)? {
-            Some(_) if self.log.place(&hash).is_some() => Ok(Inserted::Known),
-            Some(prev) => self.keep(hash, bytes, parsed, prev),
-            None => Ok(Inserted::MissingPrev),
-        }
-    }
-
-    fn keep(
+    fn take(
         &mut self,
         hash: EntryHash,
         bytes: &[u8],
         parsed: Parsed,
-        prev: Vec<Place>,
+        check: impl FnOnce(&Self, &Parsed, &[Place]) -> Result<(), MembershipError>,
     ) -> Result<Inserted, MembershipError> {
-        if self.log.len() >= ENTRIES_PER_SPACE_MAX {
-            return Err(too_large("the membership log", self.log.len() + 1, "entries", ENTRIES_PER_SPACE_MAX));
+        if self.log.place(&hash).is_some() {
+            return Ok(Inserted::Known);
         }
-        let counts = self.log.counts(&self.space, &parsed, &prev);
-        self.log.push(hash, bytes, parsed, &prev, counts);
+        let Some(prev) = self.prev_of(&parsed)? else { return Ok(Inserted::MissingPrev) };
+        let weight = self.log.weigh(&self.space, &parsed, &prev);
+        if matches!(weight, Weight::None) {
+            return Ok(Inserted::Powerless);
+        }
+        check(self, &parsed, &prev)?;
+        self.log.push(hash, bytes, parsed, &prev, weight);
         Ok(Inserted::New)
     }
 

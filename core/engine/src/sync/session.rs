@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::id::{ActorId, DeviceId, DocumentId, SpaceId, StorageId};
+use crate::id::{ActorId, DeviceId, DocumentId, EntryHash, SpaceId, StorageId};
 use crate::limits::{
     ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, FORKS_REMEMBERED_MAX, PRE_AUTH_TIME_MAX, REFUSED_REMEMBERED_MAX,
     ROOT_QUIET, ROOT_QUIET_MAX, SERVED_REMEMBERED_MAX,
@@ -80,6 +80,10 @@ pub struct Session {
     pub answers: Rate,
     /// The runs that it sent unasked.
     pub live_runs: Rate,
+    /// The membership entries that it brought for nothing.
+    pub useless_entries: Rate,
+    /// And those that were malformed or badly signed.
+    pub bad_entries: usize,
     /// The last question for roots that is not answered, and since when.
     pub asked: Option<(u32, Timestamp)>,
     last_ask: u32,
@@ -184,6 +188,8 @@ pub struct Shared {
     forks: BTreeSet<(DocumentId, ActorId)>,
     /// How many reconciliations the peer has caused lately.
     pub reconciliations: Rate,
+    /// The invite with which we last asked the peer to let us in, and the heads of our log then.
+    asked_to_join: Option<(DeviceId, Vec<EntryHash>)>,
     refused: Recent<Digest>,
     served: Recent<Served>,
     told_acls: BTreeMap<Lane, BTreeSet<[u8; 8]>>,
@@ -217,6 +223,8 @@ impl Session {
             own_name: Rate::default(),
             answers: Rate::default(),
             live_runs: Rate::default(),
+            useless_entries: Rate::default(),
+            bad_entries: 0,
             asked: None,
             last_ask: 0,
             nonce,
@@ -368,6 +376,7 @@ impl Shared {
             attempts: 0,
             forks: BTreeSet::new(),
             reconciliations: Rate::default(),
+            asked_to_join: None,
             refused: Recent::new(REFUSED_REMEMBERED_MAX),
             served: Recent::new(SERVED_REMEMBERED_MAX),
             told_acls: BTreeMap::new(),
@@ -418,6 +427,14 @@ impl Shared {
     pub fn put_off(&mut self, now: Timestamp) {
         self.attempt_at = self.attempt_at.max(now + ROOT_QUIET);
         self.catching_up = true;
+    }
+
+    /// We are about to ask the peer to let us in. Says whether that is news to it.
+    pub fn asks_to_join(&mut self, invite: DeviceId, heads: &[EntryHash]) -> bool {
+        let asked = (invite, heads.to_vec());
+        let is_news = self.asked_to_join.as_ref() != Some(&asked);
+        self.asked_to_join = Some(asked);
+        is_news
     }
 
     /// The peer shows what it has of a document, and `ours` stands for what we have. Of a document that is forked between the

@@ -118,7 +118,7 @@ pub fn entry(
     let mut prev = prev.to_vec();
     prev.sort_unstable();
     let body = cbor(|e| {
-        e.array(8)?.u8(1)?.encode(space)?.encode(&prev)?.encode(key.device())?.u32(depth)?.u8(kind)?;
+        e.array(8)?.u8(2)?.encode(space)?.encode(&prev)?.encode(key.device())?.u32(depth)?.u8(kind)?;
         e.writer_mut().extend_from_slice(fields);
         e.encode(ByteArray::from(nonce))?;
         Ok(())

@@ -17,7 +17,7 @@ use crate::limits::{ENTRY_BYTES_MAX, ENTRY_PREV_MAX, SPACE_NAME_BYTES_MAX};
 use crate::space::roles::Role;
 
 /// The version of the body that is written and read here.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// Kind numbers. Those below [`kind::INFORMS`] carry authority: who does not know one must not guess what it gives or takes.
 /// Those from it on inform, and may be ignored. Reserved for what comes later: 3 SetRole, 4 Remove, 5 InviteRevoke, 6 Adopt,
@@ -25,7 +25,8 @@ pub(super) const VERSION: u8 = 1;
 pub(super) mod kind {
     pub(in super::super) const GENESIS: u8 = 0;
     pub(in super::super) const INVITE: u8 = 1;
-    pub(in super::super) const JOIN: u8 = 2;
+    pub(in super::super) const ADMIT: u8 = 2;
+    pub(in super::super) const VOID: u8 = 8;
     pub(in super::super) const INFORMS: u8 = 128;
 }
 
@@ -79,14 +80,23 @@ pub(super) struct InviteFields {
 }
 
 #[derive(Encode, Decode)]
-pub(super) struct JoinFields {
+pub(super) struct AdmitFields {
     #[n(0)]
     pub(super) invite: EntryHash,
-    #[cbor(n(1), with = "minicbor::bytes")]
+    #[n(1)]
+    pub(super) device: DeviceId,
+    #[cbor(n(2), with = "minicbor::bytes")]
     pub(super) proof: [u8; SIGNATURE_LEN],
 }
 
-/// An entry that is well formed and signed by its author.
+#[derive(Encode, Decode)]
+pub(super) struct VoidFields {
+    #[n(0)]
+    pub(super) entry: EntryHash,
+}
+
+/// An entry that is well formed. Whether its author has signed it is looked at last: a signature costs more to check than all
+/// the rest.
 #[derive(Debug, Clone)]
 pub(super) struct Parsed {
     pub(super) prev: Vec<EntryHash>,
@@ -98,9 +108,24 @@ pub(super) struct Parsed {
 /// What an entry says.
 #[derive(Debug, Clone)]
 pub(super) enum Kind {
-    Genesis { name: String },
-    Invite { key: DeviceId, role: Role, max_uses: u32 },
-    Join { invite: EntryHash, proof: Box<[u8; SIGNATURE_LEN]> },
+    Genesis {
+        name: String,
+    },
+    Invite {
+        key: DeviceId,
+        role: Role,
+        max_uses: u32,
+    },
+    /// The author lets a device in, which has shown that it holds the invite's key.
+    Admit {
+        invite: EntryHash,
+        device: DeviceId,
+        proof: Box<[u8; SIGNATURE_LEN]>,
+    },
+    /// An entry of unknown authority has none.
+    Void {
+        entry: EntryHash,
+    },
     UnknownAuthority(u8),
     Informs,
 }
@@ -115,7 +140,7 @@ pub(super) fn space_of(genesis: &[u8]) -> SpaceId {
     SpaceId(hash_in(b"anabranch/v1/space\0", genesis))
 }
 
-/// What an invite's key signs to let `joiner` in.
+/// What an invite's key signs to show that `joiner` holds it.
 pub(super) fn proof_bytes(space: &SpaceId, joiner: &DeviceId) -> Vec<u8> {
     [&space.0[..], &joiner.0[..]].concat()
 }
@@ -150,7 +175,7 @@ impl Body<'_> {
 }
 
 impl Parsed {
-    /// Reads an entry and checks everything that needs no other entry.
+    /// Reads an entry and checks everything that needs no other entry, but for the signature.
     pub(super) fn read(bytes: &[u8], space: &SpaceId) -> Result<Self, MembershipError> {
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(too_large("a membership entry", bytes.len(), "bytes", ENTRY_BYTES_MAX));
@@ -160,12 +185,23 @@ impl Parsed {
         if encoded(&envelope) != bytes {
             return malformed("its envelope is not in the one form allowed, or bytes follow it");
         }
-        let body = Body::read(envelope.body)?;
-        let parsed = body.check(bytes, space)?;
-        if !keys::verify(&parsed.author, Domain::Entry, envelope.body, &envelope.signature) {
-            return malformed("its signature does not hold");
-        }
+        Body::read(envelope.body)?.check(bytes, space)
+    }
+
+    /// Reads an entry that its author has signed.
+    pub(super) fn read_signed(bytes: &[u8], space: &SpaceId) -> Result<Self, MembershipError> {
+        let parsed = Self::read(bytes, space)?;
+        parsed.check_signature(bytes)?;
         Ok(parsed)
+    }
+
+    /// Whether the author has signed these bytes, which this was read from.
+    pub(super) fn check_signature(&self, bytes: &[u8]) -> Result<(), MembershipError> {
+        let envelope: Envelope<'_> = minicbor::decode(bytes).map_err(|error| undecodable("envelope", &error))?;
+        match keys::verify(&self.author, Domain::Entry, envelope.body, &envelope.signature) {
+            true => Ok(()),
+            false => Err(MembershipError::BadSignature),
+        }
     }
 }
 
@@ -232,9 +268,13 @@ impl Kind {
                     None => Self::UnknownAuthority(number),
                 }
             }
-            kind::JOIN => {
-                let JoinFields { invite, proof } = minicbor::decode(fields).map_err(undecodable)?;
-                Self::Join { invite, proof: Box::new(proof) }
+            kind::ADMIT => {
+                let AdmitFields { invite, device, proof } = minicbor::decode(fields).map_err(undecodable)?;
+                Self::Admit { invite, device, proof: Box::new(proof) }
+            }
+            kind::VOID => {
+                let VoidFields { entry } = minicbor::decode(fields).map_err(undecodable)?;
+                Self::Void { entry }
             }
             number if number >= kind::INFORMS => Self::Informs,
             number => Self::UnknownAuthority(number),

@@ -3,7 +3,11 @@
 //!
 //! An entry counts if its author had the role it needs in the state of its ancestors. That is settled when the entry comes
 //! in, since all its ancestors are here by then, and never changes: so the same entries give the same state in whatever order
-//! they came. `reference` computes the same from scratch.
+//! they came. Only entries that count are kept, and those of admins. `reference` computes the same from scratch.
+//!
+//! One thing follows from a whole set and not from an entry's ancestors: of the devices that one member has let in by one
+//! invite, only the first `max_uses` have a role. A member that keeps its own entries in a row never lets in more; one that
+//! signs entries beside each other, each of which hides the others, gains nothing by it.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -12,9 +16,10 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::MembershipError;
-use super::entry::{Kind, Parsed, proof_bytes};
+use super::entry::{Kind, Parsed, proof_bytes, too_large};
 use crate::id::{DeviceId, EntryHash, SpaceId};
 use crate::keys::{self, Domain};
+use crate::limits::{INVITE_USES_MAX, MEMBERS_MAX};
 use crate::space::roles::Role;
 
 /// An entry by its place in the log. Ancestors have smaller places; the genesis entry has place 0.
@@ -29,22 +34,42 @@ pub(super) struct Log {
     prev: Vec<Place>,
     /// Of each entry.
     links: Vec<Links>,
-    /// Entries that no other names.
-    heads: BTreeSet<Place>,
+    /// Entries that no other names, the deepest first.
+    heads: BTreeSet<(Reverse<u32>, EntryHash, Place)>,
     /// Counting entries that give a device a role, by place.
-    grants: BTreeMap<DeviceId, Vec<(Place, Role)>>,
-    /// Devices that use an invite, by counting joins.
-    users: BTreeMap<Place, BTreeSet<DeviceId>>,
+    grants: BTreeMap<DeviceId, Vec<Grant>>,
+    /// What let devices in by an invite, by its place.
+    admissions: BTreeMap<Place, Vec<Admission>>,
     /// How many entries each device has signed.
     authors: BTreeMap<DeviceId, usize>,
-    /// The smallest kind number of authority that we do not understand.
-    pub(super) unknown_authority: Option<u8>,
+    /// Entries with authority that we do not understand, and that no admin has voided.
+    unknown: BTreeMap<(u8, EntryHash), DeviceId>,
+}
+
+/// Gives a device a role.
+#[derive(Debug, Clone, Copy)]
+struct Grant {
+    place: Place,
+    role: Role,
+    /// By which invite, if it is not the founder's.
+    invite: Option<Place>,
+}
+
+/// A device was let in.
+#[derive(Debug, Clone, Copy)]
+struct Admission {
+    place: Place,
+    device: DeviceId,
+    by: DeviceId,
+    /// How many others its author had let in by the same invite, as far as its ancestors show.
+    earlier: usize,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) hash: EntryHash,
     pub(super) bytes: Box<[u8]>,
+    pub(super) author: DeviceId,
     pub(super) depth: u32,
     pub(super) kind: Kind,
     pub(super) counts: bool,
@@ -65,6 +90,19 @@ pub(super) struct Invite {
     pub(super) key: DeviceId,
     pub(super) role: Role,
     pub(super) max_uses: u32,
+}
+
+/// What an entry amounts to, by the state of its ancestors.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Weight {
+    /// It counts.
+    Counts,
+    /// It counts, and lets a device in by this invite. Its author had let in so many others by it.
+    Admits(Invite, usize),
+    /// It does not count, and is kept: later versions may know what an admin means by it.
+    Kept,
+    /// Its author had no power for it. It is not kept.
+    None,
 }
 
 impl Log {
@@ -107,16 +145,17 @@ impl Log {
         self.places.keys()
     }
 
-    /// Devices with at least one role.
-    pub(super) fn members(&self) -> impl ExactSizeIterator<Item = &DeviceId> {
+    /// Devices that have a role, or had one.
+    pub(super) fn devices(&self) -> impl ExactSizeIterator<Item = &DeviceId> {
         self.grants.keys()
     }
 
     /// The role that the whole log gives, and the entry that gives it: of several the one least deep, then with the
     /// smallest hash, so that all replicas name the same.
     pub(super) fn grant(&self, device: &DeviceId) -> Option<(Place, Role)> {
-        let grants = self.grants.get(device)?.iter().copied();
-        grants.max_by_key(|(place, role)| {
+        let grants = self.grants.get(device)?.iter();
+        let holding = grants.filter(|grant| self.holds(grant, &|_| true)).map(|grant| (grant.place, grant.role));
+        holding.max_by_key(|(place, role)| {
             let Record { depth, hash, .. } = self.record(*place);
             (*role, Reverse((*depth, *hash)))
         })
@@ -125,25 +164,69 @@ impl Log {
     /// The role in the state that the given entries and their ancestors stand for.
     pub(super) fn role_at(&self, from: &[Place], device: &DeviceId) -> Option<Role> {
         let grants = self.grants.get(device)?;
-        let (floor, first_role) = *grants.first()?;
-        if floor == 0 && !from.is_empty() {
+        let first = grants.first()?;
+        if first.place == 0 && !from.is_empty() {
             // The founder: an admin in every state, as the genesis entry is everyone's ancestor.
-            return Some(first_role);
+            return Some(first.role);
         }
+        // Whether an admission holds may depend on others by its invite, which are all later than that.
+        let floor = grants.iter().filter_map(|grant| grant.invite).min().unwrap_or(0);
         let ancestors = self.ancestors(from, floor);
-        grants.iter().filter(|(place, _)| ancestors.contains(*place)).map(|(_, role)| *role).max()
+        let among = |place| ancestors.contains(place);
+        grants.iter().filter(|grant| among(grant.place) && self.holds(grant, &among)).map(|grant| grant.role).max()
     }
 
-    /// Devices other than `joiner` that an invite let in.
+    /// Whether a grant gives its role in a set of entries that it is in: its author has let in fewer devices before.
+    fn holds(&self, grant: &Grant, among: &impl Fn(Place) -> bool) -> bool {
+        let Some(invite) = grant.invite.and_then(|place| self.invite(place)) else { return true };
+        let Some(admissions) = self.admissions.get(&invite.place) else { return true };
+        let max = invite.max_uses as usize;
+        if admissions.len() <= max {
+            return true;
+        }
+        let Some(own) = admissions.iter().find(|admission| admission.place == grant.place) else { return true };
+        let rank = |admission: &Admission| {
+            let Record { depth, hash, .. } = self.record(admission.place);
+            (admission.earlier, *depth, *hash)
+        };
+        let at = rank(own);
+        let before = admissions
+            .iter()
+            .filter(|other| other.by == own.by && other.device != own.device && among(other.place) && rank(other) < at);
+        before.map(|other| other.device).collect::<BTreeSet<_>>().len() < max
+    }
+
+    /// Devices other than `joiner` that an invite has let in, in the whole log.
     pub(super) fn uses(&self, invite: Place, joiner: &DeviceId) -> usize {
-        self.users.get(&invite).map_or(0, |users| users.len() - usize::from(users.contains(joiner)))
+        self.uses_among(invite, joiner, |_| true)
+    }
+
+    fn uses_among(&self, invite: Place, joiner: &DeviceId, among: impl Fn(&Admission) -> bool) -> usize {
+        let admissions = self.admissions.get(&invite).into_iter().flatten();
+        let others = admissions.filter(|admission| admission.device != *joiner && among(admission));
+        others.map(|admission| admission.device).collect::<BTreeSet<_>>().len()
+    }
+
+    /// How many members there are in the state that the given entries stand for. Looked at only where there may be too many.
+    fn members_at(&self, from: &[Place]) -> usize {
+        self.grants.keys().filter(|device| self.role_at(from, device).is_some()).count()
+    }
+
+    /// Authority that we do not understand: the entry of the smallest kind, with its author.
+    pub(super) fn unknown(&self) -> Option<(u8, EntryHash, DeviceId)> {
+        self.unknown.iter().next().map(|((kind, entry), author)| (*kind, *entry, *author))
+    }
+
+    /// Whether an entry is authority that we do not understand and that was not voided.
+    pub(super) fn is_unknown(&self, entry: &EntryHash) -> bool {
+        self.unknown.keys().any(|(_, unknown)| unknown == entry)
     }
 
     /// The invite in an entry, if that is one and counts.
     pub(super) fn invite(&self, place: Place) -> Option<Invite> {
         match *self.record(place) {
             Record { kind: Kind::Invite { key, role, max_uses }, counts: true, .. } => {
-                Some(Invite { place, key, role, max_uses })
+                Some(Invite { place, key, role, max_uses: max_uses.min(INVITE_USES_MAX) })
             }
             _ => None,
         }
@@ -157,14 +240,12 @@ impl Log {
     /// At most `max` heads, the deepest ones, such that `needed` is among their ancestors (or one of them): the sorted hashes
     /// and the greatest depth.
     pub(super) fn tips(&self, max: usize, needed: Option<Place>) -> (Vec<EntryHash>, u32) {
-        let mut tips: Vec<Place> = self.heads.iter().copied().collect();
-        if tips.len() > max {
-            tips.sort_by_key(|place| (Reverse(self.record(*place).depth), self.record(*place).hash));
-            tips.truncate(max);
-            if let Some(needed) = needed.filter(|needed| !self.ancestors(&tips, *needed).contains(*needed)) {
-                tips.pop();
-                tips.push(needed);
-            }
+        let mut tips: Vec<Place> = self.heads.iter().take(max).map(|(.., place)| *place).collect();
+        if self.heads.len() > max
+            && let Some(needed) = needed.filter(|needed| !self.ancestors(&tips, *needed).contains(*needed))
+        {
+            tips.pop();
+            tips.push(needed);
         }
         let depth = tips.iter().map(|place| self.record(*place).depth).max().unwrap_or(0);
         let mut hashes: Vec<EntryHash> = tips.into_iter().map(|place| self.record(place).hash).collect();
@@ -172,66 +253,108 @@ impl Log {
         (hashes, depth)
     }
 
-    /// Whether an entry with these ancestors counts.
-    pub(super) fn counts(&self, space: &SpaceId, parsed: &Parsed, prev: &[Place]) -> bool {
-        match &parsed.kind {
+    /// What an entry with these ancestors amounts to.
+    pub(super) fn weigh(&self, space: &SpaceId, parsed: &Parsed, prev: &[Place]) -> Weight {
+        let is_admin = self.role_at(prev, &parsed.author) == Some(Role::Admin);
+        let counts = match &parsed.kind {
             Kind::Genesis { .. } => true,
-            Kind::Invite { .. } => self.role_at(prev, &parsed.author) >= Some(Role::Admin),
-            Kind::Join { .. } => self.joins_by(space, parsed, prev).is_ok(),
-            // Whoever it is about, a stranger's word is none.
-            Kind::UnknownAuthority(_) => self.role_at(prev, &parsed.author).is_some(),
+            Kind::Invite { .. } | Kind::UnknownAuthority(_) => is_admin,
+            Kind::Void { entry } => is_admin && self.voids(entry, prev),
+            Kind::Admit { .. } => match self.admits(space, parsed, prev) {
+                Ok((invite, earlier)) => return Weight::Admits(invite, earlier),
+                Err(_) => false,
+            },
             Kind::Informs => false,
+        };
+        match (counts, is_admin) {
+            (true, _) => Weight::Counts,
+            (false, true) => Weight::Kept,
+            (false, false) => Weight::None,
         }
     }
 
-    /// The invite that a join with these ancestors stands on.
-    pub(super) fn joins_by(&self, space: &SpaceId, parsed: &Parsed, prev: &[Place]) -> Result<Invite, MembershipError> {
-        let Kind::Join { invite, proof } = &parsed.kind else {
-            return Err(MembershipError::Malformed("it is not a join".into()));
+    fn voids(&self, entry: &EntryHash, prev: &[Place]) -> bool {
+        self.place(entry).is_some_and(|place| {
+            let record = self.record(place);
+            let is_unknown = matches!(record.kind, Kind::UnknownAuthority(_)) && record.counts;
+            is_unknown && self.ancestors(prev, place).contains(place)
+        })
+    }
+
+    /// The invite by which an entry with these ancestors lets a device in, and how many its author has let in by it before.
+    pub(super) fn admits(
+        &self,
+        space: &SpaceId,
+        parsed: &Parsed,
+        prev: &[Place],
+    ) -> Result<(Invite, usize), MembershipError> {
+        let Kind::Admit { invite, device, proof } = &parsed.kind else {
+            return Err(MembershipError::Malformed("it lets nobody in".into()));
         };
-        let invite = self
-            .place(invite)
-            .and_then(|place| self.invite(place))
-            .filter(|invite| self.ancestors(prev, invite.place).contains(invite.place))
-            .ok_or(MembershipError::NoSuchInvite)?;
-        if !keys::verify(&invite.key, Domain::Invite, &proof_bytes(space, &parsed.author), proof) {
+        let role = self.role_at(prev, &parsed.author);
+        // Whoever may write answers for others, a reader for itself alone.
+        if !role.is_some_and(|role| role.can_write() || parsed.author == *device) {
+            let role = role.map_or("not a member", Role::with_article);
+            return Err(MembershipError::NotAllowed { needed: "a writer is", role });
+        }
+        let found = self.place(invite).and_then(|place| self.invite(place));
+        let Some((invite, ancestors)) = found
+            .map(|invite| (invite, self.ancestors(prev, invite.place)))
+            .filter(|(invite, ancestors)| ancestors.contains(invite.place))
+        else {
+            return Err(MembershipError::NoSuchInvite);
+        };
+        let used = self.uses_among(invite.place, device, |admission| ancestors.contains(admission.place));
+        if used >= invite.max_uses as usize {
+            return Err(MembershipError::InviteUsedUp { used: used as u32, max: invite.max_uses });
+        }
+        let is_new = self.role_at(prev, device).is_none();
+        if is_new && self.devices().len() >= MEMBERS_MAX {
+            let members = self.members_at(prev);
+            if members >= MEMBERS_MAX {
+                return Err(too_large("the space", members + 1, "members", MEMBERS_MAX));
+            }
+        }
+        if !keys::verify(&invite.key, Domain::Invite, &proof_bytes(space, device), proof) {
             return Err(MembershipError::Malformed("its proof was not made with the invite's key".into()));
         }
-        Ok(invite)
+        let earlier = self.uses_among(invite.place, device, |admission| {
+            admission.by == parsed.author && ancestors.contains(admission.place)
+        });
+        Ok((invite, earlier))
     }
 
     /// Keeps an entry whose ancestors are all here.
-    pub(super) fn push(&mut self, hash: EntryHash, bytes: &[u8], parsed: Parsed, prev: &[Place], counts: bool) {
+    pub(super) fn push(&mut self, hash: EntryHash, bytes: &[u8], parsed: Parsed, prev: &[Place], weight: Weight) {
         let Parsed { author, depth, kind, .. } = parsed;
         let place = self.records.len() as Place;
-        if counts {
-            match &kind {
-                Kind::Genesis { .. } => self.give(author, place, Role::Admin),
-                Kind::Join { invite, .. } => {
-                    let invite = self.place(invite).and_then(|place| self.invite(place));
-                    let Invite { place: invite, role, .. } =
-                        invite.expect("a join counts only by an invite that counts");
-                    self.give(author, place, role);
-                    self.users.entry(invite).or_default().insert(author);
-                }
-                Kind::UnknownAuthority(number) => {
-                    self.unknown_authority = Some(self.unknown_authority.map_or(*number, |known| known.min(*number)));
-                }
-                Kind::Invite { .. } | Kind::Informs => {}
+        let counts = matches!(weight, Weight::Counts | Weight::Admits(..));
+        match (&kind, weight) {
+            (Kind::Genesis { .. }, _) => self.give(author, Grant { place, role: Role::Admin, invite: None }),
+            (Kind::Admit { device, .. }, Weight::Admits(Invite { place: invite, role, .. }, earlier)) => {
+                self.give(*device, Grant { place, role, invite: Some(invite) });
+                let admission = Admission { place, device: *device, by: author, earlier };
+                self.admissions.entry(invite).or_default().push(admission);
             }
+            (Kind::UnknownAuthority(number), Weight::Counts) => _ = self.unknown.insert((*number, hash), author),
+            (Kind::Void { entry }, Weight::Counts) => self.unknown.retain(|(_, unknown), _| unknown != entry),
+            _ => {}
         }
         *self.authors.entry(author).or_default() += 1;
-        prev.iter().for_each(|prev| _ = self.heads.remove(prev));
+        for prev in prev {
+            let Record { depth, hash, .. } = *self.record(*prev);
+            self.heads.remove(&(Reverse(depth), hash, *prev));
+        }
         let stands_on_all = self.heads.is_empty();
-        self.heads.insert(place);
+        self.heads.insert((Reverse(depth), hash, place));
         self.places.insert(hash, place);
         self.prev.extend_from_slice(prev);
         self.links.push(Links { end: self.prev.len() as u32, stands_on_all });
-        self.records.push(Record { hash, bytes: bytes.into(), depth, kind, counts });
+        self.records.push(Record { hash, bytes: bytes.into(), author, depth, kind, counts });
     }
 
-    fn give(&mut self, device: DeviceId, place: Place, role: Role) {
-        self.grants.entry(device).or_default().push((place, role));
+    fn give(&mut self, device: DeviceId, grant: Grant) {
+        self.grants.entry(device).or_default().push(grant);
     }
 
     /// The given entries and all their ancestors, as far back as `floor`. One sweep from the last of them to one that stands

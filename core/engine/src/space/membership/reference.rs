@@ -8,6 +8,7 @@ use super::MembershipError;
 use super::entry::{self, Kind, Parsed, proof_bytes};
 use crate::id::{DeviceId, EntryHash, SpaceId};
 use crate::keys::{self, Domain};
+use crate::limits::{INVITE_USES_MAX, MEMBERS_MAX};
 use crate::space::roles::Role;
 
 /// A set of entries closed under `prev`.
@@ -25,7 +26,7 @@ impl Reference {
     /// # Errors
     /// One of them is malformed.
     pub fn read<'a>(space: SpaceId, entries: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, MembershipError> {
-        let read = |bytes| Ok((entry::hash(bytes), Parsed::read(bytes, &space)?));
+        let read = |bytes| Ok((entry::hash(bytes), Parsed::read_signed(bytes, &space)?));
         let mut entries = entries.into_iter().map(read).collect::<Result<BTreeMap<_, _>, MembershipError>>()?;
         let mut missing = None;
         while let Some((stands, on)) = dangling(&entries) {
@@ -53,6 +54,14 @@ impl Reference {
         reference
     }
 
+    /// An entry that is in no log: its author had no power for it.
+    pub fn powerless(&self) -> Option<EntryHash> {
+        self.entries.iter().find_map(|(hash, entry)| {
+            let is_admin = self.state(&entry.prev).get(&entry.author) == Some(&Role::Admin);
+            (!is_admin && !self.counting.contains(hash)).then_some(*hash)
+        })
+    }
+
     /// Whether an entry is among these.
     pub fn has(&self, entry: &EntryHash) -> bool {
         self.entries.contains_key(entry)
@@ -60,48 +69,97 @@ impl Reference {
 
     /// Who has which role in the state that some of the entries stand for.
     pub fn state(&self, of: &[EntryHash]) -> BTreeMap<DeviceId, Role> {
+        let set = self.ancestors(of);
         let mut state = BTreeMap::new();
-        for entry in self.ancestors(of).intersection(&self.counting).map(|hash| &self.entries[hash]) {
-            if let Some(role) = self.gives(entry) {
-                state.entry(entry.author).and_modify(|known: &mut Role| *known = role.max(*known)).or_insert(role);
+        for hash in set.intersection(&self.counting) {
+            if let Some((device, role)) = self.gives(hash, &set) {
+                state.entry(device).and_modify(|known: &mut Role| *known = role.max(*known)).or_insert(role);
             }
         }
         state
     }
 
-    /// The smallest kind number of authority that this program does not know, if an entry that counts has such a kind.
+    /// The smallest kind number of authority that this program does not know, if an entry that counts has such a kind and none
+    /// that counts voids it.
     pub fn unknown_authority(&self) -> Option<u8> {
-        let unknown = |hash| match self.entries[hash].kind {
-            Kind::UnknownAuthority(number) => Some(number),
+        let kinds = || self.counting.iter().map(|hash| (hash, &self.entries[hash].kind));
+        let is_void =
+            |entry: &EntryHash| kinds().any(|(_, kind)| matches!(kind, Kind::Void { entry: void } if void == entry));
+        let unknown = |(hash, kind): (&EntryHash, &Kind)| match kind {
+            Kind::UnknownAuthority(number) if !is_void(hash) => Some(*number),
             _ => None,
         };
-        self.counting.iter().filter_map(unknown).min()
+        kinds().filter_map(unknown).min()
     }
 
     fn counts(&self, entry: &Parsed, ancestors: &BTreeSet<EntryHash>) -> bool {
         let of: Vec<_> = ancestors.iter().copied().collect();
-        let author = self.state(&of).get(&entry.author).copied();
+        let state = self.state(&of);
+        let author = state.get(&entry.author).copied();
+        let is_earlier = |hash: &EntryHash| ancestors.contains(hash) && self.counting.contains(hash);
         match &entry.kind {
             Kind::Genesis { .. } => true,
-            Kind::Invite { .. } => author == Some(Role::Admin),
-            Kind::Join { invite, proof } => match self.entries.get(invite).map(|invite| &invite.kind) {
-                Some(Kind::Invite { key, .. }) if ancestors.contains(invite) && self.counting.contains(invite) => {
-                    keys::verify(key, Domain::Invite, &proof_bytes(&self.space, &entry.author), proof)
-                }
-                _ => false,
-            },
-            Kind::UnknownAuthority(_) => author.is_some(),
+            Kind::Invite { .. } | Kind::UnknownAuthority(_) => author == Some(Role::Admin),
+            Kind::Void { entry } => {
+                let is_unknown = is_earlier(entry) && matches!(self.entries[entry].kind, Kind::UnknownAuthority(_));
+                author == Some(Role::Admin) && is_unknown
+            }
+            Kind::Admit { invite, device, proof } => {
+                let may = author.is_some_and(|role| role.can_write() || entry.author == *device);
+                let room = state.contains_key(device) || state.len() < MEMBERS_MAX;
+                let Some(Kind::Invite { key, max_uses, .. }) = self.entries.get(invite).map(|invite| &invite.kind)
+                else {
+                    return false;
+                };
+                let max = (*max_uses).min(INVITE_USES_MAX) as usize;
+                let used = self.admitted(invite, ancestors, |other| other.1 != *device).len();
+                let is_proven = || keys::verify(key, Domain::Invite, &proof_bytes(&self.space, device), proof);
+                may && room && is_earlier(invite) && used < max && is_proven()
+            }
             Kind::Informs => false,
         }
     }
 
-    fn gives(&self, entry: &Parsed) -> Option<Role> {
+    /// Devices that entries in a set let in by an invite.
+    fn admitted(
+        &self,
+        invite: &EntryHash,
+        set: &BTreeSet<EntryHash>,
+        which: impl Fn(&(EntryHash, DeviceId)) -> bool,
+    ) -> BTreeSet<DeviceId> {
+        let counting = set.intersection(&self.counting);
+        let admissions = counting.filter_map(|hash| match &self.entries[hash].kind {
+            Kind::Admit { invite: by, device, .. } if by == invite => Some((*hash, *device)),
+            _ => None,
+        });
+        admissions.filter(which).map(|(_, device)| device).collect()
+    }
+
+    /// How many others the author of an admission had let in by the same invite.
+    fn earlier(&self, hash: &EntryHash, invite: &EntryHash, device: &DeviceId) -> usize {
+        let entry = &self.entries[hash];
+        let is_alike =
+            |other: &(EntryHash, DeviceId)| other.1 != *device && self.entries[&other.0].author == entry.author;
+        self.admitted(invite, &self.ancestors(&entry.prev), is_alike).len()
+    }
+
+    fn gives(&self, hash: &EntryHash, set: &BTreeSet<EntryHash>) -> Option<(DeviceId, Role)> {
+        let entry = &self.entries[hash];
         match &entry.kind {
-            Kind::Genesis { .. } => Some(Role::Admin),
-            Kind::Join { invite, .. } => match self.entries[invite].kind {
-                Kind::Invite { role, .. } => Some(role),
-                _ => None,
-            },
+            Kind::Genesis { .. } => Some((entry.author, Role::Admin)),
+            Kind::Admit { invite, device, .. } => {
+                let Kind::Invite { role, max_uses, .. } = self.entries[invite].kind else { return None };
+                let rank = |hash: &EntryHash, device: &DeviceId| {
+                    (self.earlier(hash, invite, device), self.entries[hash].depth, *hash)
+                };
+                let own = rank(hash, device);
+                let is_before = |other: &(EntryHash, DeviceId)| {
+                    let author = self.entries[&other.0].author;
+                    author == entry.author && other.1 != *device && rank(&other.0, &other.1) < own
+                };
+                let before = self.admitted(invite, set, is_before).len();
+                (before < max_uses.min(INVITE_USES_MAX) as usize).then_some((*device, role))
+            }
             _ => None,
         }
     }
