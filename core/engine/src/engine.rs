@@ -50,6 +50,7 @@ mod load;
 mod members;
 mod mending;
 mod names;
+mod offences;
 pub mod output;
 mod reach;
 mod reading;
@@ -71,6 +72,7 @@ use documents::DocumentKey;
 use halting::Halt;
 use hints::PendingHint;
 use input::{CommandId, Input, SessionId};
+use offences::Offences;
 use output::{CommandError, Event, Output};
 use reach::OwnAddresses;
 use remembered::RememberedDevices;
@@ -110,6 +112,8 @@ pub struct Engine {
     sessions: BTreeMap<SessionId, Session>,
     /// Which of them go on with a large message.
     admission: Admission,
+    /// Who has misbehaved lately.
+    offences: Offences,
     /// How often sessions with a device were closed for newer ones, lately.
     replaced: BTreeMap<DeviceId, Rate>,
     dialer: Dialer,
@@ -258,6 +262,7 @@ impl Engine {
             writers: Writers::default(),
             sessions: BTreeMap::new(),
             admission: Admission::default(),
+            offences: Offences::default(),
             replaced: BTreeMap::new(),
             dialer: Dialer::default(),
             dialing: Dialing::default(),

@@ -246,6 +246,14 @@ pub const USELESS_ENTRIES_PER_SECOND: u64 = 500;
 pub const USELESS_ENTRIES_BURST: u64 = 100_000;
 /// Entries that are malformed or badly signed after which a session ends.
 pub const BAD_ENTRIES_MAX: usize = 8;
+/// A device that misbehaved waits this long for its next session, and twice as long each time.
+pub const OFFENCE_WAIT_MIN: Duration = Duration::from_secs(1);
+/// At most. Somebody honest behind a link that cuts frames comes back.
+pub const OFFENCE_WAIT_MAX: Duration = Duration::from_secs(120);
+/// After this long it begins with the shortest wait.
+pub const OFFENCE_FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+/// Devices that are remembered as having misbehaved.
+pub const OFFENDERS_REMEMBERED_MAX: usize = 1_024;
 /// Members of one space.
 pub const MEMBERS_MAX: usize = 1_000;
 /// Earlier entries that one entry may name.

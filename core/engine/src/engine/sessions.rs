@@ -48,6 +48,10 @@ impl Engine {
             };
             return self.out(Output::Close { session: id, reason });
         }
+        if let Some(wait) = self.offences.wait(&peer, self.now.mono) {
+            let reason = format!("it misbehaved a moment ago, and is heard again in {} ms", wait.0 / 1_000);
+            return self.out(Output::Close { session: id, reason });
+        }
         debug!(%peer, opener, "session opened");
         self.dialer.connected(&address, peer, opener);
         let session = Session::new(peer, opener, address, self.random(), self.now.mono);
@@ -90,6 +94,7 @@ impl Engine {
     pub(super) fn misbehaved(&mut self, id: SessionId, reason: &str) {
         if let Some(session) = self.sessions.get(&id) {
             self.counters.peers_misbehaved += 1;
+            self.offences.note(session.peer, self.now.mono);
             self.event(Event::PeerMisbehaved { peer: session.peer, reason: reason.to_string() });
         }
         self.close_session(id, reason);
