@@ -38,10 +38,10 @@ pub struct Space {
     pub records: BTreeMap<DocumentId, Record>,
     /// The same documents as a set to reconcile.
     pub documents: Collection,
-    /// Every `acl_ref` that a run of ours stands on, by the first 8 bytes of its hash.
-    acls: BTreeMap<[u8; 8], Acl>,
-    /// The one that we sign under.
-    /// Made when it is asked for: a log grows by many entries at a time.
+    /// Every `acl_ref` that a run which is kept stands on. By the whole hash: who makes entries can find two lists that have its
+    /// first bytes in common.
+    acls: BTreeMap<AclHash, Acl>,
+    /// The one that we sign under, made when it is asked for: a log grows by many entries at a time.
     current_acl: OnceCell<Acl>,
     /// Documents that are known to have two histories.
     pub forks: BTreeMap<DocumentId, Fork>,
@@ -195,16 +195,6 @@ impl Acl {
         entries.dedup();
         Self { hash: acl_hash(&entries), entries }
     }
-
-    /// How it is called on the wire.
-    pub fn short(&self) -> [u8; 8] {
-        short(&self.hash)
-    }
-}
-
-/// How an `acl_ref` is called on the wire.
-pub fn short(hash: &AclHash) -> [u8; 8] {
-    *hash.0.first_chunk().expect("32 bytes begin with 8")
 }
 
 /// The key of a membership entry in its set.
@@ -293,9 +283,9 @@ impl Space {
         self.current_acl.get_or_init(|| Acl::new(self.membership.acl_ref(&self.device)))
     }
 
-    /// An `acl_ref` that is known here, by its name on the wire.
-    pub fn acl(&self, short: &[u8; 8]) -> Option<&Acl> {
-        if self.current_acl().short() == *short { Some(self.current_acl()) } else { self.acls.get(short) }
+    /// An `acl_ref` that is known here.
+    pub fn acl(&self, hash: &AclHash) -> Option<&Acl> {
+        if self.current_acl().hash == *hash { Some(self.current_acl()) } else { self.acls.get(hash) }
     }
 
     /// Whether it can be told what the members of an `acl_ref` may do.
@@ -309,20 +299,19 @@ impl Space {
     }
 
     fn own_authority(&self, acl: &AclHash) -> Option<Authority> {
-        let known = self.acl(&short(acl)).filter(|known| known.hash == *acl)?;
-        self.membership.authority(&known.entries, &self.device)
+        self.membership.authority(&self.acl(acl)?.entries, &self.device)
     }
 
     /// Whether an `acl_ref` is stored.
     pub fn has_acl(&self, acl: &Acl) -> bool {
-        self.acls.get(&acl.short()).is_some_and(|known| known.hash == acl.hash)
+        self.acls.contains_key(&acl.hash)
     }
 
     /// Keeps an `acl_ref` that a good run stands on; says whether it is new and so has to be stored.
     pub fn keep_acl(&mut self, acl: &Acl) -> bool {
-        let news = !self.acls.contains_key(&acl.short());
+        let news = !self.has_acl(acl);
         if news {
-            self.acls.insert(acl.short(), acl.clone());
+            self.acls.insert(acl.hash, acl.clone());
         }
         news
     }
@@ -390,5 +379,23 @@ mod tests {
         (0..10).for_each(|number| access.told(&[alloc::format!("{number}.0"), alloc::format!("{number}.1")]));
         let told = access.told_at.unwrap_or_default();
         assert_eq!((told.len(), told.first().map(String::as_str)), (TOLD_ADDRESSES_MAX, Some("9.0")));
+    }
+
+    #[test]
+    fn lists_whose_hashes_begin_alike_are_two_lists() {
+        let (_, membership, _) = Membership::found(&SecretKey::from_seed(&[1; 32]), "orchard", [0; 16]).unwrap();
+        let founder = SecretKey::from_seed(&[1; 32]).device();
+        let mut space = Space::new(founder, Access::founded([2; 32]), membership);
+        // As somebody can grind them out: the hashes differ in their last byte only.
+        let [mut known, mut unknown] = [Acl::new(space.membership.heads()), Acl::new(alloc::vec![EntryHash([3; 32])])];
+        (known.hash, unknown.hash) = (AclHash([4; 32]), AclHash([4; 32]));
+        unknown.hash.0[31] = 5;
+        assert!(space.keep_acl(&unknown));
+        assert!(!space.has_acl(&known));
+        assert!(space.keep_acl(&known), "the other one does not stand for it");
+        assert!(!space.keep_acl(&known) && !space.keep_acl(&unknown), "both are kept");
+        assert_eq!((space.acl(&known.hash), space.acl(&unknown.hash)), (Some(&known), Some(&unknown)));
+        assert!(space.lets_us_write(&known.hash));
+        assert!(!space.knows(&unknown.hash));
     }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 
-use crate::id::{ActorId, DeviceId, DocumentId, EntryHash, StorageId};
+use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, StorageId};
 use crate::keys::SIGNATURE_LEN;
 use crate::space::auth::Tag;
 use crate::sync::collection::{Fingerprint, Key, Prefix};
@@ -313,9 +313,9 @@ pub struct ActorTip {
     /// Greatest operation counter of that change: where the receiver's scan can begin.
     #[n(2)]
     pub lamport: u64,
-    /// First half of that change's hash.
+    /// That change. Whole: who makes changes can find two that have their first bytes in common.
     #[n(3)]
-    pub tip: ByteArray<8>,
+    pub tip: ChangeHash,
 }
 
 /// A run as it travels: without what the session and the payload tell.
@@ -330,9 +330,9 @@ pub struct WireRun {
     /// The first change; the number of changes is the payload's.
     #[n(2)]
     pub first_seq: u64,
-    /// First 8 bytes of the `acl_ref`'s hash.
+    /// The `acl_ref` that it stands on.
     #[n(3)]
-    pub acl: ByteArray<8>,
+    pub acl: AclHash,
     /// Over the header (`run.rs`).
     #[n(4)]
     pub signature: ByteArray<SIGNATURE_LEN>,
@@ -489,13 +489,13 @@ mod tests {
             document,
             actor,
             first_seq: 7,
-            acl: [0xa1; 8].into(),
+            acl: AclHash([0xa1; 32]),
             signature: [0x51; 64].into(),
             payload,
             device: None,
         };
         let forwarded = WireRun { device: Some(DeviceId([0xde; 32])), first_seq: 300, ..run.clone() };
-        let tip = ActorTip { actor, seq: 5, lamport: 1_000, tip: [0x71; 8].into() };
+        let tip = ActorTip { actor, seq: 5, lamport: 1_000, tip: ChangeHash([0x71; 32]) };
         vec![
             ("hello", Message::Hello { version: 1, nonce: [0x0e; 32].into() }),
             ("tags", Message::Tags { tags: vec![[0x7a; 16].into(); 2] }),

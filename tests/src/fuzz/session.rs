@@ -10,8 +10,8 @@ use anabranch_engine::id::{ChangeHash, DeviceId, DocumentId, EntryHash, SpaceId}
 use anabranch_engine::keys::{Domain, SecretKey};
 use anabranch_engine::limits::{FRAME_BYTES_MAX, HINT_BYTES_MAX};
 use anabranch_engine::run::{Run, RunHeader};
+use anabranch_engine::space::Acl;
 use anabranch_engine::space::roles::Role;
-use anabranch_engine::space::{Acl, short};
 use anabranch_engine::storage::{Table, parse_run_key};
 use anabranch_engine::time::{Now, Timestamp};
 use anabranch_engine::wire::frame::to_frames;
@@ -354,7 +354,7 @@ impl Session {
             document,
             actor: header.actor,
             first_seq: header.first_seq,
-            acl: short(&acl.hash).into(),
+            acl: acl.hash,
             signature: header.signature.into(),
             payload: payload.into(),
             device: None,

@@ -4,7 +4,6 @@ use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use minicbor::bytes::ByteArray;
 use tracing::{debug, warn};
 
 use crate::engine::documents::DocumentKey;
@@ -12,7 +11,7 @@ use crate::engine::input::SessionId;
 use crate::engine::output::Event;
 use crate::engine::{Engine, Scan};
 use crate::gate::{self, Refusal};
-use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, SpaceId};
+use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::limits::{
     ACL_REF_ENTRIES_MAX, COMMIT_BYTES_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, LIVE_RUNS_BURST,
     LIVE_RUNS_PER_SECOND, RANGES_PER_MESSAGE_MAX, RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX,
@@ -20,7 +19,7 @@ use crate::limits::{
 use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
 use crate::space::roles::Role;
-use crate::space::{Acl, Fork, Record, short};
+use crate::space::{Acl, Fork, Record};
 use crate::storage::{Scanned, Table, document_key, parse_run_key, prefix_end};
 use crate::sync::rate::Allowance;
 use crate::sync::reconcile::{Differences, Reconciler, are_apart};
@@ -112,7 +111,7 @@ impl Engine {
         let mut documents = Vec::new();
         let mut bytes = 0;
         for frontier in frontiers {
-            bytes += 24 + 36 * frontier.actors.len();
+            bytes += 24 + 61 * frontier.actors.len();
             documents.push(frontier);
             if bytes > FRONTIERS_MESSAGE_BYTES || documents.len() >= RANGES_PER_MESSAGE_MAX {
                 bytes = 0;
@@ -230,7 +229,7 @@ impl Engine {
             match Run::from_stored(at.space, at.document, at.actor, at.last_seq, value) {
                 Ok(run) => {
                     if let Some(held) = held
-                        && hash_at(&run, held.seq).is_some_and(|ours| ours.0[..8] != held.tip)
+                        && hash_at(&run, held.seq).is_some_and(|ours| ours != held.tip)
                     {
                         job.forked.insert(at.actor);
                         forks.push((at.actor, held.seq));
@@ -302,7 +301,7 @@ impl Engine {
                 acls.push(acl);
             }
         }
-        let told: Vec<[u8; 8]> = acls.iter().map(|acl| acl.short()).collect();
+        let told: Vec<AclHash> = acls.iter().map(|acl| acl.hash).collect();
         let acls = acls.into_iter().map(|acl| acl.entries.clone()).collect();
         if self.say_on(id, lane, Message::Runs { space: index, acls, runs })
             && let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index))
@@ -397,7 +396,7 @@ impl Engine {
         let mut header = RunHeader {
             space: space_id,
             document: wire.document,
-            acl: crate::id::AclHash([0; 32]),
+            acl: wire.acl,
             device,
             actor: wire.actor,
             first_seq: wire.first_seq,
@@ -416,7 +415,6 @@ impl Engine {
         header.last_seq = payload.tip().last_seq;
         header.tip = payload.tip().tip;
         let heard = session.shared_in(&space_id).and_then(|(_, shared)| shared.acl(&wire.acl)).cloned();
-        // What this peer sent in full goes first: two lists with one short name can be ground out.
         let acl = heard.or_else(|| space.acl(&wire.acl).cloned());
         let mut authority = acl.as_ref().and_then(|acl| space.membership.authority(&acl.entries, &device));
         if self.mutated.by(Mutant::SkipsRoleCheck) {
@@ -430,7 +428,6 @@ impl Engine {
             _ = self.answer_refusal(id, &header, RefusalCode::MembersUnknown, "members unknown");
             return;
         };
-        header.acl = acl.hash;
         self.receive_run(id, header, payload, &acl, authority);
     }
 
@@ -495,7 +492,7 @@ fn wire_run(us: &DeviceId, run: Run) -> WireRun {
         document: header.document,
         actor: header.actor,
         first_seq: header.first_seq,
-        acl: ByteArray::from(short(&header.acl)),
+        acl: header.acl,
         signature: header.signature.into(),
         payload: payload.into(),
         device: (header.device != *us).then_some(header.device),

@@ -19,8 +19,8 @@ use crate::gate::{Authority, Payload};
 use crate::id::{AclHash, SpaceId};
 use crate::limits::MENDING_MAX;
 use crate::run::{Run, RunHeader};
+use crate::space::Acl;
 use crate::space::roles::Role;
-use crate::space::{Acl, short};
 use crate::storage::{Scanned, document_key, parse_run_key};
 
 impl Engine {
@@ -29,7 +29,7 @@ impl Engine {
     pub(super) fn readable(&mut self, key: &DocumentKey, row: Vec<u8>, run: Run) -> Readable {
         let header = &run.header;
         let Some(space) = self.spaces.get(&key.0) else { return Readable { row, run, author: None } };
-        let acl = space.acl(&short(&header.acl)).filter(|acl| acl.hash == header.acl);
+        let acl = space.acl(&header.acl);
         let known = acl.and_then(|acl| space.membership.authority(&acl.entries, &header.device));
         // Our own signature says that we were allowed to, also where the entries that said so are lost, or our key was new and
         // nobody had let us in under it.

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::id::{ActorId, DeviceId, DocumentId, EntryHash, SpaceId, StorageId};
+use crate::id::{AclHash, ActorId, DeviceId, DocumentId, EntryHash, SpaceId, StorageId};
 use crate::limits::{
     ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, FORKS_REMEMBERED_MAX, PRE_AUTH_TIME_MAX, REFUSED_REMEMBERED_MAX,
     ROOT_QUIET, ROOT_QUIET_MAX, SERVED_REMEMBERED_MAX,
@@ -192,8 +192,8 @@ pub struct Shared {
     asked_to_join: Option<(DeviceId, Vec<EntryHash>)>,
     refused: Recent<Digest>,
     served: Recent<Served>,
-    told_acls: BTreeMap<Lane, BTreeSet<[u8; 8]>>,
-    heard_acls: BTreeMap<[u8; 8], Acl>,
+    told_acls: BTreeMap<Lane, BTreeSet<AclHash>>,
+    heard_acls: BTreeMap<AclHash, Acl>,
 }
 
 impl Session {
@@ -513,14 +513,14 @@ impl Shared {
         self.heard_acls.len()
     }
 
-    /// Which of these `acl_ref`s the peer was not told of on this lane. Call [`Self::told_acl`] when they are on their way.
-    pub fn knows_acl(&self, lane: Lane, short: &[u8; 8]) -> bool {
-        self.told_acls.get(&lane).is_some_and(|told| told.contains(short))
+    /// Whether the peer was sent this `acl_ref` in full on this lane.
+    pub fn knows_acl(&self, lane: Lane, acl: &AclHash) -> bool {
+        self.told_acls.get(&lane).is_some_and(|told| told.contains(acl))
     }
 
-    /// The peer was sent this `acl_ref` in full on this lane.
-    pub fn told_acl(&mut self, lane: Lane, short: [u8; 8]) {
-        self.told_acls.entry(lane).or_default().insert(short);
+    /// An `acl_ref` is on its way to the peer, in full, on this lane.
+    pub fn told_acl(&mut self, lane: Lane, acl: AclHash) {
+        self.told_acls.entry(lane).or_default().insert(acl);
     }
 
     /// The peer did not know an `acl_ref`: send all in full again.
@@ -534,12 +534,12 @@ impl Shared {
             // The peer is asked to send again what of it is still needed.
             self.heard_acls.clear();
         }
-        self.heard_acls.insert(acl.short(), acl);
+        self.heard_acls.insert(acl.hash, acl);
     }
 
     /// An `acl_ref` that the peer sent in full.
-    pub fn acl(&self, short: &[u8; 8]) -> Option<&Acl> {
-        self.heard_acls.get(short)
+    pub fn acl(&self, hash: &AclHash) -> Option<&Acl> {
+        self.heard_acls.get(hash)
     }
 }
 
@@ -566,5 +566,19 @@ mod tests {
         assert_eq!(sent(&served), 4, "the 1st, 2nd, 8th and 16th");
         assert_eq!(shared.serving(forked, ours, [6; 32]), Serving::First, "the peer took something");
         assert_eq!(sent(&serve(&mut shared, whole)), 17, "nothing keeps the peer from taking it");
+    }
+
+    #[test]
+    fn a_list_of_members_is_told_and_heard_by_its_whole_hash() {
+        let mut shared = Shared::new(SpaceId([1; 32]), Timestamp(0));
+        let [mut one, mut other] =
+            [Acl::new(alloc::vec![EntryHash([2; 32])]), Acl::new(alloc::vec![EntryHash([3; 32])])];
+        (one.hash, other.hash) = (AclHash([4; 32]), AclHash([4; 32]));
+        other.hash.0[31] = 5;
+        shared.told_acl(Lane::Bulk, one.hash);
+        assert!(shared.knows_acl(Lane::Bulk, &one.hash) && !shared.knows_acl(Lane::Bulk, &other.hash));
+        shared.heard_acl(one.clone());
+        shared.heard_acl(other.clone());
+        assert_eq!((shared.acl(&one.hash), shared.acl(&other.hash)), (Some(&one), Some(&other)));
     }
 }

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use crate::document::record::DocumentRecord;
-use crate::id::{ActorId, DocumentId};
+use crate::id::{ActorId, ChangeHash, DocumentId};
 use crate::limits::{
     RUN_BYTES_MAX, RUN_SHARED_BYTES_MAX, RUNS_MESSAGE_BYTES, RUNS_PER_MESSAGE_MAX, TRANSFER_QUEUE_MAX,
 };
@@ -31,8 +31,8 @@ pub type Have = BTreeMap<ActorId, Held>;
 pub struct Held {
     /// Its last sequence number.
     pub seq: u64,
-    /// First half of that change's hash.
-    pub tip: [u8; 8],
+    /// That change.
+    pub tip: ChangeHash,
 }
 
 /// The queue of one peer and space.
@@ -93,7 +93,7 @@ pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip], again: bool, forked: 
             Some(tip) if tip.seq < proof.header.last_seq && again => Some(proof.first_lamport),
             Some(tip) if tip.seq < proof.header.last_seq => Some(tip.lamport),
             Some(tip) => {
-                if tip.seq == proof.header.last_seq && *tip.tip != proof.header.tip.0[..8] {
+                if tip.seq == proof.header.last_seq && tip.tip != proof.header.tip {
                     comparison.fork = Some((*actor, tip.seq));
                 }
                 None
@@ -108,7 +108,7 @@ pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip], again: bool, forked: 
         .filter(|tip| !forked.contains(&tip.actor))
         .any(|tip| ours.frontier.actors.get(&tip.actor).is_none_or(|proof| proof.header.last_seq < tip.seq));
     comparison.job = from_lamport.map(|from_lamport| {
-        let have = theirs.values().map(|tip| (tip.actor, Held { seq: tip.seq, tip: *tip.tip })).collect();
+        let have = theirs.values().map(|tip| (tip.actor, Held { seq: tip.seq, tip: tip.tip })).collect();
         Job { have, from_lamport, forked, ..Job::everything() }
     });
     comparison
@@ -118,7 +118,7 @@ pub fn compare(ours: &DocumentRecord, theirs: &[ActorTip], again: bool, forked: 
 pub fn digest(theirs: &[ActorTip]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     for tip in theirs {
-        hasher.update(&tip.actor.0).update(&tip.seq.to_be_bytes()).update(&tip.tip[..]);
+        hasher.update(&tip.actor.0).update(&tip.seq.to_be_bytes()).update(&tip.tip.0);
     }
     *hasher.finalize().as_bytes()
 }
@@ -133,14 +133,14 @@ pub fn tips(record: &DocumentRecord) -> Vec<ActorTip> {
             actor: *actor,
             seq: proof.header.last_seq,
             lamport: proof.lamport,
-            tip: proof.header.tip.0.first_chunk::<8>().copied().expect("32 bytes begin with 8").into(),
+            tip: proof.header.tip,
         })
         .collect()
 }
 
 /// About what a run takes in a message.
 pub fn wire_bytes(run: &WireRun) -> usize {
-    run.payload.len() + 160
+    run.payload.len() + 185
 }
 
 impl Transfer {
@@ -223,5 +223,28 @@ impl Transfer {
     /// Nothing is queued, being read, or staged.
     pub fn is_idle(&self) -> bool {
         self.order.is_empty() && self.scanning == 0 && self.staged.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frontier::Proof;
+    use crate::id::{AclHash, DeviceId, SpaceId};
+    use crate::keys::SIGNATURE_LEN;
+    use crate::run::RunHeader;
+
+    #[test]
+    fn chains_whose_last_hashes_begin_alike_are_a_fork() {
+        let (actor, tip) = (ActorId([1; 16]), ChangeHash([5; 32]));
+        let (document, space, device) = (DocumentId([2; 16]), SpaceId([3; 32]), DeviceId([4; 32]));
+        let (acl, signature) = (AclHash([6; 32]), [0; SIGNATURE_LEN]);
+        let header = RunHeader { space, document, acl, device, actor, first_seq: 1, last_seq: 7, tip, signature };
+        let mut ours = DocumentRecord::default();
+        ours.frontier.accept(Proof { header, first_lamport: 1, lamport: 9 });
+        let mut theirs = tips(&ours);
+        assert_eq!(compare(&ours, &theirs, false, BTreeSet::new()).fork, None);
+        theirs[0].tip.0[31] ^= 1;
+        assert_eq!(compare(&ours, &theirs, false, BTreeSet::new()).fork, Some((actor, 7)));
     }
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, EntryHash, SpaceId};
 use anabranch_engine::keys::{Domain, SecretKey};
 use anabranch_engine::run::{Run, UnsignedRun};
-use anabranch_engine::space::{Acl, short};
+use anabranch_engine::space::Acl;
 use anabranch_engine::wire::{Message, SpaceIndex, WireRun};
 use automerge::legacy::{Key, ObjectId, Op, OpId, OpType, SortedVec};
 use automerge::{Change, ExpandedChange, ScalarValue};
@@ -99,7 +99,7 @@ pub fn wire(acl: &Acl, run: &Run) -> WireRun {
         document: header.document,
         actor: header.actor,
         first_seq: header.first_seq,
-        acl: short(&acl.hash).into(),
+        acl: acl.hash,
         signature: header.signature.into(),
         payload: run.payload.clone().into(),
         device: Some(header.device),

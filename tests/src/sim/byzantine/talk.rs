@@ -1,6 +1,6 @@
 //! Attacks that need no signature: frames, messages, hints, connections.
 
-use anabranch_engine::id::{ActorId, DeviceId, DocumentId, StorageId};
+use anabranch_engine::id::{ActorId, ChangeHash, DeviceId, DocumentId, StorageId};
 use anabranch_engine::limits::{FRAME_BYTES_MAX, RANGES_PER_MESSAGE_MAX};
 use anabranch_engine::space::entry_key;
 use anabranch_engine::space::membership::entry_hash;
@@ -145,8 +145,12 @@ pub(super) fn lying_items(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Mov
                         actors.iter_mut().for_each(|tip| tip.seq += 1 << 40);
                     }
                     let seq = dice.between(1, 9);
-                    let made_up =
-                        ActorTip { actor: ActorId(dice.bytes()), seq, lamport: dice.any(), tip: dice.bytes().into() };
+                    let made_up = ActorTip {
+                        actor: ActorId(dice.bytes()),
+                        seq,
+                        lamport: dice.any(),
+                        tip: ChangeHash(dice.bytes()),
+                    };
                     actors.push(made_up);
                     Some(DocumentFrontier { document: *document, actors, reply: true })
                 });
