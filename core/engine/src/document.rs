@@ -12,7 +12,7 @@ use crate::gate::envelope::Candidate;
 use crate::gate::validator::OpIndex;
 use crate::gate::{Guard, Payload, Refusal, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
-use crate::limits::{INLINE_BATCH_BYTES_MAX, INLINE_OPS_MAX, POISONED_REMEMBERED_MAX};
+use crate::limits::{INLINE_BATCH_BYTES_MAX, INLINE_BATCH_OPS_MAX, INLINE_OPS_MAX, POISONED_REMEMBERED_MAX};
 use crate::run::{Run, RunHeader};
 
 mod actors;
@@ -181,6 +181,11 @@ impl core::fmt::Debug for Document {
 }
 
 impl MergeWork {
+    /// Operations that are to be merged.
+    pub fn ops(&self) -> u64 {
+        self.candidates.iter().map(Candidate::ops).fold(0, u64::saturating_add)
+    }
+
     /// Merges the batch into a copy.
     pub fn run(self, guard: &dyn Guard) -> Merged {
         let Self { space, document, history, index, suspects, candidates, follow, refused, known } = self;
@@ -333,6 +338,7 @@ impl Document {
         let heavy =
             self.history.ops() > INLINE_OPS_MAX || self.inbox.bytes() > INLINE_BATCH_BYTES_MAX || self.index.is_none();
         let Some(work) = self.begin_merge() else { return Settle::Done(Settled::default()) };
+        let heavy = heavy || work.ops() > INLINE_BATCH_OPS_MAX;
         if heavy && !work.candidates.is_empty() {
             return Settle::Work(work);
         }

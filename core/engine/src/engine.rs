@@ -61,6 +61,7 @@ mod resident;
 mod sessions;
 pub mod status;
 mod waiting;
+mod works;
 mod writers;
 
 use commands::Wait;
@@ -77,6 +78,7 @@ use output::{CommandError, Event, Output};
 use reach::OwnAddresses;
 use remembered::RememberedDevices;
 use resident::Resident;
+use works::Works;
 use writers::Writers;
 
 /// What an engine is made with.
@@ -149,6 +151,7 @@ pub struct Engine {
     /// Spaces that we left, as long as rows of them are being removed, and who wants to join them again.
     purging: BTreeMap<SpaceId, Vec<(CommandId, Ticket)>>,
 
+    works: Works,
     scans: BTreeMap<ScanId, Scan>,
     last_scan: u64,
     waits: BTreeMap<CommandId, Wait>,
@@ -280,6 +283,7 @@ impl Engine {
             broken: BTreeMap::new(),
             to_mend: BTreeSet::new(),
             to_reread: BTreeSet::new(),
+            works: Works::default(),
             unrecorded: BTreeSet::new(),
             waiting_since: BTreeMap::new(),
             purging: BTreeMap::new(),

@@ -10,12 +10,12 @@ use std::sync::Mutex;
 use anabranch_engine::document::{Document, OpenWork, Settled};
 use anabranch_engine::gate::{Authority, Guard, Panicked, Refusal, Slot, inspect, payload_tip};
 use anabranch_engine::id::ChangeHash;
-use anabranch_engine::limits::{CHANGE_OPS_MAX, ORPHANS_PER_DOCUMENT_MAX};
+use anabranch_engine::limits::{CHANGE_DENSE_OPS_MAX, CHANGE_OPS_MAX, ORPHANS_PER_DOCUMENT_MAX};
 use anabranch_engine::run::{Run, UnsignedRun};
 use anabranch_engine::space::roles::Role;
 use automerge::legacy::{OpId, OpType};
 use automerge::transaction::Transactable;
-use automerge::{Automerge, Change, ExpandedChange, ObjType, ROOT, ScalarValue};
+use automerge::{Automerge, Change, ExpandedChange, ObjType, ROOT, ReadDoc as _, ScalarValue};
 use common::{DOCUMENT, Peer, SPACE, WRITER, guard};
 use proptest::prelude::*;
 use serde_json::json;
@@ -170,6 +170,41 @@ fn a_few_bytes_that_stand_for_very_much_are_refused() {
     assert_eq!(text, "over a limit: a key's bytes: 1025, limit 1024");
     let (_, text) = bomb(&|tx| tx.put(ROOT, "k", "v".repeat(262_145)).unwrap());
     assert_eq!(text, "over a limit: a value's bytes: 262145, limit 262144");
+}
+
+#[test]
+fn a_change_has_few_operations_beyond_its_bytes_but_for_deletions() {
+    let mut doc = Automerge::new().with_actor(automerge::ActorId::from([7; 16]));
+    let mut made = |f: &dyn Fn(&mut automerge::transaction::Transaction<'_>)| {
+        let mut tx = doc.transaction();
+        f(&mut tx);
+        tx.commit();
+        payload_tip(doc.get_last_local_change().unwrap().raw_bytes()).map(|_| ()).map_err(|refusal| refusal.to_string())
+    };
+    let list = |kind: ObjType, count: usize, value: fn(usize) -> ScalarValue| {
+        move |tx: &mut automerge::transaction::Transaction<'_>| {
+            let list = tx.put_object(ROOT, "l", kind).unwrap();
+            tx.splice(&list, 0, 0, (0..count).map(value)).unwrap();
+        }
+    };
+    let dense = CHANGE_DENSE_OPS_MAX as usize;
+    assert_eq!(made(&list(ObjType::List, dense, |_| ScalarValue::Null)), Ok(()));
+    let text = made(&list(ObjType::List, dense + 100, |_| ScalarValue::Null)).unwrap_err();
+    assert!(text.starts_with("over a limit: a change's operations beyond one for each byte: 1000"), "{text}");
+    assert!(text.ends_with(", limit 100000"), "{text}");
+    let most = CHANGE_OPS_MAX as usize - 2;
+    assert_eq!(made(&list(ObjType::List, most, |_| ScalarValue::Int(0))), Ok(()), "numbers take a byte");
+    let text = |tx: &mut automerge::transaction::Transaction<'_>| {
+        let text = tx.put_object(ROOT, "t", ObjType::Text).unwrap();
+        tx.splice_text(&text, 0, 0, &"a".repeat(most)).unwrap();
+    };
+    assert_eq!(made(&text), Ok(()), "characters too");
+    let (_, text) = doc.get(ROOT, "t").unwrap().unwrap();
+    let mut tx = doc.transaction();
+    tx.splice_text(&text, 0, most as isize, "").unwrap();
+    tx.commit();
+    let deleted = doc.get_last_local_change().unwrap();
+    assert!(deleted.raw_bytes().len() < 300 && payload_tip(deleted.raw_bytes()).is_ok(), "a whole text is deleted");
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn sign(changes: &[(usize, Change)]) -> Result<Vec<Run>> {
 }
 
 /// Nothing panics here.
-pub(super) struct Unguarded;
+pub struct Unguarded;
 
 impl Guard for Unguarded {
     fn run(&self, _: &Slot, f: &mut dyn FnMut()) -> Result<(), Panicked> {

@@ -221,6 +221,8 @@ stats! {
     attacks_gaps => "attacks: gaps",
     /// Operation counters far too large.
     attacks_inflates => "attacks: inflates",
+    /// A hundred bytes that stand for thousands of operations.
+    attacks_dense => "attacks: dense changes",
     /// Changes with as many dependencies as are allowed, and one more.
     attacks_wide_deps => "attacks: wide deps",
     /// Operations that nobody can have made.

@@ -8,6 +8,7 @@ use crate::document::mend::{MendWork, Mended, Readable};
 use crate::document::{Document, MergeWork, Merged, OpenWork};
 use crate::gate::{Guard, Payload};
 use crate::id::{DocumentId, SpaceId};
+use crate::limits::CHANGE_OPS_MAX;
 use crate::run::RunHeader;
 
 /// Work to do away from the engine.
@@ -19,6 +20,8 @@ pub struct Work {
     pub document: DocumentId,
     /// Which time this document is in memory: work that comes back for an earlier one is dropped.
     pub birth: u64,
+    /// About how many operations are applied at once on the way.
+    pub ops: u64,
     /// What to do.
     pub kind: WorkKind,
 }
@@ -45,6 +48,8 @@ pub struct WorkDone {
     pub document: DocumentId,
     /// As given.
     pub birth: u64,
+    /// As given.
+    pub ops: u64,
     /// What came out.
     pub result: WorkResult,
 }
@@ -63,16 +68,21 @@ pub enum WorkResult {
     Vouched(Vec<(RunHeader, Payload)>),
 }
 
+/// How many operations are applied at once of so many: they go into a document a group at a time.
+pub(crate) fn ops_at_once(ops: u64) -> u64 {
+    ops.min(CHANGE_OPS_MAX)
+}
+
 impl Work {
     /// Does it. Takes from microseconds to seconds.
     pub fn run(self, guard: &dyn Guard) -> WorkDone {
-        let Self { space, document, birth, kind } = self;
+        let Self { space, document, birth, ops, kind } = self;
         let result = match kind {
             WorkKind::Open(work) => WorkResult::Opened(work.run(guard).map(Box::new)),
             WorkKind::Mend(work) => WorkResult::Mended(Box::new(work.run(guard))),
             WorkKind::Merge(work) => WorkResult::Merged(work.run(guard)),
             WorkKind::Vouch(runs) => WorkResult::Vouched(runs.into_iter().filter_map(|run| run.vouch().ok()).collect()),
         };
-        WorkDone { space, document, birth, result }
+        WorkDone { space, document, birth, ops, result }
     }
 }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use tracing::{debug, warn};
 
 use crate::document::mend::MendWork;
-use crate::document::work::{Work, WorkDone, WorkKind, WorkResult};
+use crate::document::work::{Work, WorkDone, WorkKind, WorkResult, ops_at_once};
 use crate::document::{Document, Edit, OpenWork, Settle, Settled};
 use crate::engine::input::{Begins, CommandId, SessionId};
 use crate::engine::output::{CommandError, Event, Output, Reply};
@@ -18,7 +18,8 @@ use crate::frontier::Proof;
 use crate::gate::{self, Refusal};
 use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
 use crate::limits::{
-    DOCUMENTS_PER_SPACE_MAX, LIVE_BATCH_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX, SCAN_BYTES,
+    CHANGE_OPS_MAX, DOCUMENTS_PER_SPACE_MAX, LIVE_BATCH_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX,
+    SCAN_BYTES,
 };
 use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
@@ -183,6 +184,7 @@ impl Engine {
         }
         let runs = core::mem::take(stored);
         let mends = mend.is_some();
+        let mut ops = CHANGE_OPS_MAX;
         let poisoned = runs.iter().map(|(_, run)| run.header.tip).filter(|tip| self.poisoned.contains(tip)).collect();
         let kind = if mends {
             let runs = runs.into_iter().map(|(row, run)| self.readable(&key, row, run)).collect();
@@ -193,15 +195,30 @@ impl Engine {
             let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
             let is_named =
                 |run: &Run| record.is_some_and(|record| record.signed.names(&run.header.actor, run.header.last_seq));
+            ops = ops_at_once(record.map_or(0, |record| record.signed.summary.ops));
             let (runs, others): (Vec<Run>, Vec<Run>) = runs.into_iter().map(|(_, run)| run).partition(is_named);
             *leftovers = !others.is_empty();
             WorkKind::Open(OpenWork { space: key.0, id: key.1, runs, suspects, poisoned })
         };
-        self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, birth, kind })));
+        self.give_work(Work { space: key.0, document: key.1, birth, ops, kind });
+    }
+
+    /// Has work done as soon as there is room for it.
+    pub(super) fn give_work(&mut self, work: Work) {
+        self.works.add(work);
+        self.hand_out_work();
+    }
+
+    fn hand_out_work(&mut self) {
+        while let Some(work) = self.works.next() {
+            self.out(Output::Work(work));
+        }
     }
 
     /// Heavy work came back.
     pub(super) fn worked(&mut self, done: WorkDone) {
+        self.works.done(done.ops);
+        self.hand_out_work();
         let key = (done.space, done.document);
         let resident = self.residents.get_mut(&key).filter(|resident| resident.birth == done.birth);
         let Some(resident) = resident else {
@@ -382,8 +399,8 @@ impl Engine {
                 }
                 Settle::Work(work) => {
                     let birth = self.residents.get(&key).map_or(0, |resident| resident.birth);
-                    let work = Work { space: key.0, document: key.1, birth, kind: WorkKind::Merge(work) };
-                    self.out(Output::Work(Box::new(work)));
+                    let (ops, kind) = (ops_at_once(work.ops()), WorkKind::Merge(work));
+                    self.give_work(Work { space: key.0, document: key.1, birth, ops, kind });
                 }
             }
         }

@@ -86,6 +86,11 @@ impl Engine {
             ),
             lasting("acl_refs heard from a peer", most(&mut shared().map(Shared::heard_acls_len)), HEARD_ACLS_MAX),
             passing("commands that wait for sync", self.waits.len(), COMMANDS_PENDING_MAX),
+            passing(
+                "work that waits for other work",
+                self.works.waiting(),
+                self.residents_max + DOCUMENTS_PER_SPACE_MAX
+            ),
             passing("scans", self.scans.len(), COMMANDS_PENDING_MAX),
             passing(
                 "bytes for the next commit",

@@ -2,7 +2,6 @@
 //! version of their document has them. They are read again, a page at a time, when their document comes into memory, when what
 //! they waited for was merged, and when more members are known. They arrive as a peer's runs do.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -12,7 +11,6 @@ use crate::document::Document;
 use crate::document::mend::Readable;
 use crate::document::work::{Work, WorkKind};
 use crate::engine::documents::{DocumentKey, WAITING_ACLS_MAX};
-use crate::engine::output::Output;
 use crate::engine::resident::Page;
 use crate::engine::{Engine, Scan};
 use crate::gate::{Authority, Payload};
@@ -145,7 +143,8 @@ impl Engine {
         }
         resident.leftovers.page = Some(Page::Coming(next));
         let kind = WorkKind::Vouch(runs);
-        self.out(Output::Work(Box::new(Work { space: key.0, document: key.1, birth, kind })));
+        // Nothing is applied.
+        self.give_work(Work { space: key.0, document: key.1, birth, ops: 0, kind });
     }
 
     /// Those of a page that may be part of the document.

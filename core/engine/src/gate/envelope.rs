@@ -68,6 +68,11 @@ pub(crate) struct Plan {
 }
 
 impl Candidate {
+    /// Operations of its changes.
+    pub(crate) fn ops(&self) -> u64 {
+        self.links.iter().map(|link| link.ops).fold(0, u64::saturating_add)
+    }
+
     /// Reads a run that has passed [`crate::gate::inspect`], or was stored after it had.
     pub(crate) fn new(run: Run) -> Result<Self, Refusal> {
         let Run { header, payload } = run;

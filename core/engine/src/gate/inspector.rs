@@ -14,14 +14,16 @@ use crate::gate::Refusal;
 use crate::gate::input::Input;
 use crate::id::{ActorId, ChangeHash, DeviceId};
 use crate::limits::{
-    CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_EXPANDED_BYTES_MAX, CHANGE_OPS_MAX, CHANGE_PREDECESSORS_MAX,
-    DOCUMENT_ACTORS_MAX, KEY_BYTES_MAX, OP_COUNTER_MAX, VALUE_BYTES_MAX,
+    CHANGE_BYTES_MAX, CHANGE_DENSE_OPS_MAX, CHANGE_DEPS_MAX, CHANGE_EXPANDED_BYTES_MAX, CHANGE_OPS_MAX,
+    CHANGE_PREDECESSORS_MAX, DOCUMENT_ACTORS_MAX, KEY_BYTES_MAX, OP_COUNTER_MAX, VALUE_BYTES_MAX,
 };
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 const TYPE_CHANGE: u8 = 1;
 const FOOTER_AUTHOR: u64 = 1;
 const HASH_LEN: usize = 32;
+/// The number of automerge's action that deletes.
+const ACTION_DELETE: u64 = 3;
 
 /// What a chunk says of itself. Borrowed from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,10 +273,19 @@ impl<'a> Columns<'a> {
     /// columns may refer to.
     fn check(&self, actors: u64) -> Result<u64, Refusal> {
         let columns = &self.data;
-        let ops = numbers(columns[ACTION], "action", CHANGE_OPS_MAX, |value, _| match value {
+        let mut deletions = 0_u64;
+        let ops = numbers(columns[ACTION], "action", CHANGE_OPS_MAX, |value, run| match value {
+            Some(ACTION_DELETE) => {
+                deletions = deletions.saturating_add(run);
+                Ok(())
+            }
             Some(0..=7) => Ok(()),
             _ => Err(malformed("an action is unknown")),
         })?;
+        // What is deleted was there, and so was paid for; a whole text goes in a hundred bytes.
+        let bytes: usize = columns.iter().map(|column| column.len()).sum();
+        let dense = (ops - deletions).saturating_sub(bytes as u64);
+        limit("a change's operations beyond one for each byte", dense, CHANGE_DENSE_OPS_MAX)?;
         let predecessors = {
             let mut sum = 0_u64;
             numbers(columns[PRED_COUNT], "predecessors", ops, |value, run| {

@@ -44,6 +44,8 @@ attacks! {
     Gaps => signed::gaps, attacks_gaps;
     /// Operation counters far too large.
     Inflates => signed::inflates, attacks_inflates;
+    /// A hundred bytes that stand for thousands of operations, or for more than are taken.
+    Dense => signed::dense, attacks_dense;
     /// Changes with as many dependencies as are allowed, and one more.
     WideDeps => signed::wide_deps, attacks_wide_deps;
     /// Operations that nobody can have made: they replace what is elsewhere.

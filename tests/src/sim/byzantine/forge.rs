@@ -8,8 +8,8 @@ use anabranch_engine::keys::{Domain, SecretKey};
 use anabranch_engine::run::{Run, UnsignedRun};
 use anabranch_engine::space::Acl;
 use anabranch_engine::wire::{Message, SpaceIndex, WireRun};
-use automerge::legacy::{Key, ObjectId, Op, OpId, OpType, SortedVec};
-use automerge::{Change, ExpandedChange, ScalarValue};
+use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType, SortedVec};
+use automerge::{Change, ExpandedChange, ObjType, ScalarValue};
 use minicbor::bytes::ByteArray;
 use minicbor::{Decoder, Encoder};
 
@@ -48,9 +48,7 @@ impl Chain {
 
     /// The same, said to replace what this operation of the same actor wrote.
     pub fn change_replacing(&self, value: u64, replaced: Option<u64>) -> Change {
-        let mut deps: Vec<automerge::ChangeHash> = self.deps.iter().map(|dep| automerge::ChangeHash(dep.0)).collect();
-        deps.sort_unstable();
-        let actor = automerge::ActorId::from(self.actor.0.to_vec());
+        let actor = self.automerge_actor();
         let operation = Op {
             action: OpType::Put(ScalarValue::Uint(value)),
             obj: ObjectId::Root,
@@ -58,9 +56,39 @@ impl Chain {
             pred: SortedVec::from(replaced.into_iter().map(|counter| OpId(counter, actor.clone())).collect::<Vec<_>>()),
             insert: false,
         };
+        self.change_of(vec![operation])
+    }
+
+    /// The change that would be next, which puts so many nulls into a new list: a hundred bytes, however many there are.
+    pub fn change_of_nulls(&self, count: u64) -> Change {
+        let actor = self.automerge_actor();
+        let key = Key::Map(format!("l{:.8}-{}", self.actor, self.seq).into());
+        let (obj, pred) = (ObjectId::Root, SortedVec::new());
+        let mut operations = vec![Op { action: OpType::Make(ObjType::List), obj, key, pred, insert: false }];
+        operations.extend((0..count).map(|at| {
+            let before = OpId(self.start_op + at, actor.clone());
+            let element = if at == 0 { ElementId::Head } else { ElementId::Id(before) };
+            Op {
+                action: OpType::Put(ScalarValue::Null),
+                obj: ObjectId::Id(OpId(self.start_op, actor.clone())),
+                key: Key::Seq(element),
+                pred: SortedVec::new(),
+                insert: true,
+            }
+        }));
+        self.change_of(operations)
+    }
+
+    fn automerge_actor(&self) -> automerge::ActorId {
+        automerge::ActorId::from(self.actor.0.to_vec())
+    }
+
+    fn change_of(&self, operations: Vec<Op>) -> Change {
+        let mut deps: Vec<automerge::ChangeHash> = self.deps.iter().map(|dep| automerge::ChangeHash(dep.0)).collect();
+        deps.sort_unstable();
         Change::from(ExpandedChange {
-            operations: vec![operation],
-            actor_id: actor,
+            operations,
+            actor_id: self.automerge_actor(),
             hash: None,
             seq: self.seq,
             start_op: NonZeroU64::new(self.start_op).unwrap_or(NonZeroU64::MIN),

@@ -1,7 +1,7 @@
 //! Attacks with what only a member can sign: changes, runs, membership entries.
 
 use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, SpaceId};
-use anabranch_engine::limits::CHANGE_DEPS_MAX;
+use anabranch_engine::limits::{CHANGE_DENSE_OPS_MAX, CHANGE_DEPS_MAX};
 use anabranch_engine::run::Run;
 use anabranch_engine::space::Acl;
 use anabranch_engine::space::membership::{Membership, entry_hash};
@@ -149,6 +149,15 @@ pub(super) fn inflates(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> 
         let mut chain = Chain::new(actor(dice), target.heads.clone(), target.max_op);
         chain.start_op += *dice.pick(&[1, 1_000, (1 << 31) - 2, u64::from(u32::MAX), 1 << 40]).expect("not empty");
         vec![scene.run(target, acl, &[chain.grow(1)])]
+    })
+}
+
+pub(super) fn dense(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
+    put(attacker, scene, |dice, target, acl| {
+        let chain = Chain::new(actor(dice), target.heads.clone(), target.max_op);
+        // One that is taken is work for everybody in the world, and for all checkers.
+        let count = if dice.percent(20) { CHANGE_DENSE_OPS_MAX + 1_000 } else { dice.between(500, 3_000) };
+        vec![scene.run(target, acl, &[chain.change_of_nulls(count)])]
     })
 }
 

@@ -83,6 +83,8 @@ pub(crate) struct OpIndex {
     pub(super) unmarked: usize,
     pub(super) replacements: u64,
     journal: Vec<Step>,
+    /// How long the journal was at the last mark: what is added goes into no step before it.
+    marked: usize,
     /// The heads when [`OpIndex::begin`] was called, as long as it may be rolled back to.
     heads_before: Option<BTreeMap<ChangeHash, (u32, u32)>>,
 }
@@ -95,8 +97,11 @@ const JOURNAL_KEPT: usize = 64;
 enum Step {
     Actor,
     Key(Box<str>),
-    Record(u32),
-    Longer(u32),
+    /// So many records of a slot, which followed one another.
+    Records(u32, u32),
+    /// The last record of a slot became longer by so much. A few bytes of a change can stand for a hundred thousand operations,
+    /// so there is not a step for each.
+    Longer(u32, u32),
     Replaced(u32, u32, Id),
     Change(u32),
     Foreign(u32),
@@ -144,7 +149,7 @@ impl Record {
 impl OpIndex {
     /// From here on everything can be taken back.
     pub(crate) fn begin(&mut self) {
-        self.journal.clear();
+        self.forget_steps();
         self.heads_before = Some(self.heads.clone());
     }
 
@@ -159,12 +164,23 @@ impl OpIndex {
     /// Nothing since [`Self::begin`] will be taken back.
     pub(crate) fn keep(&mut self) {
         self.heads_before = None;
-        self.journal.clear();
+        self.forget_steps();
         self.journal.shrink_to(JOURNAL_KEPT);
     }
 
-    pub(super) fn mark(&self) -> usize {
-        self.journal.len()
+    fn forget_steps(&mut self) {
+        self.journal.clear();
+        self.marked = 0;
+    }
+
+    pub(super) fn mark(&mut self) -> usize {
+        self.marked = self.journal.len();
+        self.marked
+    }
+
+    /// The step that may still grow.
+    fn last_step(&mut self) -> Option<&mut Step> {
+        self.journal.get_mut(self.marked..)?.last_mut()
     }
 
     /// Takes back what was added since [`Self::mark`], which must not include a whole change.
@@ -188,14 +204,16 @@ impl OpIndex {
             Step::Key(key) => {
                 self.keys.remove(&key);
             }
-            Step::Record(slot) => {
-                if let Some(record) = self.chain_mut(slot).records.pop() {
-                    self.tree.forget(Id { slot, counter: record.first });
+            Step::Records(slot, count) => {
+                for _ in 0..count {
+                    if let Some(record) = self.chain_mut(slot).records.pop() {
+                        self.tree.forget(Id { slot, counter: record.first });
+                    }
                 }
             }
-            Step::Longer(slot) => {
+            Step::Longer(slot, by) => {
                 if let Some(record) = self.chain_mut(slot).records.last_mut() {
-                    record.count -= 1;
+                    record.count -= by;
                 }
             }
             Step::Replaced(slot, counter, by) => {
@@ -279,11 +297,17 @@ impl OpIndex {
             && place == (Id { slot: id.slot, counter: id.counter - 1 })
         {
             last.count += 1;
-            self.journal.push(Step::Longer(id.slot));
+            match self.last_step() {
+                Some(Step::Longer(slot, by)) if *slot == id.slot => *by += 1,
+                _ => self.journal.push(Step::Longer(id.slot, 1)),
+            }
             return;
         }
         records.push(Record { first: id.counter, count: 1, object, place, kind, insert });
-        self.journal.push(Step::Record(id.slot));
+        match self.last_step() {
+            Some(Step::Records(slot, count)) if *slot == id.slot => *count += 1,
+            _ => self.journal.push(Step::Records(id.slot, 1)),
+        }
     }
 
     pub(super) fn add_replacement(&mut self, id: Id, by: Id) {

@@ -1,0 +1,90 @@
+//! Heavy work on its way to the workers. How many of them there are is the driver's business; how much memory they take at once is
+//! decided here: while automerge applies operations it takes hundreds of bytes for each, whatever is left of them afterwards.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+
+use crate::document::work::Work;
+use crate::limits::WORK_OPS_MAX;
+
+/// Work that is under way, and what waits until there is room for it.
+#[derive(Debug, Default)]
+pub(super) struct Works {
+    waiting: VecDeque<Box<Work>>,
+    /// Operations that are applied at once, of all that is under way.
+    ops: u64,
+    under_way: usize,
+}
+
+impl Works {
+    /// Takes in work to be done.
+    pub(super) fn add(&mut self, work: Work) {
+        self.waiting.push_back(Box::new(work));
+    }
+
+    /// Work with so many operations has come back.
+    pub(super) fn done(&mut self, ops: u64) {
+        self.ops -= ops;
+        self.under_way -= 1;
+    }
+
+    /// The oldest work that there is room for: small documents do not wait for large ones. Something is always under way.
+    pub(super) fn next(&mut self) -> Option<Box<Work>> {
+        let fits = |work: &Work| self.under_way == 0 || self.ops + work.ops <= WORK_OPS_MAX;
+        let work = self.waiting.iter().position(|work| fits(work)).and_then(|at| self.waiting.remove(at))?;
+        self.ops += work.ops;
+        self.under_way += 1;
+        Some(work)
+    }
+
+    /// How much of it waits.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::document::work::WorkKind;
+    use crate::id::{DocumentId, SpaceId};
+
+    fn work(document: u8, ops: u64) -> Work {
+        let (space, document) = (SpaceId([1; 32]), DocumentId([document; 16]));
+        Work { space, document, birth: 1, ops, kind: WorkKind::Vouch(Vec::new()) }
+    }
+
+    #[test]
+    fn large_documents_wait_for_each_other_and_small_ones_for_nobody() {
+        let mut works = Works::default();
+        let half = WORK_OPS_MAX / 2;
+        for (document, ops) in [(1, half), (2, half - 10), (3, half), (4, 10), (5, 1)] {
+            works.add(work(document, ops));
+        }
+        let taken = |works: &mut Works| {
+            let next = core::iter::from_fn(|| works.next());
+            next.map(|work| work.document.0[0]).collect::<Vec<u8>>()
+        };
+        assert_eq!(taken(&mut works), [1, 2, 4]);
+        assert_eq!(works.waiting(), 2);
+        works.done(10);
+        assert_eq!(taken(&mut works), [5]);
+        works.done(half - 10);
+        assert!(taken(&mut works).is_empty());
+        works.done(1);
+        assert_eq!(taken(&mut works), [3]);
+    }
+
+    #[test]
+    fn work_that_is_more_than_the_limit_is_done_alone() {
+        let mut works = Works::default();
+        works.add(work(1, WORK_OPS_MAX + 1));
+        works.add(work(2, 0));
+        assert_eq!(works.next().unwrap().document, DocumentId([1; 16]));
+        assert!(works.next().is_none());
+        works.done(WORK_OPS_MAX + 1);
+        assert_eq!(works.next().unwrap().document, DocumentId([2; 16]));
+    }
+}
