@@ -8,6 +8,7 @@ mod directory;
 mod failure;
 mod log;
 mod memory;
+mod often;
 mod output;
 mod show;
 mod signals;

@@ -37,6 +37,8 @@ mod kill;
 mod leaving;
 #[path = "processes/load.rs"]
 mod load;
+#[path = "processes/logs.rs"]
+mod logs;
 #[path = "processes/names.rs"]
 mod names;
 #[path = "processes/operating.rs"]

@@ -58,6 +58,7 @@ mod refusals;
 mod remembered;
 pub mod renewal;
 mod resident;
+mod said;
 mod sessions;
 pub mod status;
 mod waiting;

@@ -95,6 +95,8 @@ pub const SCOUT_INTERVAL: Duration = Duration::from_secs(60);
 pub const SESSIONS_PER_SPACE: usize = 8;
 /// Addresses remembered for one device.
 pub const ADDRESSES_PER_DEVICE_MAX: usize = 8;
+/// Characters of a text that a peer wrote for people: why it ends a session, or does not take a run.
+pub const PEER_TEXT_CHARS_MAX: usize = 200;
 /// Length of one address in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 256;
 /// Addresses of this machine at which it can be reached. A host of many containers has one for each of their networks.

@@ -5,6 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
+use core::fmt;
 
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
@@ -64,7 +65,7 @@ pub struct Fork {
 }
 
 /// What is stored about a space beside its log: the value of `Table::Spaces`.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Access {
     /// Version of this record.
     #[n(0)]
@@ -87,7 +88,7 @@ pub struct Access {
 }
 
 /// What is kept of a ticket until we are admitted.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Invitation {
     /// Seed of the invite's key.
     #[n(0)]
@@ -124,6 +125,28 @@ pub struct Acl {
     pub hash: AclHash,
     /// Sorted.
     pub entries: Vec<EntryHash>,
+}
+
+impl fmt::Debug for Access {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, connection_key: _, invite, again, former, told_at } = self;
+        f.debug_struct("Access")
+            .field("version", version)
+            .field("invite", invite)
+            .field("again", again)
+            .field("former", former)
+            .field("told_at", told_at)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Invitation {
+    /// Without the seed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed: _, addresses, role } = self;
+        f.debug_struct("Invitation").field("addresses", addresses).field("role", role).finish_non_exhaustive()
+    }
 }
 
 impl Access {

@@ -7,6 +7,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::id::{ActorId, DocumentId, SpaceId};
 use crate::limits::COUNTED_MAX;
@@ -67,7 +68,7 @@ pub struct CommitId(pub u64);
 pub struct ScanId(pub u64);
 
 /// One row to write, or to remove where `value` is `None`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Row {
     /// Where.
     pub table: Table,
@@ -140,7 +141,7 @@ pub enum Reply {
 }
 
 /// Rows read.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Scanned {
     /// Keys and values in key order.
     pub rows: Vec<(Vec<u8>, Vec<u8>)>,
@@ -169,10 +170,53 @@ pub enum Failure {
 }
 
 /// What a replica knows when it starts: every row of [`Table::IN_IMAGE`], in key order per table.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Image {
     /// Table, key, value.
     pub rows: Vec<(Table, Vec<u8>, Vec<u8>)>,
+}
+
+// Rows are logged with what is asked of a store, and some of them hold what nobody may see: keys of spaces, seeds of invites. So their
+// values are not shown.
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.value.as_deref().map(Hidden);
+        f.debug_struct("Row").field("table", &self.table).field("key", &Key(&self.key)).field("value", &value).finish()
+    }
+}
+
+impl fmt::Debug for Scanned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<_> = self.rows.iter().map(|(key, value)| (Key(key), Hidden(value))).collect();
+        let damaged: Vec<_> = self.damaged.iter().map(|key| Key(key)).collect();
+        f.debug_struct("Scanned").field("rows", &rows).field("more", &self.more).field("damaged", &damaged).finish()
+    }
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<_> = self.rows.iter().map(|(table, key, value)| (table, Key(key), Hidden(value))).collect();
+        f.debug_struct("Image").field("rows", &rows).finish()
+    }
+}
+
+/// A key, in hex.
+struct Key<'a>(&'a [u8]);
+
+impl fmt::Debug for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A value, of which only the length is shown.
+struct Hidden<'a>(&'a [u8]);
+
+impl fmt::Debug for Hidden<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 /// Key of [`Table::Meta`] for the storage id (16 bytes).
@@ -267,6 +311,20 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_shown_without_their_values() {
+        let secret = alloc::vec![197_u8; 32];
+        let (key, value) = (alloc::vec![0xab; 2], secret.clone());
+        let row = Row { table: Table::Spaces, key: key.clone(), value: Some(secret.clone()) };
+        let scanned = Scanned { rows: alloc::vec![(key.clone(), value.clone())], ..Scanned::default() };
+        let image = Image { rows: alloc::vec![(Table::Spaces, key, value)] };
+        let commit = Request::Commit { id: CommitId(1), rows: alloc::vec![row.clone()] };
+        for shown in [format!("{row:?}"), format!("{scanned:?}"), format!("{image:?}"), format!("{commit:#?}")] {
+            assert!(shown.contains("abab") && shown.contains("32 bytes"), "{shown}");
+            assert!(!shown.contains("197") && !shown.contains("c5c5"), "{shown}");
+        }
+    }
 
     #[test]
     fn a_number_that_nobody_counts_to_is_refused() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anabranch::{Builder, Event, Lagged, Peer, Renewed};
+use anabranch::{Builder, DeviceId, Event, Lagged, Peer, Renewed};
 use clap::Args;
 use futures::StreamExt;
 use serde::Serialize;
@@ -21,6 +21,7 @@ use crate::descriptors;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::memory;
+use crate::often::{LeftOut, Often};
 use crate::show::Show;
 use crate::signals::{Ending, Endings};
 
@@ -61,6 +62,8 @@ const SAVING_MAX: Duration = Duration::from_secs(8);
 /// How long the end of a node waits for an answer to be written.
 const ANSWERING: Duration = Duration::from_millis(100);
 
+/// What peers do is counted for so long.
+const MINUTE: Duration = Duration::from_secs(60);
 /// Some hours of a busy node.
 const RECORD_BYTES: u64 = 256 * 1024 * 1024;
 
@@ -353,17 +356,63 @@ fn socket(address: &str) -> Option<SocketAddr> {
 /// questions, and refuses edits with the reason.
 async fn report(mut events: anabranch::Events) {
     let mut has_stopped = false;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                has_stopped |= matches!(event, Event::Stopped { .. });
-                log(event);
+    let mut often = Often::default();
+    let mut minutes = tokio::time::interval(MINUTE);
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            _ = minutes.tick() => {
+                often.minute_over().into_iter().for_each(log_left_out);
+                continue;
             }
-            Err(Lagged(lost)) => warn!(lost, "too slow for the events"),
+        };
+        match event {
+            Some(Ok(event)) => {
+                has_stopped |= matches!(event, Event::Stopped { .. });
+                if of_peer(&event).is_none_or(|(what, peer)| often.says(what, peer)) {
+                    log(event);
+                }
+            }
+            Some(Err(Lagged(lost))) => warn!(lost, "too slow for the events"),
+            None => break,
         }
     }
     if has_stopped {
         std::future::pending::<()>().await;
+    }
+}
+
+fn log_left_out(left_out: LeftOut) {
+    let LeftOut { what, peer, lines } = left_out;
+    match peer {
+        Some(peer) => warn!(%peer, what, lines, "so many more lines like this in the last minute"),
+        None => warn!(what, lines, "so many more lines in the last minute"),
+    }
+}
+
+/// What a peer can make happen as often as it likes, of what is logged.
+fn of_peer(event: &Event) -> Option<(&'static str, DeviceId)> {
+    match event {
+        Event::PeerConnected { peer } => Some(("connected", *peer)),
+        Event::PeerDisconnected { peer, .. } => Some(("disconnected", *peer)),
+        Event::JoinRefused { peer, .. } => Some(("not let in", *peer)),
+        Event::RunRefused { peer, .. } => Some(("refused", *peer)),
+        Event::DocumentForked { peer, .. } => Some(("two histories", *peer)),
+        Event::IdentityCloned { device } => Some(("copied", *device)),
+        Event::PeerMisbehaved { peer, .. } => Some(("misbehaved", *peer)),
+        Event::Committed(_)
+        | Event::DocumentChanged { .. }
+        | Event::FeedGrew { .. }
+        | Event::Listening { .. }
+        | Event::ListeningEnded { .. }
+        | Event::MembersChanged { .. }
+        | Event::SpaceJoined { .. }
+        | Event::InSync { .. }
+        | Event::DocumentDamaged { .. }
+        | Event::DocumentMended { .. }
+        | Event::StrangerRefused { .. }
+        | Event::Stopped { .. }
+        | Event::Resumed => None,
     }
 }
 
@@ -397,7 +446,8 @@ fn log(event: Event) {
         Event::IdentityCloned { device } => {
             warn!(%device, "two processes act as this device at once: its directory was copied; `anabranch id renew` on one of them gives that a key of its own");
         }
-        Event::StrangerRefused { peer } => warn!(%peer, "a stranger was refused: no space is shared with it"),
+        // Anybody who finds the port can do that, with as many keys as they like.
+        Event::StrangerRefused { peer } => debug!(%peer, "a stranger was refused: no space is shared with it"),
         Event::PeerMisbehaved { peer, reason } => warn!(%peer, reason, "peer misbehaved"),
         Event::Stopped { reason } => {
             error!(reason, "no edits are taken; what was saved is safe and can be read");

@@ -226,7 +226,10 @@ fn log_of(directory: &Path) -> PathBuf {
 
 fn spawn(mut command: Command, directory: &Path, arguments: &[&str]) -> Result<Child, String> {
     let log = File::options().create(true).append(true).open(log_of(directory)).expect("a test can write its log");
-    command.args(["--json", "run"]).args(arguments).env("RUST_LOG", "info");
+    command.args(["--json", "run"]).args(arguments);
+    if !command.get_envs().any(|(name, _)| name == "RUST_LOG") {
+        command.env("RUST_LOG", "info");
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     command.spawn().map_err(|error| format!("cannot start a node: {error}"))
 }

@@ -1,14 +1,15 @@
 //! Catch-up: which documents differ, what each side lacks of them, the runs. And the live lane, which only saves waiting.
 
 use alloc::collections::BTreeSet;
-use alloc::string::{String, ToString as _};
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::engine::documents::DocumentKey;
 use crate::engine::input::SessionId;
 use crate::engine::output::Event;
+use crate::engine::said::said;
 use crate::engine::{Engine, Scan};
 use crate::gate::{self, Refusal};
 use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, SpaceId};
@@ -284,7 +285,7 @@ impl Engine {
             }
         }
         space.forks.insert(key.1, fork);
-        warn!(document = %key.1, %peer, actor = %fork.actor, seq = fork.seq, "the document is forked");
+        debug!(document = %key.1, %peer, actor = %fork.actor, seq = fork.seq, "the document is forked");
         self.event(Event::DocumentForked { space: key.0, document: key.1, peer, fork });
     }
 
@@ -444,7 +445,8 @@ impl Engine {
     ) {
         let now = self.now.mono;
         let Some((space, peer)) = self.shared_space(id, index) else { return };
-        debug!(%peer, %document, %actor, first_seq, ?code, detail, "the peer refused a run");
+        let reason = said(detail);
+        debug!(%peer, %document, %actor, first_seq, ?code, reason, "the peer refused a run");
         let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) else { return };
         match code {
             // It says so until the members are reconciled; then the runs are found missing and sent again.
@@ -471,7 +473,6 @@ impl Engine {
                 } else if let Some(digest) = digest {
                     shared.refused(document, digest);
                 }
-                let reason: String = detail.chars().take(200).collect();
                 self.event(Event::RunRefused { space, document, peer, by_us: false, reason });
             }
         }

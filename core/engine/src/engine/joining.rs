@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::engine::input::{CommandId, SessionId};
 use crate::engine::members::membership_error;
 use crate::engine::output::{CommandError, Event, Reply};
+use crate::engine::said::said;
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::TICKET_ADDRESSES_MAX;
 use crate::space::membership::{JoinRequest, Membership, MembershipError};
@@ -237,7 +238,7 @@ impl Engine {
         if !heed {
             return;
         }
-        self.not_admitted(space_id, peer, reason.chars().take(200).collect());
+        self.not_admitted(space_id, peer, said(reason));
     }
 
     fn not_admitted(&mut self, space_id: SpaceId, peer: DeviceId, reason: String) {

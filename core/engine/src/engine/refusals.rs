@@ -11,7 +11,7 @@ use crate::engine::output::Event;
 use crate::engine::sessions::ANSWERS;
 use crate::gate::Refusal;
 use crate::id::ChangeHash;
-use crate::limits::POISONED_MAX;
+use crate::limits::{PEER_TEXT_CHARS_MAX, POISONED_MAX};
 use crate::mutants::Mutant;
 use crate::run::RunHeader;
 use crate::space::Fork;
@@ -68,7 +68,7 @@ impl Engine {
         };
         session.answers.spend(REFUSAL_BYTES, now, ANSWERS);
         let Some((index, _)) = session.shared_in(&header.space) else { return false };
-        let detail = reason.chars().take(200).collect();
+        let detail = reason.chars().take(PEER_TEXT_CHARS_MAX).collect();
         let message = Message::Refused {
             space: index,
             document: header.document,

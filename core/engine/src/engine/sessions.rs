@@ -12,6 +12,7 @@ use tracing::{debug, info, trace};
 use crate::engine::Engine;
 use crate::engine::input::SessionId;
 use crate::engine::output::{Event, Output};
+use crate::engine::said::said;
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
     ADDRESSES_PER_DEVICE_MAX, ANSWER_BYTES_BURST, ANSWER_BYTES_PER_SECOND, ASSEMBLY_BYTES_MAX, BULK_CREDIT_BYTES,
@@ -177,7 +178,7 @@ impl Engine {
             (Message::Hello { version, nonce }, _) => self.heard_hello(id, version, *nonce),
             (Message::Tags { tags }, _) => self.heard_tags(id, &tags),
             (Message::Bye { reason }, _) => {
-                let reason = format!("the peer said: {reason}");
+                let reason = format!("the peer said: {}", said(&reason));
                 self.out(Output::Close { session: id, reason: reason.clone() });
                 self.session_closed(id, &reason);
             }
