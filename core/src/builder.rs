@@ -208,8 +208,11 @@ impl Ground {
         };
         let Opened { store, image, salvaged } = opened?;
         // After the store, whose lock keeps other processes away from this file.
-        let (guard, slots) = slot::SlotFile::open(&path.join(slot::FILE_NAME))
-            .map_err(|error| OpenError::Directory { path: path.to_owned(), reason: error.to_string() })?;
+        let (guard, slots) = slot::SlotFile::open(&path.join(slot::FILE_NAME)).map_err(|error| {
+            let file = path.join(slot::FILE_NAME);
+            let reason = format!("{}: {}", file.display(), identity::reason(&file, &error));
+            OpenError::Directory { path: path.to_owned(), reason }
+        })?;
         Ok(Self { place, seed, store, image, guard: Arc::new(guard), slots, salvaged })
     }
 }

@@ -55,6 +55,16 @@ pub(crate) fn prepare_directory(path: &Path, modes: Modes) -> Result<(), OpenErr
     }
     #[cfg(unix)]
     {
+        if let Err(owner) = is_ours(&metadata) {
+            let whose = format!("it belongs to {owner}");
+            if modes == Modes::Strict {
+                return Err(refuse(format!(
+                    "{whose}: who owns it can put files into it; run as that user, or, where owners are not yours to choose, \
+                     allow it with --allow-loose-modes"
+                )));
+            }
+            warn!(path = %path.display(), "others may write into the directory: {whose}");
+        }
         // A plain `mkdir` lets the group write where the umask is 002.
         if let Err(mode) = tighten(path, 0o022) {
             if modes == Modes::Strict {
@@ -68,6 +78,35 @@ pub(crate) fn prepare_directory(path: &Path, modes: Modes) -> Result<(), OpenErr
         }
     }
     Ok(())
+}
+
+/// Whether a file belongs to the user that this process runs as; else whose it is.
+#[cfg(unix)]
+fn is_ours(metadata: &fs::Metadata) -> Result<(), String> {
+    let (owner, us) = (std::os::unix::fs::MetadataExt::uid(metadata), rustix::process::geteuid().as_raw());
+    if owner == us { Ok(()) } else { Err(format!("user {owner}, and this process runs as user {us}")) }
+}
+
+/// A file of ours is opened where it is: a symbolic link in its place leads to somebody else's.
+#[cfg(unix)]
+pub(crate) fn not_followed(options: &mut OpenOptions) -> &mut OpenOptions {
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+}
+
+/// There are no symbolic links that others could make.
+#[cfg(not(unix))]
+pub(crate) fn not_followed(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+/// Why a file of ours could not be opened.
+pub(crate) fn reason(path: &Path, error: &io::Error) -> String {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => {
+            "it is a symbolic link, which is not followed: put the file itself there".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Takes these bits from a file's mode, if it has any of them. Where it still has one then, its mode.
@@ -94,7 +133,7 @@ pub(crate) fn load_or_create(directory: &Path, may_create: bool, modes: Modes) -
     let path = directory.join(FILE_NAME);
     let refuse = |reason: String| OpenError::Identity { path: path.clone(), reason };
     for _ in 0..2 {
-        match File::open(&path) {
+        match not_followed(OpenOptions::new().read(true)).open(&path) {
             Ok(file) => return read(&path, file, modes).map_err(refuse),
             Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
                 let seed = random_seed()?;
@@ -112,7 +151,7 @@ pub(crate) fn load_or_create(directory: &Path, may_create: bool, modes: Modes) -
                         .to_owned(),
                 ));
             }
-            Err(error) => return Err(refuse(error.to_string())),
+            Err(error) => return Err(refuse(reason(&path, &error))),
         }
     }
     Err(refuse("it appears and disappears while it is read: is another program at work in this directory?".to_owned()))
@@ -133,6 +172,17 @@ fn read(path: &Path, file: File, modes: Modes) -> Result<Seed, String> {
 #[cfg(unix)]
 fn check_mode(path: &Path, file: &File, modes: Modes) -> Result<(), String> {
     let metadata = file.metadata().map_err(|error| error.to_string())?;
+    if let Err(owner) = is_ours(&metadata) {
+        let whose = format!("it belongs to {owner}: that user may have put it there");
+        if modes == Modes::Strict {
+            return Err(format!(
+                "{whose}; run `chown` on {} if it is this device's, or, where owners are not yours to choose, allow it with \
+                 --allow-loose-modes",
+                path.display()
+            ));
+        }
+        warn!(path = %path.display(), "{whose}");
+    }
     let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
     if mode & 0o077 == 0 {
         return Ok(());

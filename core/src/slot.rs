@@ -42,6 +42,8 @@ mod file {
     use parking_lot::Mutex;
     use tracing::warn;
 
+    use crate::identity;
+
     /// Name of the file in a replica's directory.
     pub(crate) const FILE_NAME: &str = "applying";
     const MAGIC: [u8; 4] = *b"ANBS";
@@ -70,7 +72,7 @@ mod file {
             options.read(true).write(true).create(true).truncate(false);
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = match options.open(path) {
+            let mut file = match identity::not_followed(&mut options).open(path) {
                 Ok(file) => Some(file),
                 // What is there is to be read all the same.
                 Err(error) if leaves_reading(&error) => {

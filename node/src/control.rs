@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 use tracing::{debug, warn};
 
 use crate::failure::Failure;
@@ -50,6 +50,12 @@ const STALLED_AFTER: Duration = Duration::from_secs(1);
 const TEXT_PROGRESS_WITHIN: Duration = Duration::from_secs(60);
 /// A new connection that asks nothing for so long counts among those that stay.
 const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(10);
+/// The rest of a line comes without such a pause, or not at all.
+const LINE_PROGRESS_WITHIN: Duration = Duration::from_secs(10);
+/// A request that is no longer than this needs no room among those that are coming: all connections together, 32 MiB.
+const SHORT_BYTES: usize = 64 * 1024;
+/// Memory for longer requests that have not come whole, and for texts that follow one. More wait for their turn.
+const COMING_KIB_MAX: usize = 256 * 1024;
 
 /// The node, as commands see it.
 #[derive(Clone)]
@@ -71,6 +77,8 @@ struct Places {
     staying: Arc<Semaphore>,
     working: Arc<Semaphore>,
     stalled: Arc<Semaphore>,
+    /// For KiB of requests that have not come whole.
+    coming: Arc<Semaphore>,
 }
 
 /// What a request takes of what is shared.
@@ -108,6 +116,8 @@ struct Answers {
 enum Read {
     Line(Vec<u8>),
     TooLong,
+    /// It began, and does not go on.
+    Stalled,
     End,
 }
 
@@ -128,6 +138,7 @@ impl Control {
                 staying: places(STAYING_MAX),
                 working: places(WORKING_MAX),
                 stalled: places(STALLED_MAX),
+                coming: places(COMING_KIB_MAX),
             }),
             renewals,
             is_closing,
@@ -243,6 +254,11 @@ impl Connection {
                         Failure::usage(format!("the request is over {LINE_BYTES_MAX} bytes, the limit of a line"));
                     return self.answers.last(&Err::<(), _>(failure)).await;
                 }
+                Read::Stalled => {
+                    let seconds = LINE_PROGRESS_WITHIN.as_secs();
+                    let failure = Failure::timed_out(format!("nothing more of the request has come for {seconds} s"));
+                    return self.answers.last(&Err::<(), _>(failure)).await;
+                }
                 Read::End => return Ok(()),
             };
             match protocol::decode(&line) {
@@ -253,7 +269,7 @@ impl Connection {
                 Err(malformed) => self.answers.last(&Err::<(), _>(malformed.into())).await?,
             }
             // Most have got what they came for. Whoever asks again has a place of those that stay.
-            read = read_line(&mut self.reader, LINE_BYTES_MAX).await?;
+            read = read_line(&mut self.reader, LINE_BYTES_MAX, &self.control.places.coming).await?;
             if matches!(read, Read::Line(_))
                 && let Err(failure) = self.stay()
             {
@@ -265,7 +281,7 @@ impl Connection {
     /// What comes first. A stream of edits may begin late, if there is a place for it to stay; nothing if there is none.
     async fn first(&mut self) -> std::io::Result<Option<Read>> {
         let Self { control, reader, answers, staying, .. } = self;
-        let mut reading = std::pin::pin!(read_line(reader, LINE_BYTES_MAX));
+        let mut reading = std::pin::pin!(read_line(reader, LINE_BYTES_MAX, &control.places.coming));
         if let Ok(read) = tokio::time::timeout(FIRST_REQUEST_WITHIN, reading.as_mut()).await {
             return read.map(Some);
         }
@@ -309,6 +325,7 @@ impl Connection {
             let failure = Failure::usage(format!("the JSON is {bytes} bytes, limit {IMPORT_BYTES_MAX}"));
             (failure, std::io::ErrorKind::InvalidData.into())
         } else {
+            let _room = room_for(&self.control.places.coming, bytes).await?;
             match read_text(&mut self.reader, bytes).await {
                 Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
                     let seconds = TEXT_PROGRESS_WITHIN.as_secs();
@@ -548,11 +565,23 @@ async fn read_text(reader: &mut (impl AsyncBufRead + Unpin), bytes: usize) -> st
     Ok(text)
 }
 
-/// Reads up to the end of a line, at most `bytes_max`, the end not counted.
-async fn read_line(reader: &mut (impl AsyncBufRead + Unpin), bytes_max: usize) -> std::io::Result<Read> {
+/// Reads up to the end of a line, at most `bytes_max`, the end not counted. A long one has room first, of the largest size, so that nobody waits for more while they hold some.
+async fn read_line(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    bytes_max: usize,
+    coming: &Semaphore,
+) -> std::io::Result<Read> {
     let mut line = Vec::new();
+    let mut room = None;
     loop {
-        let buffer = reader.fill_buf().await?;
+        let buffer = if line.is_empty() {
+            reader.fill_buf().await?
+        } else {
+            match tokio::time::timeout(LINE_PROGRESS_WITHIN, reader.fill_buf()).await {
+                Ok(buffer) => buffer?,
+                Err(_) => return Ok(Read::Stalled),
+            }
+        };
         if buffer.is_empty() {
             // A line without an end is half a request: whoever sent it is gone.
             return Ok(Read::End);
@@ -561,6 +590,9 @@ async fn read_line(reader: &mut (impl AsyncBufRead + Unpin), bytes_max: usize) -
         let piece = &buffer[..end.unwrap_or(buffer.len())];
         if line.len() + piece.len() > bytes_max {
             return Ok(Read::TooLong);
+        }
+        if line.len() + piece.len() > SHORT_BYTES && room.is_none() {
+            room = Some(room_for(coming, bytes_max).await?);
         }
         line.extend_from_slice(piece);
         let used = end.map_or(buffer.len(), |end| end + 1);
@@ -571,17 +603,25 @@ async fn read_line(reader: &mut (impl AsyncBufRead + Unpin), bytes_max: usize) -
     }
 }
 
+/// Waits until so many bytes more may come.
+async fn room_for(coming: &Semaphore, bytes: usize) -> std::io::Result<SemaphorePermit<'_>> {
+    let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+    coming.acquire_many(kib).await.map_err(std::io::Error::other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(mut bytes: &[u8], bytes_max: usize) -> Vec<String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let coming = Semaphore::new(COMING_KIB_MAX);
         let mut lines = Vec::new();
         loop {
-            match futures::executor::block_on(read_line(&mut bytes, bytes_max)).unwrap() {
+            match runtime.block_on(read_line(&mut bytes, bytes_max, &coming)).unwrap() {
                 Read::Line(line) => lines.push(String::from_utf8(line).unwrap()),
                 Read::TooLong => lines.push("too long".to_owned()),
-                Read::End => return lines,
+                Read::End | Read::Stalled => return lines,
             }
             if lines.last().is_some_and(|line| line == "too long") {
                 return lines;

@@ -134,7 +134,8 @@ impl Space {
                     ));
                 }
                 show.aside(&format!(
-                    "this ticket is a secret: whoever has it can join as {} ({}); `anabranch space join TICKET` takes it",
+                    "this ticket is a secret: whoever has it can join as {} ({}); `anabranch space join -` takes it on \
+                     standard input, where no other user of the machine sees it",
                     invitation.role,
                     count(invitation.uses as usize, "use"),
                 ));

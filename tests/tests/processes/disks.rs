@@ -247,3 +247,43 @@ fn modes_of_a_plain_mkdir_are_tightened() {
     run(&directory, &["init"], "").fails(1, "--allow-loose-modes");
     run(&directory, &["init", "--allow-loose-modes"], "").ok();
 }
+
+#[test]
+fn a_symbolic_link_in_the_place_of_a_file_is_not_followed() {
+    use std::os::unix::fs::symlink;
+
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("made");
+    run(&directory, &["init"], "").ok();
+    let (victim, applying) = (home.path().join("victim"), directory.join("applying"));
+    std::fs::write(&victim, "precious").unwrap();
+    let _ = std::fs::remove_file(&applying);
+    symlink(&victim, &applying).unwrap();
+    run(&directory, &["run"], "").fails(1, "it is a symbolic link");
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    std::fs::remove_file(&applying).unwrap();
+    let (key, elsewhere) = (directory.join("identity"), home.path().join("identity"));
+    std::fs::rename(&key, &elsewhere).unwrap();
+    symlink(&elsewhere, &key).unwrap();
+    run(&directory, &["run"], "").fails(1, "it is a symbolic link");
+}
+
+#[test]
+fn what_belongs_to_another_user_is_refused() {
+    use std::os::unix::fs::chown;
+
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("made");
+    run(&directory, &["init"], "").ok();
+    let key = directory.join("identity");
+    // Only root can give files away.
+    if chown(&key, Some(65_534), None).is_err() {
+        return;
+    }
+    run(&directory, &["init"], "").fails(1, "it belongs to user 65534");
+    run(&directory, &["init", "--allow-loose-modes"], "").ok();
+    chown(&key, Some(0), None).unwrap();
+    chown(&directory, Some(65_534), None).unwrap();
+    run(&directory, &["run"], "").fails(1, "it belongs to user 65534");
+    run(&directory, &["init", "--allow-loose-modes"], "").ok();
+}

@@ -117,3 +117,34 @@ fn readers_that_take_no_answer_hold_up_nobody_and_cost_bounded_memory() {
     drop(unread);
     works(&node, &small, 1_001);
 }
+
+#[test]
+fn half_a_request_that_does_not_go_on_is_ended() {
+    let home = tempfile::tempdir().unwrap();
+    let node = Node::start(&home.path().join("node"), &[]);
+    let mut stream = UnixStream::connect(node.directory().join("node.sock")).unwrap();
+    std::io::Write::write_all(&mut stream, b"{\"version\":").unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    assert!(answer.contains("nothing more of the request has come for 10 s"), "{answer}");
+}
+
+#[test]
+fn requests_that_do_not_come_whole_take_bounded_memory_together() {
+    let home = tempfile::tempdir().unwrap();
+    let (node, small, _) = node_with_documents(home.path());
+    let before = resident(&node);
+    let large = vec![b' '; 12 << 20];
+    let half: Vec<_> = (0..60)
+        .map(|_| {
+            let stream = UnixStream::connect(node.directory().join("node.sock")).unwrap();
+            stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+            // Most of them are not read to the end.
+            let _ = std::io::Write::write_all(&mut &stream, &large);
+            stream
+        })
+        .collect();
+    let grown = resident(&node).saturating_sub(before);
+    assert!(grown < 400 << 20, "{grown} bytes for {} requests of {} bytes", half.len(), large.len());
+    works(&node, &small, 1);
+}
