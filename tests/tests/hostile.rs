@@ -5,7 +5,9 @@
 use anabranch_engine::engine::input::SessionId;
 use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, EntryHash, SpaceId};
 use anabranch_engine::keys::SecretKey;
-use anabranch_engine::limits::{DOCUMENTS_UNRECORDED_PER_DEVICE_MAX, ORPHAN_AGE_MAX, RECONCILIATIONS_BURST};
+use anabranch_engine::limits::{
+    DIALS_BURST, DIALS_PER_SECOND, DOCUMENTS_UNRECORDED_PER_DEVICE_MAX, ORPHAN_AGE_MAX, RECONCILIATIONS_BURST,
+};
 use anabranch_engine::run::Run;
 use anabranch_engine::space::Acl;
 use anabranch_engine::space::membership::entry_hash;
@@ -156,6 +158,30 @@ fn a_readers_run_is_refused_where_it_arrives_and_goes_no_further() {
     scene.story.wait(60);
     assert_eq!((scene.counters(alice).runs_refused, scene.counters(bob).runs_refused), (1, 0));
     assert!(!scene.knows(alice, &document) && !scene.knows(bob, &document));
+    scene.goes_on();
+}
+
+// A member of a space told eight addresses for each of 300 devices that it had made up, and was gone. The others were busy with dials
+// that failed, and did not find each other again.
+#[test]
+fn devices_that_were_made_up_cost_a_bounded_number_of_dials_and_keep_nobody_apart() {
+    let mut scene = Scene::new(Role::Admin);
+    let (alice, bob) = (scene.alice, scene.bob);
+    for salt in 0..5 {
+        assert!(scene.story.world.strike(scene.mallory.0, Attack::Crowds, salt));
+        scene.story.wait(1);
+    }
+    let members = scene.story.world.engine(alice.0).unwrap().members(&scene.space).len();
+    assert!(members > 100, "{members} members");
+    scene.story.cut(&[alice], &[bob]);
+    scene.story.wait(120);
+    let (before, minutes) = (scene.counters(alice).dials, 10);
+    scene.story.wait(minutes * 60);
+    let dials = scene.counters(alice).dials - before;
+    assert!(dials > 0 && dials <= DIALS_BURST + DIALS_PER_SECOND * 60 * minutes, "{dials} dials in {minutes} minutes");
+    scene.story.mend();
+    scene.story.wait(75);
+    assert_eq!(scene.streams().len(), 1, "they have found each other");
     scene.goes_on();
 }
 

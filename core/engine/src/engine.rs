@@ -361,6 +361,11 @@ impl Engine {
                 self.dialer.failed(&address, &reason, self.now.mono, jitter);
                 self.dial_check = true;
             }
+            Input::DialPutOff { address, reason } => {
+                debug!(reason, "dial put off");
+                self.dialer.put_off(&address, self.now.mono);
+                self.dial_check = true;
+            }
             Input::Listening { address } => {
                 self.own.add(&address, self.now.mono);
                 self.event(Event::Listening { address });

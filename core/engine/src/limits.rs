@@ -85,6 +85,23 @@ pub const BACKOFF_MAX_LATE: Duration = Duration::from_secs(60);
 pub const BACKOFF_EARLY_FOR: Duration = Duration::from_secs(600);
 /// A dial that has not answered counts as failed.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Dials under way at once: each is a socket for up to `DIAL_TIMEOUT`. Of a ticket all addresses are dialed at once, and of eight
+/// spaces all sessions that they need begin with half of this.
+pub const DIALS_MAX: usize = 32;
+/// Of these, dials to addresses at which nobody was ever met: whoever makes up addresses that never answer leaves half of them
+/// to the others.
+pub const DIALS_UNPROVEN_MAX: usize = 16;
+/// Dials begun, in the long run. A thousand members that are away are each looked for every two minutes, for a few ms a second.
+pub const DIALS_PER_SECOND: u64 = 8;
+/// And at once.
+pub const DIALS_BURST: u64 = 64;
+/// Seconds between two dials, in the long run, to all addresses in networks of ours of which only others have told: a member
+/// could have us look for whatever there is.
+pub const NEARBY_DIAL_EVERY_S: u64 = 60;
+/// And at once: as many as `SESSIONS_PER_SPACE`.
+pub const NEARBY_DIALS_BURST: u64 = 8;
+/// An address that was not dialed for a limit of ours is dialed again after this long.
+pub const PUT_OFF_FOR: Duration = Duration::from_secs(1);
 /// Sessions at once.
 pub const SESSIONS_MAX: usize = 256;
 /// Sessions with processes of one device: it may have been copied. More copies than this are no accident.
@@ -97,6 +114,8 @@ pub const SESSIONS_PER_SPACE: usize = 8;
 pub const ADDRESSES_PER_DEVICE_MAX: usize = 8;
 /// Characters of a text that a peer wrote for people: why it ends a session, or does not take a run.
 pub const PEER_TEXT_CHARS_MAX: usize = 200;
+/// Addresses remembered at which nobody was ever met, of all devices together: four for each of a thousand members.
+pub const ADDRESSES_UNPROVEN_MAX: usize = 4 * MEMBERS_MAX;
 /// Length of one address in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 256;
 /// Addresses of this machine at which it can be reached. A host of many containers has one for each of their networks.

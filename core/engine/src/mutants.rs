@@ -44,12 +44,14 @@ pub enum Mutant {
     ContinuesActors,
     /// I17: a draft becomes two runs, of which the second one waits for the next commit.
     SplitsDrafts,
+    /// I18: whatever is due is dialed at once.
+    DialsAtOnce,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::BlindDigest,
         Self::SkipsPatches,
         Self::AcknowledgesEarly,
@@ -69,6 +71,7 @@ impl Mutant {
         Self::WritesAnotherVersion,
         Self::ContinuesActors,
         Self::SplitsDrafts,
+        Self::DialsAtOnce,
     ];
 }
 

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anabranch_engine::limits::SESSIONS_PER_DEVICE;
+use anabranch_engine::limits::{DIALS_MAX, SESSIONS_PER_DEVICE};
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::multiaddr::Protocol;
@@ -66,7 +66,7 @@ pub struct NetLimits {
     pub per_address_max: u32,
     /// Inbound connections that are being set up.
     pub inbound_pending_max: u32,
-    /// Dials in flight.
+    /// Dials in flight: as many as the engine begins at once.
     pub dials_max: u32,
     /// How long a connection may take to be set up.
     pub setup_time_max: Duration,
@@ -84,7 +84,7 @@ impl Default for NetLimits {
             per_peer_max: SESSIONS_PER_DEVICE as u32 + 1,
             per_address_max: 16,
             inbound_pending_max: 32,
-            dials_max: 32,
+            dials_max: DIALS_MAX as u32,
             setup_time_max: Duration::from_secs(10),
             session_wait_max: Duration::from_secs(10),
             close_time_max: Duration::from_secs(2),

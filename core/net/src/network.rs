@@ -84,7 +84,7 @@ pub enum NetCommand {
         /// For the log.
         reason: String,
     },
-    /// Dial. Leads to `SessionOpened` or `DialFailed`, with the address as given here.
+    /// Dial. Leads to `SessionOpened`, `DialFailed` or `DialPutOff`, with the address as given here.
     Dial {
         /// The address, with or without the peer id.
         address: String,

@@ -256,7 +256,10 @@ impl Sessions {
         if let Some(Dialing { address, expected }) = self.dials.remove(&failure.connection_id) {
             let reason = translate::dial_failure(failure.error, expected);
             tracing::debug!(address, reason, "dial failed");
-            self.dial_failed(address, reason);
+            match translate::is_for_a_limit(failure.error) {
+                true => self.tell(Input::DialPutOff { address, reason }),
+                false => self.dial_failed(address, reason),
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use libp2p::core::transport::TransportError;
 use libp2p::core::upgrade::NegotiationError;
 use libp2p::swarm::{ConnectionDenied, ConnectionError, DialError};
 
+use crate::limits::Refused;
 use crate::{SESSION_PROTOCOL, transport};
 
 /// What stands before the 32 bytes of an ed25519 key in a peer id: identity multihash of 36 bytes (00 24), protobuf key
@@ -30,6 +31,11 @@ pub(crate) fn device(peer: &PeerId) -> Option<DeviceId> {
 #[derive(Debug, thiserror::Error)]
 #[error("its key is not an ed25519 key")]
 pub(crate) struct NotADevice;
+
+/// Whether a dial was refused for a limit of ours, which says nothing about the address.
+pub(crate) fn is_for_a_limit(error: &DialError) -> bool {
+    matches!(error, DialError::Denied { cause } if cause.downcast_ref::<Refused>().is_some())
+}
 
 /// Why a dial failed, in a few words.
 pub(crate) fn dial_failure(error: &DialError, expected: Option<PeerId>) -> String {

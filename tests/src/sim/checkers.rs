@@ -5,7 +5,7 @@
 //! This file says when they look: with every commit, every start, every 64th event, and once all agree.
 
 use anabranch_engine::document::record::DocumentRecord;
-use anabranch_engine::id::{ChangeHash, DocumentId, SpaceId};
+use anabranch_engine::id::{ChangeHash, DeviceId, DocumentId, SpaceId};
 use anabranch_engine::limits::ORPHAN_AGE_MAX;
 use anabranch_engine::storage::{Row, Table};
 
@@ -24,6 +24,7 @@ pub mod convergence;
 pub mod counters;
 pub mod deletions;
 pub mod determinism;
+pub mod dials;
 pub mod durability;
 pub mod history;
 pub mod liveness;
@@ -52,6 +53,8 @@ pub struct Watch {
     pub drafts: atomic::Drafts,
     /// Of what was made.
     pub made: amplification::Made,
+    /// Of who is being dialed.
+    pub dials: dials::Dials,
     audit: authorised::Audit,
 }
 
@@ -68,6 +71,7 @@ impl Watch {
     pub fn died(&mut self, replica: usize) {
         self.sessions.died(replica);
         self.followers.died(replica);
+        self.dials.died(replica);
     }
 
     /// A replica leaves a space: nothing of it is looked at any more.
@@ -161,6 +165,15 @@ impl World {
                 return self.finds_damage(replica);
             }
             self.fail(Kind::Safety, durability::CHECKER, text);
+        }
+    }
+
+    /// A replica begins to dial.
+    pub(super) fn check_dial(&mut self, replica: usize, address: &str, peer: Option<DeviceId>) {
+        let Some(process) = &self.replicas[replica].process else { return };
+        let (now, looks_around) = (process.clock.read(self.now).mono, process.engine.counters().looks_around);
+        if let Err(text) = self.watch.dials.begins(replica, now, looks_around, address, peer) {
+            self.fail(Kind::Safety, dials::CHECKER, text);
         }
     }
 

@@ -5,7 +5,7 @@ use anabranch_engine::Mutant;
 use super::campaign::caught;
 use super::checkers::{
     acknowledged, actors, amplification, atomic, authorised, causality, convergence, counters, deletions, determinism,
-    durability, liveness, memory, panics, patches, sessions, silence, untouched, versions,
+    dials, durability, liveness, memory, panics, patches, sessions, silence, untouched, versions,
 };
 use super::phases::{Report, run_world};
 use super::trace::Trace;
@@ -33,6 +33,7 @@ pub fn checker(mutant: Mutant) -> &'static str {
         Mutant::WritesAnotherVersion => versions::CHECKER,
         Mutant::ContinuesActors => actors::CHECKER,
         Mutant::SplitsDrafts => atomic::CHECKER,
+        Mutant::DialsAtOnce => dials::CHECKER,
     }
 }
 

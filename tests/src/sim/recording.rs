@@ -328,6 +328,7 @@ impl Teller {
             }
             Call::SessionClosed { session, reason } => format!("session {session} is gone: {reason}"),
             Call::DialFailed { address, reason } => format!("dialing {address} failed: {reason}"),
+            Call::DialPutOff { address, reason } => format!("dialing {address} is put off: {reason}"),
             Call::Listening { address } => format!("listens on {address}"),
             Call::ListeningEnded { address } => format!("does not listen on {address} any more"),
             Call::Committed { failure: Some(_), .. }

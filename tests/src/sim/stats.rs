@@ -199,6 +199,8 @@ stats! {
     ranges_compared => "ranges compared",
     /// Times that bulk had to wait for credit.
     credit_waits => "waits for credit",
+    /// Dials begun.
+    dials => "dials",
     /// Dials put off for as long as there is.
     longest_waits => "longest backoffs",
     /// Joiners that were not admitted.
@@ -261,6 +263,8 @@ stats! {
     attacks_refusals => "attacks: refusals",
     /// Hints that are rubbish, lies, or many.
     attacks_hints => "attacks: hints",
+    /// Members that were made up.
+    attacks_crowds => "attacks: crowds",
     /// Other members' addresses, wrong.
     attacks_addresses => "attacks: addresses",
     /// Sessions opened and closed.
@@ -311,6 +315,7 @@ impl Stats {
         self.reconciliations += counters.reconciliations;
         self.ranges_compared += counters.ranges_compared;
         self.credit_waits += counters.credit_waits;
+        self.dials += counters.dials;
         self.longest_waits += counters.longest_waits;
         self.joins_refused += counters.joins_refused;
     }

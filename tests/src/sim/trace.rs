@@ -63,6 +63,9 @@ impl Trace {
                 self.put(&[b"closed", &session.0.to_be_bytes(), reason.as_bytes()]);
             }
             Input::DialFailed { address, reason } => self.put(&[b"dial failed", address.as_bytes(), reason.as_bytes()]),
+            Input::DialPutOff { address, reason } => {
+                self.put(&[b"dial put off", address.as_bytes(), reason.as_bytes()]);
+            }
             Input::Listening { address } => self.put(&[b"listening", address.as_bytes()]),
             Input::ListeningEnded { address } => self.put(&[b"listening ended", address.as_bytes()]),
             Input::Hint { hint, from, topic, bytes } => {

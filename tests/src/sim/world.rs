@@ -292,6 +292,9 @@ impl World {
         let at = self.now;
         let Some(process) = self.replicas[replica].process.as_mut() else { return };
         self.trace.input(at, replica, &input);
+        if let Input::SessionOpened { opener: true, address, .. } | Input::DialFailed { address, .. } = &input {
+            self.watch.dials.ended(replica, address);
+        }
         let now = process.clock.read(at);
         process.engine.handle(now, input);
         self.drain(replica);
@@ -344,7 +347,10 @@ impl World {
             Output::Event(event) => self.told(replica, number, event),
             Output::Send { session, bytes } => self.pass_on(replica, session, bytes),
             Output::Close { session, reason } => self.close(replica, session, reason),
-            Output::Dial { address, peer } => self.dial(replica, number, address, peer),
+            Output::Dial { address, peer } => {
+                self.check_dial(replica, &address, peer);
+                self.dial(replica, number, address, peer);
+            }
             Output::Admit { peer } => self.admit(replica, peer),
             Output::Subscribe { topic } => self.subscribe(replica, topic, true),
             Output::Unsubscribe { topic } => self.subscribe(replica, topic, false),

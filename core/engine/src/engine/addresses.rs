@@ -175,6 +175,7 @@ impl Engine {
     pub(super) fn look_around(&mut self) {
         let now = self.now.mono;
         self.dialer.wake(now);
+        self.counters.looks_around += 1;
         self.dial_check = true;
         for id in self.open_sessions() {
             let Some(session) = self.sessions.get_mut(&id) else { continue };

@@ -55,8 +55,12 @@ pub struct Counters {
     pub live_dropped: u64,
     /// Times that bulk had to wait for credit.
     pub credit_waits: u64,
+    /// Dials begun.
+    pub dials: u64,
     /// Dials put off for as long as there is.
     pub longest_waits: u64,
+    /// Times that the network may have changed, or this machine was asleep, so that dials under way were given up.
+    pub looks_around: u64,
     /// Joiners that we did not admit.
     pub joins_refused: u64,
     /// Sessions ended because the peer sent what no honest peer sends.

@@ -1,7 +1,7 @@
 //! Whom to dial: members of each space until it has sessions enough, and now and then one more, so that two well connected
 //! halves of a space find each other again.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -10,8 +10,9 @@ use tracing::debug;
 use crate::engine::Engine;
 use crate::engine::output::Output;
 use crate::id::{DeviceId, SpaceId};
-use crate::limits::{SCOUT_INTERVAL, SESSIONS_PER_SPACE};
+use crate::limits::{SCOUT_INTERVAL, SESSIONS_MAX, SESSIONS_PER_SPACE};
 use crate::space::Space;
+use crate::sync::collection::Digest;
 use crate::time::Timestamp;
 
 /// When to dial next, and whom beyond need.
@@ -22,30 +23,39 @@ pub(crate) struct Dialing {
     /// A member that is dialed although its space has sessions enough.
     scout: Option<DeviceId>,
     scout_at: Timestamp,
+    wanted_for: WantedFor,
+}
+
+/// What it follows from with whom sessions are wanted.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct WantedFor {
+    /// Spaces that need more sessions, and the digests of their membership logs.
+    logs: BTreeMap<SpaceId, Digest>,
+    scout: Option<DeviceId>,
 }
 
 impl Engine {
     /// Dials what is due and finds out when that is again.
     pub(super) fn dial_due(&mut self) {
         self.dialing.next_at = None;
-        if self.stopped.is_some() || self.shutting_down.is_some() {
+        // What is dialed without a place for it would be closed at once, and dialed again.
+        if self.stopped.is_some() || self.shutting_down.is_some() || self.sessions.len() >= SESSIONS_MAX {
             return;
         }
         let crowded = self.crowded_spaces();
         if !crowded.is_empty() && self.now.mono >= self.dialing.scout_at {
             self.scout(&crowded);
         }
-        let wanted = self.wanted_peers(&crowded);
-        let busy = self.busy_peers();
+        self.settle_wanted(&crowded);
+        self.dialer.leave_alone(self.busy_peers());
         let jitter = self.random_u32();
-        let due = self.dialer.due(self.now.mono, |peer| wanted.contains(peer), |peer| busy.contains(peer), || jitter);
-        for (address, peer) in due {
+        for (address, peer) in self.dialer.due(self.now.mono, jitter, self.mutated) {
             debug!(address, "dialing");
+            self.counters.dials += 1;
             self.out(Output::Dial { address, peer });
         }
-        let dial = self.dialer.deadline(|peer| wanted.contains(peer), |peer| busy.contains(peer));
         let scout = (!crowded.is_empty()).then_some(self.dialing.scout_at);
-        self.dialing.next_at = [dial, scout].into_iter().flatten().min();
+        self.dialing.next_at = [self.dialer.deadline(), scout].into_iter().flatten().min();
     }
 
     /// Who has lost the members of a space, and so whom to dial, tries everybody that was ever met.
@@ -65,7 +75,12 @@ impl Engine {
 
     /// Spaces that have as many sessions as they need.
     fn crowded_spaces(&self) -> BTreeSet<SpaceId> {
-        self.spaces.keys().filter(|space| self.sessions_of(space) >= SESSIONS_PER_SPACE).copied().collect()
+        let mut sessions = BTreeMap::<SpaceId, usize>::new();
+        for shared in self.sessions.values().flat_map(|session| &session.shared) {
+            *sessions.entry(shared.space).or_default() += 1;
+        }
+        sessions.retain(|space, count| *count >= SESSIONS_PER_SPACE && self.spaces.contains_key(space));
+        sessions.into_keys().collect()
     }
 
     fn sessions_of(&self, space: &SpaceId) -> usize {
@@ -91,12 +106,11 @@ impl Engine {
             }
         }
         let busy = self.busy_peers();
-        let reachable = self.dialer.peers();
         let candidates: Vec<DeviceId> = crowded
             .iter()
             .filter_map(|space| self.spaces.get(space))
             .flat_map(Space::others)
-            .filter(|peer| reachable.contains(peer) && !busy.contains(peer))
+            .filter(|peer| self.dialer.knows(peer) && !busy.contains(peer))
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect();
@@ -106,10 +120,18 @@ impl Engine {
         }
     }
 
-    /// Members of spaces that need more sessions, and the scout.
-    fn wanted_peers(&self, crowded: &BTreeSet<SpaceId>) -> BTreeSet<DeviceId> {
-        let spaces = self.spaces.iter().filter(|(id, space)| !crowded.contains(*id) && !space.needs_ticket());
-        spaces.flat_map(|(_, space)| space.others()).chain(self.dialing.scout).collect()
+    /// Wanted are the members of spaces that need more sessions, and the scout. Members are many: they are gone through when that
+    /// may have changed, and not with every dial.
+    fn settle_wanted(&mut self, crowded: &BTreeSet<SpaceId>) {
+        let needy = self.spaces.iter_mut().filter(|(id, space)| !crowded.contains(*id) && !space.needs_ticket());
+        let logs = needy.map(|(id, space)| (*id, space.entries.root())).collect();
+        let wanted_for = WantedFor { logs, scout: self.dialing.scout };
+        if self.dialing.wanted_for == wanted_for {
+            return;
+        }
+        let spaces = wanted_for.logs.keys().filter_map(|id| self.spaces.get(id));
+        self.dialer.want(spaces.flat_map(Space::others).chain(wanted_for.scout).collect());
+        self.dialing.wanted_for = wanted_for;
     }
 
     /// Whom not to dial: ourselves, and who is connected or about to be.

@@ -68,6 +68,14 @@ pub enum Input {
         /// For people to read.
         reason: String,
     },
+    /// A dial that [`crate::Output::Dial`] asked for was not begun, or not gone on with, for a limit of our own network: that
+    /// says nothing about the address.
+    DialPutOff {
+        /// The address given.
+        address: String,
+        /// For people to read.
+        reason: String,
+    },
     /// We can be reached at this address from now on.
     Listening {
         /// A multiaddr without the peer id.

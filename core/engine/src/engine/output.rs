@@ -33,7 +33,7 @@ pub enum Output {
         /// For the log.
         reason: String,
     },
-    /// Dial. Leads to `SessionOpened` or `DialFailed`.
+    /// Dial. Leads to `SessionOpened`, `DialFailed` or `DialPutOff`.
     Dial {
         /// A multiaddr.
         address: String,

@@ -36,6 +36,10 @@ const RECONCILIATIONS: Allowance = Allowance { per_second: RECONCILIATIONS_PER_S
 
 impl Engine {
     pub(super) fn session_opened(&mut self, id: SessionId, peer: DeviceId, opener: bool, address: String) {
+        self.dial_check = true;
+        if opener {
+            self.dialer.dial_ended(&address);
+        }
         if peer == self.device {
             self.dialer.forget(&address);
             return self

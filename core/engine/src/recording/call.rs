@@ -181,6 +181,14 @@ pub enum Call {
         #[n(0)]
         failure: Failed,
     },
+    /// [`Input::DialPutOff`].
+    #[n(20)]
+    DialPutOff {
+        #[n(0)]
+        address: String,
+        #[n(1)]
+        reason: String,
+    },
 }
 
 /// A [`Command`].
@@ -343,6 +351,9 @@ impl From<&Input> for Call {
             Input::DialFailed { address, reason } => {
                 Self::DialFailed { address: address.clone(), reason: reason.clone() }
             }
+            Input::DialPutOff { address, reason } => {
+                Self::DialPutOff { address: address.clone(), reason: reason.clone() }
+            }
             Input::Listening { address } => Self::Listening { address: address.clone() },
             Input::ListeningEnded { address } => Self::ListeningEnded { address: address.clone() },
             Input::Hint { hint, from, topic, bytes } => {
@@ -391,6 +402,7 @@ impl Call {
             Self::Written { session, bytes } => Input::Written { session: SessionId(session), bytes: number(bytes)? },
             Self::SessionClosed { session, reason } => Input::SessionClosed { session: SessionId(session), reason },
             Self::DialFailed { address, reason } => Input::DialFailed { address, reason },
+            Self::DialPutOff { address, reason } => Input::DialPutOff { address, reason },
             Self::Listening { address } => Input::Listening { address },
             Self::ListeningEnded { address } => Input::ListeningEnded { address },
             Self::Hint { hint, from, topic, bytes } => {
@@ -525,6 +537,7 @@ mod tests {
             Input::Written { session, bytes: 10 },
             Input::SessionClosed { session, reason: "d".into() },
             Input::DialFailed { address: "e".into(), reason: "f".into() },
+            Input::DialPutOff { address: "e".into(), reason: "f".into() },
             Input::Listening { address: "g".into() },
             Input::ListeningEnded { address: "g".into() },
             Input::Hint { hint: HintId(11), from: device, topic: "h".into(), bytes: vec![3] },

@@ -1,4 +1,5 @@
-//! Where peers may be found, and when to dial which address again. Whether a session is wanted is asked of the caller.
+//! Where peers may be found, and when to dial which address again. With whom a session is wanted is said by the caller; whose
+//! turn it is, by the queue.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -6,23 +7,39 @@ use alloc::vec::Vec;
 
 use crate::id::DeviceId;
 use crate::limits::{
-    ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, BACKOFF_EARLY_FOR, BACKOFF_MAX_EARLY, BACKOFF_MAX_LATE, BACKOFF_MIN,
-    DEVICES_REMEMBERED_MAX, DIAL_TIMEOUT,
+    ADDRESS_BYTES_MAX, ADDRESSES_PER_DEVICE_MAX, ADDRESSES_UNPROVEN_MAX, DEVICES_REMEMBERED_MAX, PUT_OFF_FOR,
 };
-use crate::time::{Duration, Timestamp};
+use crate::mutants::Mutated;
+use crate::time::Timestamp;
 
-/// Failures in a row after which an address at which a device has answered is no better than any other.
-const FAILURES_UNTIL_DOUBTED: u32 = 16;
+mod queue;
+mod target;
 
-/// The address book and its timers.
+use queue::{Queue, TargetId};
+use target::{CLAIMS_MAX, FAILURES_UNTIL_DOUBTED, Target};
+
+/// The address book and its timers. Everything but `targets` follows from it, or is said by the caller, and is kept so that
+/// nothing has to be looked for in the whole book.
 #[derive(Debug, Default)]
 pub struct Dialer {
-    targets: BTreeMap<String, Target>,
+    targets: BTreeMap<TargetId, Target>,
+    last_id: u64,
+    by_address: BTreeMap<String, TargetId>,
+    /// Addresses that are known as a device's.
+    by_device: BTreeMap<DeviceId, BTreeSet<TargetId>>,
+    /// Addresses of others that a device says are its own.
+    by_claim: BTreeMap<DeviceId, BTreeSet<TargetId>>,
+    /// Addresses at which nobody was met, those that failed most last.
+    unproven: BTreeSet<(u32, TargetId)>,
+    /// With whom a session is wanted.
+    wanted: BTreeSet<DeviceId>,
+    /// With whom there is one.
+    busy: BTreeSet<DeviceId>,
+    queue: Queue,
+    /// Addresses that are being dialed. They may have left the book meanwhile.
+    dialed: BTreeMap<String, TargetId>,
     longest_waits: u64,
 }
-
-/// Devices that may dispute an address with the one that it is known of. With more, it is dialed whoever is connected.
-const CLAIMS_MAX: usize = 4;
 
 /// Where an address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,29 +52,8 @@ pub enum Source {
     Itself,
     /// From others. They may lie: it takes the place of nothing that was not seen to fail.
     Others,
-}
-
-#[derive(Debug, Default)]
-struct Target {
-    /// Who answered there, or is said to.
-    peer: Option<DeviceId>,
-    /// That was seen here, and not too long ago.
-    answered: bool,
-    /// The device itself says that it is here.
-    said: bool,
-    /// A dial has failed since the device was met here.
-    missed: bool,
-    /// Given by the application: dialed whoever answers, and not forgotten before it says so.
-    permanent: bool,
-    /// Of a ticket, and no member that was met there has said where it is.
-    invited: bool,
-    /// Others who say that it is theirs, at most `CLAIMS_MAX` of them. Who answers there decides.
-    claimed_by: BTreeSet<DeviceId>,
-    dialing_since: Option<Timestamp>,
-    failures: u32,
-    failing_since: Option<Timestamp>,
-    next_at: Timestamp,
-    last_failure: Option<String>,
+    /// From others, about a place in a network of ours: it is dialed seldom, and not told to anybody.
+    Nearby,
 }
 
 /// Why an address is not kept.
@@ -71,6 +67,12 @@ pub enum AddressError {
     TooMany(usize),
 }
 
+impl Source {
+    fn is_hearsay(self) -> bool {
+        matches!(self, Self::Others | Self::Nearby)
+    }
+}
+
 impl Dialer {
     /// Remembers an address. For a `peer` the newest `ADDRESSES_PER_DEVICE_MAX` are kept. Says whether it is news.
     pub fn learn(
@@ -80,84 +82,122 @@ impl Dialer {
         source: Source,
         now: Timestamp,
     ) -> Result<bool, AddressError> {
-        let (permanent, invited) = (source == Source::Given, source == Source::Ticket);
         if address.len() > ADDRESS_BYTES_MAX {
             return Err(AddressError::TooLong(address.len()));
         }
-        if let Some(target) = self.targets.get_mut(address) {
+        if let Some(id) = self.by_address.get(address) {
+            return Ok(self.learn_more(*id, peer, source, now));
+        }
+        if self.targets.len() >= DEVICES_REMEMBERED_MAX * ADDRESSES_PER_DEVICE_MAX {
+            return Err(AddressError::TooMany(self.targets.len()));
+        }
+        let mut target = Target { address: String::from(address), peer, next_at: now, ..Target::default() };
+        target.permanent = source == Source::Given;
+        target.invited = source == Source::Ticket;
+        target.said = source == Source::Itself;
+        target.nearby = source == Source::Nearby;
+        if !self.make_room_for(&target, source) {
+            return Ok(false);
+        }
+        self.last_id += 1;
+        let id = TargetId(self.last_id);
+        self.by_address.insert(target.address.clone(), id);
+        self.targets.insert(id, target);
+        self.index(id);
+        Ok(true)
+    }
+
+    fn learn_more(&mut self, id: TargetId, peer: Option<DeviceId>, source: Source, now: Timestamp) -> bool {
+        let (permanent, invited) = (source == Source::Given, source == Source::Ticket);
+        let news = self.change(id, |target| {
             if target.peer.is_some_and(|known| peer.is_some_and(|peer| peer != known)) {
                 // A device may say of any address that it is its own.
                 if source == Source::Itself && !target.answered && target.claimed_by.len() < CLAIMS_MAX {
                     target.claimed_by.extend(peer);
                 }
-                return Ok(false);
+                return false;
             }
             let news = (permanent && !target.permanent)
                 || (invited && !target.welcomes_anybody())
-                || (peer.is_some() && target.peer != peer);
+                || (peer.is_some() && target.peer != peer)
+                || (target.nearby && !source.is_hearsay());
             target.permanent |= permanent;
             target.invited |= invited;
             target.peer = peer.or(target.peer);
             target.said |= source == Source::Itself;
+            target.nearby &= source.is_hearsay();
             if news || permanent || invited {
                 target.next_at = target.next_at.min(now);
             }
-            return Ok(news);
-        }
-        if self.targets.len() >= DEVICES_REMEMBERED_MAX * ADDRESSES_PER_DEVICE_MAX {
-            return Err(AddressError::TooMany(self.targets.len()));
-        }
-        if let Some(peer) = peer {
-            let known: Vec<_> = self
-                .targets
-                .iter()
-                .filter(|(_, target)| target.peer == Some(peer) && !target.permanent && !target.invited)
-                .map(|(address, target)| (!target.answered, target.failures, address.clone()))
-                .collect();
+            news
+        });
+        news == Some(true)
+    }
+
+    /// Lets go of what is worth least where there are addresses enough. Says whether there is room then.
+    fn make_room_for(&mut self, new: &Target, source: Source) -> bool {
+        let gives_way = |failures: u32| !source.is_hearsay() || failures > 0;
+        if let Some(peer) = new.peer {
+            let known = self.of_device(&peer).filter(|(_, target)| !target.permanent && !target.invited);
+            let known: Vec<_> = known.map(|(id, target)| (!target.answered, target.failures, *id)).collect();
             if known.len() >= ADDRESSES_PER_DEVICE_MAX
                 && let Some((unproven, failures, worst)) = known.into_iter().max()
             {
-                if source == Source::Others && (!unproven || failures == 0) {
-                    return Ok(false);
+                if source.is_hearsay() && !unproven || !gives_way(failures) {
+                    return false;
                 }
-                self.targets.remove(&worst);
+                self.remove(worst);
             }
         }
-        let said = source == Source::Itself;
-        let target = Target { peer, permanent, invited, said, next_at: now, ..Target::default() };
-        self.targets.insert(String::from(address), target);
-        Ok(true)
+        if new.is_unproven()
+            && self.unproven.len() >= ADDRESSES_UNPROVEN_MAX
+            && let Some((failures, worst)) = self.unproven.last().copied()
+        {
+            if !gives_way(failures) {
+                return false;
+            }
+            self.remove(worst);
+        }
+        true
     }
 
-    /// What is known of a device's addresses, first those that it says are its own, and of these those that answered.
+    /// What is known of a device's addresses, first those that it says are its own, and of these those where it was met.
     pub fn addresses(&self, peer: &DeviceId) -> Vec<String> {
-        let mut known: Vec<_> = self
-            .targets
-            .iter()
-            .filter(|(_, target)| target.peer.as_ref() == Some(peer))
-            .map(|(address, target)| (!target.said, target.failures, address.clone()))
-            .collect();
+        self.addresses_where(peer, |_| true)
+    }
+
+    /// Those of them that are remembered, and told to others.
+    pub fn addresses_to_tell(&self, peer: &DeviceId) -> Vec<String> {
+        self.addresses_where(peer, |target| !target.nearby)
+    }
+
+    fn addresses_where(&self, peer: &DeviceId, is_meant: impl Fn(&Target) -> bool) -> Vec<String> {
+        let known = self.of_device(peer).filter(|(_, target)| is_meant(target));
+        let mut known: Vec<_> = known.map(|(_, target)| (!target.said, !target.answered, &target.address)).collect();
         known.sort();
-        known.into_iter().map(|(_, _, address)| address).take(ADDRESSES_PER_DEVICE_MAX).collect()
+        known.into_iter().map(|(_, _, address)| address.clone()).take(ADDRESSES_PER_DEVICE_MAX).collect()
     }
 
     /// Every device of which an address is known.
     pub fn peers(&self) -> BTreeSet<DeviceId> {
-        self.targets.values().filter_map(|target| target.peer).collect()
+        self.by_device.keys().copied().collect()
+    }
+
+    /// An address of this device is known.
+    pub fn knows(&self, peer: &DeviceId) -> bool {
+        self.by_device.contains_key(peer)
     }
 
     /// Why the last dial of a device failed.
     pub fn last_failure(&self, peer: &DeviceId) -> Option<String> {
-        self.targets
-            .values()
-            .filter(|target| target.peer.as_ref() == Some(peer))
-            .find_map(|target| target.last_failure.clone())
+        self.of_device(peer).find_map(|(_, target)| target.last_failure.clone())
     }
 
     /// Failures of addresses at which nobody is known yet.
     pub fn unanswered(&self) -> Vec<(String, Option<String>)> {
-        self.targets
+        self.by_address
             .iter()
+            .map(|(address, id)| (address, &self.targets[id]))
             .filter(|(_, target)| target.peer.is_none() && (target.permanent || target.invited))
             .map(|(address, target)| (address.clone(), target.last_failure.clone()))
             .collect()
@@ -165,23 +205,25 @@ impl Dialer {
 
     /// A session came of dialing this address, or from this peer.
     pub fn connected(&mut self, address: &str, peer: DeviceId, dialed: bool) {
-        if dialed && let Some(target) = self.targets.get_mut(address) {
-            target.peer = Some(peer);
-            target.claimed_by.clear();
-            (target.answered, target.missed) = (true, false);
+        if dialed {
+            self.dial_ended(address);
         }
-        for target in self.targets.values_mut().filter(|target| target.peer == Some(peer)) {
-            target.dialing_since = None;
-            target.last_failure = None;
+        if dialed && let Some(id) = self.by_address.get(address) {
+            self.change(*id, |target| {
+                target.peer = Some(peer);
+                target.claimed_by.clear();
+                (target.answered, target.missed, target.nearby) = (true, false, false);
+            });
         }
+        self.change_all_of(&peer, |target| target.last_failure = None);
     }
 
     /// The session was of use: begin with the shortest wait next time.
     pub fn authenticated(&mut self, peer: &DeviceId) {
-        for target in self.targets.values_mut().filter(|target| target.peer.as_ref() == Some(peer)) {
+        self.change_all_of(peer, |target| {
             target.failures = 0;
             target.failing_since = None;
-        }
+        });
     }
 
     /// The last session with a device ended. If it was of use, an outage begins now, whatever failed before: its addresses may
@@ -190,25 +232,57 @@ impl Dialer {
         if was_of_use {
             self.authenticated(peer);
         }
-        for target in self.targets.values_mut().filter(|target| target.peer.as_ref() == Some(peer)) {
+        let mut longest_waits = 0;
+        self.change_all_of(peer, |target| {
             target.last_failure = Some(String::from(reason));
-            self.longest_waits += u64::from(target.wait(now, jitter));
-        }
+            longest_waits += u64::from(target.wait(now, jitter));
+        });
+        self.longest_waits += longest_waits;
     }
 
     /// A dial failed.
     pub fn failed(&mut self, address: &str, reason: &str, now: Timestamp, jitter: u32) {
-        if let Some(target) = self.targets.get_mut(address) {
-            target.last_failure = Some(String::from(reason));
-            self.longest_waits += u64::from(target.wait(now, jitter));
+        self.dial_ended(address);
+        let Some(id) = self.by_address.get(address).copied() else { return };
+        self.failed_at(id, reason, now, jitter);
+        self.change(id, |target| {
             target.missed = true;
             target.answered &= target.failures < FAILURES_UNTIL_DOUBTED;
+        });
+    }
+
+    fn failed_at(&mut self, id: TargetId, reason: &str, now: Timestamp, jitter: u32) {
+        let was_longest = self.change(id, |target| {
+            target.last_failure = Some(String::from(reason));
+            target.wait(now, jitter)
+        });
+        self.longest_waits += u64::from(was_longest == Some(true));
+    }
+
+    /// A dial was not begun, for a limit of ours. That says nothing about the address.
+    pub fn put_off(&mut self, address: &str, now: Timestamp) {
+        self.dial_ended(address);
+        if let Some(id) = self.by_address.get(address) {
+            self.change(*id, |target| target.next_at = target.next_at.max(now + PUT_OFF_FOR));
+        }
+    }
+
+    /// A dial is over, whatever came of it.
+    pub fn dial_ended(&mut self, address: &str) {
+        if let Some(id) = self.dialed.remove(address) {
+            self.queue.ended(id);
+            self.review(id);
         }
     }
 
     /// Addresses known.
     pub(crate) fn len(&self) -> usize {
         self.targets.len()
+    }
+
+    /// Of these, addresses at which nobody was ever met.
+    pub(crate) fn unproven_len(&self) -> usize {
+        self.unproven.len()
     }
 
     /// How often an address had to wait as long as there is.
@@ -219,271 +293,155 @@ impl Dialer {
     /// A device that is known says that it is at these addresses. Others that were only said to be its own, or at which it was
     /// missed since it was met there, are forgotten unless they are `worth_keeping`, and those of a ticket are like any other now.
     pub fn keep_only(&mut self, peer: &DeviceId, said: &[String], worth_keeping: impl Fn(&str) -> bool) {
-        self.targets.retain(|address, target| {
-            if target.peer.as_ref() != Some(peer) {
-                return true;
+        for id in self.ids_of(peer) {
+            let stays = self.change(id, |target| {
+                target.invited = false;
+                target.said = said.contains(&target.address);
+                let was_met = target.answered && !target.missed;
+                target.permanent || was_met || target.said || worth_keeping(&target.address)
+            });
+            if stays == Some(false) {
+                self.remove(id);
             }
-            target.invited = false;
-            target.said = said.contains(address);
-            target.permanent || (target.answered && !target.missed) || target.said || worth_keeping(address)
-        });
+        }
     }
 
     /// The address is known as that of another device.
     pub fn is_of_another(&self, address: &str, peer: &DeviceId) -> bool {
-        self.targets.get(address).is_some_and(|target| target.peer.is_some_and(|known| known != *peer))
+        let target = self.by_address.get(address).map(|id| &self.targets[id]);
+        target.is_some_and(|target| target.peer.is_some_and(|known| known != *peer))
     }
 
     /// Forgets an address: it is our own, or the application wants it.
     pub fn forget(&mut self, address: &str) {
-        self.targets.remove(address);
+        if let Some(id) = self.by_address.get(address) {
+            self.remove(*id);
+        }
     }
 
     /// Forgets where a device is.
     pub fn forget_device(&mut self, peer: &DeviceId) {
-        self.targets.retain(|_, target| target.peer.as_ref() != Some(peer));
+        self.ids_of(peer).into_iter().for_each(|id| self.remove(id));
     }
 
     /// We are on another network, or were asleep: what failed before says nothing, and what was dialed may hang. Everything is
     /// due, as at the beginning of an outage.
     pub fn wake(&mut self, now: Timestamp) {
-        for target in self.targets.values_mut() {
-            target.failing_since = None;
-            target.dialing_since = None;
-            target.next_at = target.next_at.min(now);
+        self.queue.end_all();
+        self.dialed.clear();
+        for id in self.targets.keys().copied().collect::<Vec<_>>() {
+            self.change(id, |target| {
+                target.failing_since = None;
+                target.next_at = target.next_at.min(now);
+            });
         }
     }
 
-    /// Addresses to dial now. `wanted` says whether a session with this peer is wanted and there is none; addresses at which
-    /// nobody is known are wanted if permanent.
-    pub fn due(
-        &mut self,
-        now: Timestamp,
-        wanted: impl Fn(&DeviceId) -> bool,
-        connected: impl Fn(&DeviceId) -> bool,
-        jitter: impl Fn() -> u32,
-    ) -> Vec<(String, Option<DeviceId>)> {
+    /// With whom a session is wanted from now on.
+    pub fn want(&mut self, wanted: BTreeSet<DeviceId>) {
+        let before = core::mem::replace(&mut self.wanted, wanted);
+        let changed: Vec<_> = self.wanted.symmetric_difference(&before).copied().collect();
+        changed.iter().for_each(|device| self.review_device(device));
+    }
+
+    /// With whom no session is to be dialed, because there is one, or because it is ourselves.
+    pub fn leave_alone(&mut self, busy: BTreeSet<DeviceId>) {
+        let before = core::mem::replace(&mut self.busy, busy);
+        let changed: Vec<_> = self.busy.symmetric_difference(&before).copied().collect();
+        changed.iter().for_each(|device| self.review_device(device));
+    }
+
+    /// Addresses to dial now, each with who has to answer there.
+    pub(crate) fn due(&mut self, now: Timestamp, jitter: u32, mutated: Mutated) -> Vec<(String, Option<DeviceId>)> {
+        for id in self.queue.timed_out(now) {
+            self.dialed.retain(|_, dialed| *dialed != id);
+            self.failed_at(id, "no answer", now, jitter);
+            self.review(id);
+        }
         let mut dial = Vec::new();
-        for (address, target) in &mut self.targets {
-            if target.dialing_since.is_some_and(|since| now - since >= DIAL_TIMEOUT) {
-                target.last_failure = Some(String::from("no answer"));
-                self.longest_waits += u64::from(target.wait(now, jitter()));
-            }
-            if target.is_wanted(&wanted, &connected) && target.dialing_since.is_none() && target.next_at <= now {
-                target.dialing_since = Some(now);
-                // Who was there last time may have moved: whoever answers at an address that was given is welcome.
-                dial.push((address.clone(), if target.welcomes_anybody() { None } else { target.peer }));
-            }
+        while let Some(id) = self.queue.begin(now, mutated) {
+            let target = &self.targets[&id];
+            self.dialed.insert(target.address.clone(), id);
+            dial.push((target.address.clone(), target.expected()));
         }
         dial
     }
 
-    /// When [`Self::due`] has something to say next.
-    pub fn deadline(
-        &self,
-        wanted: impl Fn(&DeviceId) -> bool,
-        connected: impl Fn(&DeviceId) -> bool,
-    ) -> Option<Timestamp> {
-        self.targets
-            .values()
-            .filter(|target| target.is_wanted(&wanted, &connected))
-            .map(|target| target.dialing_since.map_or(target.next_at, |since| since + DIAL_TIMEOUT))
-            .min()
+    /// When [`Self::due`] has something to say next, if nothing happens before.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.queue.deadline()
     }
-}
 
-impl Target {
-    fn is_wanted(&self, wanted: &impl Fn(&DeviceId) -> bool, connected: &impl Fn(&DeviceId) -> bool) -> bool {
-        match &self.peer {
-            // Who says that it is theirs need not be there: as long as nobody was met there, whoever is might be missed.
-            Some(peer) if self.answered || !self.is_disputed() => {
-                !connected(peer) && (self.permanent || self.invited || wanted(peer))
-            }
-            // Where all of them are connected, nobody is missed.
-            Some(peer) if !self.permanent && !self.invited && self.claimed_by.len() < CLAIMS_MAX => {
-                !connected(peer) || !self.claimed_by.iter().all(connected)
-            }
-            _ => self.welcomes_anybody(),
+    fn of_device(&self, peer: &DeviceId) -> impl Iterator<Item = (&TargetId, &Target)> {
+        self.by_device.get(peer).into_iter().flatten().map(|id| (id, &self.targets[id]))
+    }
+
+    fn ids_of(&self, peer: &DeviceId) -> Vec<TargetId> {
+        self.by_device.get(peer).into_iter().flatten().copied().collect()
+    }
+
+    /// Changes what is known of an address, and all that follows from it.
+    fn change<R>(&mut self, id: TargetId, change: impl FnOnce(&mut Target) -> R) -> Option<R> {
+        self.unindex(id);
+        let result = self.targets.get_mut(&id).map(change);
+        self.index(id);
+        result
+    }
+
+    fn change_all_of(&mut self, peer: &DeviceId, mut change: impl FnMut(&mut Target)) {
+        self.ids_of(peer).into_iter().for_each(|id| _ = self.change(id, &mut change));
+    }
+
+    fn remove(&mut self, id: TargetId) {
+        self.unindex(id);
+        self.queue.put(id, None);
+        if let Some(target) = self.targets.remove(&id) {
+            self.by_address.remove(&target.address);
         }
     }
 
-    fn welcomes_anybody(&self) -> bool {
-        self.permanent || self.invited || self.is_disputed()
-    }
-
-    fn is_disputed(&self) -> bool {
-        !self.claimed_by.is_empty()
-    }
-
-    /// Exponential backoff with full jitter on its upper half. Says whether it is the longest one.
-    fn wait(&mut self, now: Timestamp, jitter: u32) -> bool {
-        self.dialing_since = None;
-        let failing_since = *self.failing_since.get_or_insert(now);
-        let max = if now - failing_since < BACKOFF_EARLY_FOR { BACKOFF_MAX_EARLY } else { BACKOFF_MAX_LATE };
-        let doubled = BACKOFF_MIN.0.saturating_mul(1 << self.failures.min(20)).min(max.0);
-        self.failures = self.failures.saturating_add(1);
-        // Nobody is there, whoever says that it is theirs.
-        if self.failures >= FAILURES_UNTIL_DOUBTED {
-            self.claimed_by.clear();
+    fn index(&mut self, id: TargetId) {
+        let Some(target) = self.targets.get(&id) else { return };
+        if let Some(peer) = target.peer {
+            self.by_device.entry(peer).or_default().insert(id);
         }
-        self.next_at = now + Duration(doubled / 2 + doubled / 2 * u64::from(jitter >> 16) / (1 << 16));
-        doubled == max.0
+        for device in &target.claimed_by {
+            self.by_claim.entry(*device).or_default().insert(id);
+        }
+        if target.is_unproven() {
+            self.unproven.insert((target.failures, id));
+        }
+        self.review(id);
+    }
+
+    fn unindex(&mut self, id: TargetId) {
+        let Some(target) = self.targets.get(&id) else { return };
+        let take = |ids: &mut BTreeMap<DeviceId, BTreeSet<TargetId>>, device: &DeviceId| {
+            if let Some(of_it) = ids.get_mut(device) {
+                of_it.remove(&id);
+                if of_it.is_empty() {
+                    ids.remove(device);
+                }
+            }
+        };
+        target.peer.iter().for_each(|peer| take(&mut self.by_device, peer));
+        target.claimed_by.iter().for_each(|device| take(&mut self.by_claim, device));
+        self.unproven.remove(&(target.failures, id));
+    }
+
+    /// Tells the queue whether an address is to be dialed.
+    fn review(&mut self, id: TargetId) {
+        if let Some(target) = self.targets.get(&id) {
+            self.queue.put(id, target.wish(id, &self.wanted, &self.busy));
+        }
+    }
+
+    fn review_device(&mut self, device: &DeviceId) {
+        let claimed = self.by_claim.get(device).into_iter().flatten().copied();
+        let ids: Vec<_> = self.ids_of(device).into_iter().chain(claimed).collect();
+        ids.into_iter().for_each(|id| self.review(id));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: DeviceId = DeviceId([1; 32]);
-
-    fn due(dialer: &mut Dialer, now: Timestamp) -> usize {
-        dialer.due(now, |_| true, |_| false, || 0).len()
-    }
-
-    #[test]
-    fn waits_grow_to_five_seconds_and_after_ten_minutes_to_sixty() {
-        let mut dialer = Dialer::default();
-        let mut now = Timestamp(0);
-        dialer.learn("a", Some(A), Source::Itself, now).expect("short");
-        let mut longest = [0, 0];
-        for _ in 0..400 {
-            now = dialer.deadline(|_| true, |_| false).expect("one target");
-            assert_eq!(due(&mut dialer, now), 1);
-            assert_eq!(due(&mut dialer, now), 0, "not again while dialing");
-            dialer.failed("a", "refused", now, u32::MAX);
-            let wait = dialer.deadline(|_| true, |_| false).expect("one target") - now;
-            longest[usize::from(now.0 > BACKOFF_EARLY_FOR.0)] =
-                wait.0.max(longest[usize::from(now.0 > BACKOFF_EARLY_FOR.0)]);
-        }
-        assert!((4_900_000..=5_000_000).contains(&longest[0]), "{longest:?}");
-        assert!((59_000_000..=60_000_000).contains(&longest[1]), "{longest:?}");
-    }
-
-    /// What failed long before counted, so that after a short outage it was waited for as after a long one.
-    #[test]
-    fn an_outage_begins_when_the_last_session_ends() {
-        let mut dialer = Dialer::default();
-        let mut now = Timestamp(0);
-        dialer.learn("a", Some(A), Source::Itself, now).expect("short");
-        dialer.connected("elsewhere", A, false);
-        dialer.authenticated(&A);
-        dialer.failed("a", "refused", now, u32::MAX);
-        now = now + Duration(2 * BACKOFF_EARLY_FOR.0);
-        dialer.disconnected(&A, true, "reset", now, u32::MAX);
-        for _ in 0..20 {
-            let next = dialer.deadline(|_| true, |_| false).expect("one target");
-            assert!(next - now <= BACKOFF_MAX_EARLY, "{} s", (next - now).0 / 1_000_000);
-            now = next;
-            assert_eq!(due(&mut dialer, now), 1);
-            dialer.failed("a", "refused", now, u32::MAX);
-        }
-        // Sessions that are of no use end none.
-        now = now + BACKOFF_EARLY_FOR;
-        dialer.disconnected(&A, false, "no shared space", now, u32::MAX);
-        let next = dialer.deadline(|_| true, |_| false).expect("one target");
-        assert!(next - now > BACKOFF_MAX_EARLY);
-    }
-
-    #[test]
-    fn a_device_keeps_its_newest_addresses() {
-        let mut dialer = Dialer::default();
-        for i in 0..20 {
-            dialer.learn(&alloc::format!("address {i:02}"), Some(A), Source::Itself, Timestamp(i)).expect("short");
-        }
-        assert_eq!(dialer.addresses(&A).len(), ADDRESSES_PER_DEVICE_MAX);
-    }
-
-    #[test]
-    fn what_others_say_takes_no_place_of_what_was_seen() {
-        const B: DeviceId = DeviceId([2; 32]);
-        let mut dialer = Dialer::default();
-        let now = Timestamp(0);
-        assert_eq!(dialer.learn("home of a", Some(A), Source::Itself, now), Ok(true));
-        assert_eq!(dialer.learn("home of a", Some(B), Source::Others, now), Ok(false));
-        assert_eq!(dialer.addresses(&A), ["home of a"]);
-        dialer.connected("home of a", A, true);
-        assert_eq!(dialer.learn("home of a", Some(B), Source::Itself, now), Ok(false));
-        let news = (0..100)
-            .filter(|i| dialer.learn(&alloc::format!("nowhere {i}"), Some(A), Source::Others, now).expect("short"));
-        assert_eq!(news.count(), ADDRESSES_PER_DEVICE_MAX - 1);
-        assert!(dialer.addresses(&A).contains(&String::from("home of a")));
-        // What was tried and failed gives way.
-        dialer.failed("nowhere 3", "refused", now, 0);
-        assert_eq!(dialer.learn("elsewhere", Some(A), Source::Others, now), Ok(true));
-        assert!(!dialer.addresses(&A).contains(&String::from("nowhere 3")));
-    }
-
-    #[test]
-    fn what_a_device_says_takes_the_place_of_where_it_was_missed() {
-        let mut dialer = Dialer::default();
-        let now = Timestamp(0);
-        let said = |texts: &[&str]| texts.iter().map(|text| String::from(*text)).collect::<Vec<_>>();
-        dialer.learn("ticket", None, Source::Ticket, now).expect("short");
-        dialer.learn("given", Some(A), Source::Given, now).expect("short");
-        for address in ["forwarded", "old network", "hearsay", "from afar"] {
-            dialer.learn(address, Some(A), Source::Itself, now).expect("short");
-        }
-        for address in ["ticket", "forwarded", "old network"] {
-            dialer.connected(address, A, true);
-        }
-        dialer.failed("old network", "timed out", now, 0);
-        dialer.failed("ticket", "timed out", now, 0);
-        dialer.failed("given", "timed out", now, 0);
-        dialer.authenticated(&A);
-        dialer.keep_only(&A, &said(&["new network"]), |address| address == "from afar");
-        let mut known = dialer.addresses(&A);
-        known.sort();
-        assert_eq!(known, ["forwarded", "from afar", "given"]);
-        dialer.forget_device(&A);
-        assert_eq!(dialer.addresses(&A), [""; 0]);
-    }
-
-    // A member that said of another's address that it is its own had it dialed, and the session with the other replaced.
-    #[test]
-    fn disputed_address_is_dialed_unless_all_who_claim_it_are_connected() {
-        let device = |n: u8| DeviceId([n; 32]);
-        let dialed = |claims: u8, connected: &[u8]| {
-            let mut dialer = Dialer::default();
-            for n in 1..=claims {
-                dialer.learn("a", Some(device(n)), Source::Itself, Timestamp(0)).expect("short");
-            }
-            let is_connected = |other: &DeviceId| connected.iter().any(|n| device(*n) == *other);
-            dialer.due(Timestamp(0), |_| false, is_connected, || 0).len()
-        };
-        assert_eq!(dialed(2, &[1, 2]), 0);
-        assert_eq!(dialed(2, &[1]), 1);
-        assert_eq!(dialed(2, &[2]), 1);
-        // Not all of so many are known.
-        assert_eq!(dialed(9, &[1, 2, 3, 4, 5, 6, 7, 8, 9]), 1);
-    }
-
-    #[test]
-    fn after_sleep_everything_is_due_as_at_the_beginning_of_an_outage() {
-        let mut dialer = Dialer::default();
-        let mut now = Timestamp(0);
-        dialer.learn("a", Some(A), Source::Itself, now).expect("short");
-        for _ in 0..400 {
-            now = dialer.deadline(|_| true, |_| false).expect("one target");
-            due(&mut dialer, now);
-            dialer.failed("a", "refused", now, u32::MAX);
-        }
-        assert_eq!(due(&mut dialer, now), 0);
-        dialer.wake(now);
-        assert_eq!(due(&mut dialer, now), 1);
-        dialer.failed("a", "unreachable", now, u32::MAX);
-        let next = dialer.deadline(|_| true, |_| false).expect("one target");
-        assert!(next - now <= BACKOFF_MAX_EARLY, "{} s", (next - now).0 / 1_000_000);
-        // A dial that hangs from before is not waited for.
-        assert_eq!(due(&mut dialer, next), 1);
-        dialer.wake(next);
-        assert_eq!(due(&mut dialer, next), 1);
-    }
-
-    #[test]
-    fn an_overlong_address_is_refused_by_number() {
-        let error =
-            Dialer::default().learn(&"x".repeat(300), None, Source::Given, Timestamp(0)).expect_err("300 bytes");
-        assert!(alloc::format!("{error}").contains("300 bytes, limit 256"));
-    }
-}
+mod tests;

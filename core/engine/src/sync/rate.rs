@@ -21,7 +21,12 @@ pub struct Rate {
 impl Rate {
     /// Whether there is anything left.
     pub fn has_left(&self, now: Timestamp, allowance: Allowance) -> bool {
-        self.whole_at.0.saturating_sub(now.0) < time_for(allowance.burst, allowance).0
+        now >= self.left_at(allowance)
+    }
+
+    /// From when on there is.
+    pub fn left_at(&self, allowance: Allowance) -> Timestamp {
+        Timestamp(self.whole_at.0.saturating_sub(time_for(allowance.burst, allowance).0.saturating_sub(1)))
     }
 
     /// Uses some of it. The last use may go beyond what is left.

@@ -106,13 +106,16 @@ async fn a_name_that_does_not_resolve_is_told_so() {
 }
 
 #[tokio::test]
-async fn dials_in_flight_are_limited() {
+async fn dial_beyond_the_limit_is_put_off_and_is_no_failure() {
     let limits = NetLimits { dials_max: 1, ..NetLimits::default() };
     let mut node = Node::with(1, limits).await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = silent.local_addr().unwrap().port();
     node.dial(&format!("/ip4/127.0.0.1/tcp/{port}"), None);
-    let reason = failure(&mut node, "/ip4/127.0.0.1/tcp/1").await;
+    let second = "/ip4/127.0.0.1/tcp/1";
+    node.dial(second, None);
+    let (address, reason) = node.dial_put_off().await;
+    assert_eq!(address, second);
     assert!(reason.contains("at most 1 dials at once"), "{reason}");
 }
 

@@ -153,6 +153,14 @@ impl Node {
         .await
     }
 
+    pub(crate) async fn dial_put_off(&mut self) -> (String, String) {
+        self.expect("a dial that is put off", |input| match input {
+            Input::DialPutOff { address, reason } => Ok((address, reason)),
+            other => Err(other),
+        })
+        .await
+    }
+
     /// Waits until so many bytes of frames were written.
     pub(crate) async fn written(&mut self, wanted: SessionId, mut bytes: usize) {
         while bytes > 0 {

@@ -240,7 +240,7 @@ async fn both_may_dial_at_once() {
         a.opened().await;
     }
     a.dial(&b.address, None);
-    let (address, reason) = a.dial_failure().await;
+    let (address, reason) = a.dial_put_off().await;
     assert_eq!(address, b.address);
     assert!(reason.contains("at most 5"), "{reason}");
 }

@@ -86,6 +86,8 @@ attacks! {
     Hints => talk::hints, attacks_hints;
     /// Other members' addresses, wrong.
     Addresses => talk::addresses, attacks_addresses;
+    /// Members that were made up, and where they are said to be.
+    Crowds => signed::crowds, attacks_crowds;
     /// Sessions opened and closed.
     OpensAndCloses => talk::opens_and_closes, attacks_opens_and_closes;
     /// Nothing is read for a while.
@@ -102,6 +104,6 @@ impl Attack {
 
     /// Whether it needs to read the membership log.
     pub(super) fn needs_entries(self) -> bool {
-        matches!(self, Self::Entries | Self::BadEntries | Self::Demands)
+        matches!(self, Self::Entries | Self::BadEntries | Self::Crowds | Self::Demands)
     }
 }
