@@ -35,7 +35,8 @@ impl Engine {
                 self.dialer.keep_only(&peer, &addresses, |address| reach::leads_further(address, &addresses));
             }
             self.met_at(&peer, &addresses);
-            self.learn_addresses_of(peer, &addresses, Source::Itself);
+            let by_itself: Vec<_> = addresses.into_iter().map(|address| (address, Source::Itself)).collect();
+            self.learn_addresses_of(peer, &by_itself);
         }
     }
 
@@ -58,22 +59,24 @@ impl Engine {
     }
 
     /// Remembers where a member is, also over restarts, and tells the other members of its spaces.
-    fn learn_addresses_of(&mut self, peer: DeviceId, addresses: &[String], source: Source) {
+    fn learn_addresses_of(&mut self, peer: DeviceId, addresses: &[(String, Source)]) {
         if !self.is_member_somewhere(&peer) {
             return;
         }
-        let before = self.dialer.addresses(&peer).len();
-        let mut news = source == Source::Itself;
-        for address in addresses.iter().take(ADDRESSES_PER_DEVICE_MAX) {
-            match self.dialer.learn(address, Some(peer), source, self.now.mono) {
+        let before = self.dialer.addresses_to_tell(&peer).len();
+        let is_by_itself = addresses.iter().any(|(_, source)| *source == Source::Itself);
+        let mut news = is_by_itself;
+        for (address, source) in addresses.iter().take(ADDRESSES_PER_DEVICE_MAX) {
+            match self.dialer.learn(address, Some(peer), *source, self.now.mono) {
                 Ok(is_news) => news |= is_news,
                 Err(error) => debug!(%peer, %error, "an address is not remembered"),
             }
         }
+        self.dial_check |= news;
         if !news || self.halted.is_some() {
             return;
         }
-        let known = self.dialer.addresses(&peer);
+        let known = self.dialer.addresses_to_tell(&peer);
         let remembered = self.remembered.get(&peer);
         let before_now = remembered.map(|remembered| remembered.addresses.as_slice()).unwrap_or_default();
         if known.len() == before_now.len() && known.iter().all(|address| before_now.contains(address)) {
@@ -84,8 +87,7 @@ impl Engine {
         }
         let is_more = known.len() > before;
         let known = Remembered { addresses: known, name: remembered.and_then(|remembered| remembered.name.clone()) };
-        self.dial_check = true;
-        if source == Source::Others && !is_more {
+        if !is_by_itself && !is_more {
             // It took the place of what failed. If that were passed on, two that hold different ones would never be done. The
             // others are told when the peer itself was met there.
             return self.store_remembered(&peer, &known);
@@ -116,11 +118,15 @@ impl Engine {
             if space.membership.role(&peer).is_none() {
                 continue;
             }
-            let peers: Vec<_> = space
-                .others()
+            let is_other = |device: &DeviceId| *device != self.device && space.membership.role(device).is_some();
+            let devices = match only {
+                Some(only) => [only].into_iter().filter(is_other).collect(),
+                None => space.others(),
+            };
+            let peers: Vec<_> = devices
                 .into_iter()
-                .filter(|device| *device != peer && only.is_none_or(|only| only == *device))
-                .map(|device| PeerAddresses { device, addresses: self.dialer.addresses(&device) })
+                .filter(|device| *device != peer)
+                .map(|device| PeerAddresses { device, addresses: self.dialer.addresses_to_tell(&device) })
                 .filter(|entry| !entry.addresses.is_empty())
                 .take(PEERS_PER_MESSAGE_MAX)
                 .collect();
@@ -138,15 +144,22 @@ impl Engine {
             let addresses = core::mem::take(&mut own.addresses);
             self.heard_own_addresses(id, addresses);
         }
-        let Some(space) = self.spaces.get(&space_id) else { return };
+        let (Some(space), Some(session)) = (self.spaces.get(&space_id), self.sessions.get(&id)) else { return };
         if space.membership.role(&peer).is_none() {
             return;
         }
-        let members = space.others();
-        for PeerAddresses { device, addresses } in peers {
-            if members.contains(&device) && !self.is_connected(&device) {
-                self.learn_addresses_of(device, &addresses, Source::Others);
-            }
+        let is_other = |device: &DeviceId| *device != self.device && space.membership.role(device).is_some();
+        let about_others = peers.into_iter().filter(|said| is_other(&said.device) && !self.is_connected(&said.device));
+        let heard: Vec<_> = about_others
+            .map(|PeerAddresses { device, addresses }| {
+                let worth = |address: &String| reach::hearsay(address, &session.address, self.own.listening());
+                let worthy =
+                    addresses.into_iter().filter_map(|address| worth(&address).map(|source| (address, source)));
+                (device, worthy.collect::<Vec<_>>())
+            })
+            .collect();
+        for (device, addresses) in heard {
+            self.learn_addresses_of(device, &addresses);
         }
     }
 
@@ -193,6 +206,7 @@ impl Engine {
             addresses.retain(|address| !self.dialer.is_of_another(address, &peer));
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        addresses.retain(|address| reach::may_be_its_own(address, &session.address));
         if !session.own_addresses.has_left(now, OWN_ADDRESSES) {
             return debug!(peer = %session.peer, "it says too often where it is");
         }

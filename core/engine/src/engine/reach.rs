@@ -1,5 +1,6 @@
 //! Where this machine can be reached, and which of these addresses are of use to others: best first, and none that only this
-//! machine can use as long as there is a better one. Judged by the address alone.
+//! machine can use as long as there is a better one. And which of the addresses that peers tell are of use to us. Judged by
+//! the address alone.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -8,6 +9,7 @@ use core::cmp::Reverse;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::limits::{ADDRESSES_QUIET, LISTENING_MAX};
+use crate::sync::dialer::Source;
 use crate::time::Timestamp;
 
 /// From where an address can be reached: the earlier, the more likely by others.
@@ -27,25 +29,71 @@ enum Reach {
     LinkLocal,
     /// From this machine alone.
     Loopback,
+    /// It names no machine: unspecified, multicast, reserved.
+    Nowhere,
 }
 
 /// What an address begins with; of one kind, one is as good as another.
 type Kind = (Reach, bool);
 
-fn kind_of(address: &str) -> Kind {
+/// The number that an address begins with, if it does not begin with a name. IPv4 in the form of IPv6 is IPv4.
+fn ip_of(address: &str) -> Option<IpAddr> {
     let mut parts = address.split('/').skip(1);
-    let ip = match (parts.next(), parts.next()) {
-        (Some("ip4"), Some(ip)) => ip.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-        (Some("ip6"), Some(ip)) => ip.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+    match (parts.next()?, parts.next()?) {
+        ("ip4", ip) => ip.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+        ("ip6", ip) => ip.parse::<Ipv6Addr>().ok().map(|ip| IpAddr::V6(ip).to_canonical()),
+        (kind, "localhost") if kind.starts_with("dns") => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         _ => None,
-    };
-    match ip {
+    }
+}
+
+fn kind_of(address: &str) -> Kind {
+    match ip_of(address) {
         Some(IpAddr::V4(ip)) => (reach_of_ip4(ip), false),
-        Some(IpAddr::V6(ip)) => match ip.to_ipv4_mapped() {
-            Some(ip) => (reach_of_ip4(ip), false),
-            None => (reach_of_ip6(ip), true),
-        },
+        Some(IpAddr::V6(ip)) => (reach_of_ip6(ip), true),
         None => (Reach::Global, false),
+    }
+}
+
+/// Whether what a peer says of itself may be true for us: this machine and a cable are other ones there, unless the session runs
+/// over such an address too.
+pub(super) fn may_be_its_own(address: &str, session: &str) -> bool {
+    match kind_of(address).0 {
+        reach @ (Reach::LinkLocal | Reach::Loopback) => kind_of(session).0 == reach,
+        reach => reach != Reach::Nowhere,
+    }
+}
+
+/// What an address is worth that one member tells of another, in a session that runs over `session`. It may have made it up,
+/// so it must not lead us to what only we can reach: our own machine, or networks that we are not even in. Nor to names, which
+/// lead wherever their owner likes.
+pub(super) fn hearsay(address: &str, session: &str, listening: &[String]) -> Option<Source> {
+    let Some(ip) = ip_of(address) else {
+        // Other networks than libp2p's may have addresses of their own.
+        return (!address.starts_with('/')).then_some(Source::Others);
+    };
+    let ours = || listening.iter().map(String::as_str).chain([session]).filter_map(ip_of);
+    match kind_of(address).0 {
+        Reach::Global => Some(Source::Others),
+        Reach::Lan | Reach::Overlay | Reach::Gateway | Reach::Bridge => {
+            ours().any(|own| is_one_network(own, ip)).then_some(Source::Nearby)
+        }
+        Reach::Loopback => (kind_of(session).0 == Reach::Loopback).then_some(Source::Others),
+        Reach::LinkLocal | Reach::Nowhere => None,
+    }
+}
+
+/// Whether two private addresses are in one network, as far as one can tell without its mask: networks at home, in offices and
+/// of containers mostly have 256 addresses, or are routed as if they had. A site has a /48 of IPv6 (RFC 4193), and overlays
+/// have all of 100.64.0.0/10.
+fn is_one_network(a: IpAddr, b: IpAddr) -> bool {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            let is_shared = |ip: Ipv4Addr| matches!(ip.octets(), [100, 64..=127, ..]);
+            a.octets()[..3] == b.octets()[..3] || is_shared(a) && is_shared(b)
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => a.segments()[..3] == b.segments()[..3],
+        _ => false,
     }
 }
 
@@ -58,7 +106,8 @@ pub(super) fn leads_further(address: &str, others: &[String]) -> bool {
 fn reach_of_ip4(ip: Ipv4Addr) -> Reach {
     match ip.octets() {
         [127, ..] => Reach::Loopback,
-        [169, 254, ..] | [0, ..] | [224..=255, ..] => Reach::LinkLocal,
+        [0, ..] | [224..=255, ..] => Reach::Nowhere,
+        [169, 254, ..] => Reach::LinkLocal,
         [100, 64..=127, ..] => Reach::Overlay,
         // docker; libvirt; podman; lxc.
         [172, 17..=31, 0, 1] | [192, 168, 122, 1] | [10, 88, 0, 1] | [10, 0, 3, 1] => Reach::Bridge,
@@ -70,8 +119,15 @@ fn reach_of_ip4(ip: Ipv4Addr) -> Reach {
 
 fn reach_of_ip6(ip: Ipv6Addr) -> Reach {
     match ip.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Reach::Loopback,
-        [0xfe80..=0xfebf, ..] | [0xff00..=0xffff, ..] => Reach::LinkLocal,
+        [0, 0, 0, 0, 0, 0, 0, 1] => Reach::Loopback,
+        // The form of IPv4 addresses that RFC 4291 has given up is among these.
+        [0, 0, 0, 0, 0, 0, ..] | [0xff00..=0xffff, ..] => Reach::Nowhere,
+        [0xfe80..=0xfebf, ..] => Reach::LinkLocal,
+        // IPv4 behind a translator (RFC 6052).
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            reach_of_ip4(Ipv4Addr::new(a, b, c, d))
+        }
         [0xfc00..=0xfdff, .., 1] => Reach::Gateway,
         [0xfc00..=0xfdff, ..] => Reach::Overlay,
         _ => Reach::Global,
@@ -257,6 +313,57 @@ mod tests {
         assert_eq!(for_others(&[]), [""; 0]);
         let names = [String::from("/dns4/node.example/tcp/1"), String::from("sim/3")];
         assert_eq!(of_use_to_others(&names).len(), 2, "names are as good as any address");
+    }
+
+    #[test]
+    fn what_a_peer_says_of_itself_leads_to_no_machine_of_ours() {
+        let far = "/ip4/198.51.100.4/tcp/4510";
+        let refused =
+            ["127.0.0.1", "127.9.9.9", "0.0.0.0", "169.254.1.1", "224.0.0.251", "255.255.255.255", "::1", "::"];
+        for address in at_4510(&refused).iter().chain(&at_4510(&["fe80::1", "ff02::1", "::ffff:127.0.0.1", "::7f00:1"]))
+        {
+            assert!(!may_be_its_own(address, far), "{address}");
+        }
+        assert!(!may_be_its_own("/ip6/64:ff9b::7f00:1/tcp/1", far) && !may_be_its_own("/dns4/localhost/tcp/1", far));
+        for address in ["/ip4/192.168.1.20/tcp/1", "/ip6/fd00::7/tcp/1", far, "/dns4/home.example/tcp/1", "sim/3"] {
+            assert!(may_be_its_own(address, far), "{address}");
+        }
+        assert!(may_be_its_own("/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/7"));
+        assert!(may_be_its_own("/ip6/fe80::2/tcp/1", "/ip6/fe80::1/tcp/7"));
+        assert!(!may_be_its_own("/ip4/0.0.0.0/tcp/1", "/ip4/127.0.0.1/tcp/7"));
+    }
+
+    #[test]
+    fn hearsay_leads_to_public_addresses_and_into_our_own_networks() {
+        let own = at_4510(&["192.168.1.20", "172.17.0.1", "100.101.7.7", "fd00:1:2::7"]);
+        let heard = |ip: &str| hearsay(&at_4510(&[ip])[0], "/ip4/198.51.100.4/tcp/4510", &own);
+        for public in ["198.51.100.9", "2a01::5"] {
+            assert_eq!(heard(public), Some(Source::Others), "{public}");
+        }
+        for near in ["192.168.1.21", "172.17.0.9", "100.64.0.1", "fd00:1:2:3::9", "::ffff:192.168.1.9"] {
+            assert_eq!(heard(near), Some(Source::Nearby), "{near}");
+        }
+        for refused in ["192.168.2.21", "10.0.0.5", "172.18.0.9", "fd00:1:3::9", "127.0.0.1", "::1", "169.254.169.254"]
+        {
+            assert_eq!(heard(refused), None, "{refused}");
+        }
+        for refused in ["fe80::1", "0.0.0.0", "::", "224.0.0.251", "ff02::1", "::ffff:10.0.0.5", "64:ff9b::a00:5"] {
+            assert_eq!(heard(refused), None, "{refused}");
+        }
+        for refused in ["/dns4/internal.example/tcp/1", "/dns/localhost/tcp/1", "/unix/socket", "/ip4/example/tcp/1"] {
+            assert_eq!(hearsay(refused, "/ip4/198.51.100.4/tcp/4510", &own), None, "{refused}");
+        }
+        assert_eq!(hearsay("sim/3", "sim/1", &own), Some(Source::Others));
+    }
+
+    #[test]
+    fn hearsay_may_be_about_where_the_session_itself_runs() {
+        let heard = |ip: &str, session: &str| hearsay(&at_4510(&[ip])[0], &at_4510(&[session])[0], &[]);
+        assert_eq!(heard("127.0.0.1", "127.0.0.1"), Some(Source::Others));
+        assert_eq!(heard("127.0.0.1", "::1"), Some(Source::Others));
+        assert_eq!(heard("192.168.7.9", "192.168.7.1"), Some(Source::Nearby));
+        assert_eq!(heard("192.168.8.9", "127.0.0.1"), None);
+        assert_eq!(heard("fe80::2", "fe80::1"), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tracing::{debug, info, trace};
 use crate::engine::Engine;
 use crate::engine::input::SessionId;
 use crate::engine::output::{Event, Output};
+use crate::engine::reach;
 use crate::engine::said::said;
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
@@ -225,12 +226,13 @@ impl Engine {
     fn take(&mut self, id: SessionId, lane: Lane, message: Message) {
         match message {
             Message::Hello { .. } | Message::Tags { .. } | Message::Bye { .. } => {}
-            Message::Greeting { storage, epoch, addresses, instance } => {
+            Message::Greeting { storage, epoch, mut addresses, instance } => {
                 let Some(session) = self.sessions.get_mut(&id) else { return };
                 if session.instance.is_some() {
                     return self.misbehaved(id, "a second greeting");
                 }
                 session.instance = Some(Instance { storage, epoch, number: instance });
+                addresses.retain(|address| reach::may_be_its_own(address, &session.address));
                 session.said_addresses(addresses);
                 self.learn_addresses(id);
                 self.settle_instances(id);
