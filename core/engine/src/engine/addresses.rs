@@ -1,5 +1,6 @@
 //! Where members are: what is learned of it, kept, and told to others.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -36,7 +37,9 @@ impl Engine {
             }
             self.met_at(&peer, &addresses);
             let by_itself: Vec<_> = addresses.into_iter().map(|address| (address, Source::Itself)).collect();
-            self.learn_addresses_of(peer, &by_itself);
+            if self.learn_addresses_of(peer, &by_itself) {
+                self.spread(&[peer].into());
+            }
         }
     }
 
@@ -58,10 +61,10 @@ impl Engine {
         }
     }
 
-    /// Remembers where a member is, also over restarts, and tells the other members of its spaces.
-    fn learn_addresses_of(&mut self, peer: DeviceId, addresses: &[(String, Source)]) {
+    /// Remembers where a member is, also over restarts. Says whether the other members of its spaces are to be told.
+    fn learn_addresses_of(&mut self, peer: DeviceId, addresses: &[(String, Source)]) -> bool {
         if !self.is_member_somewhere(&peer) {
-            return;
+            return false;
         }
         let before = self.dialer.addresses_to_tell(&peer).len();
         let is_by_itself = addresses.iter().any(|(_, source)| *source == Source::Itself);
@@ -74,29 +77,33 @@ impl Engine {
         }
         self.dial_check |= news;
         if !news || self.halted.is_some() {
-            return;
+            return false;
         }
         let known = self.dialer.addresses_to_tell(&peer);
         let remembered = self.remembered.get(&peer);
         let before_now = remembered.map(|remembered| remembered.addresses.as_slice()).unwrap_or_default();
         if known.len() == before_now.len() && known.iter().all(|address| before_now.contains(address)) {
-            return;
+            return false;
         }
         if remembered.is_none() && self.remembered.len() >= DEVICES_REMEMBERED_MAX {
-            return;
+            return false;
         }
         let is_more = known.len() > before;
         let known = Remembered { addresses: known, name: remembered.and_then(|remembered| remembered.name.clone()) };
         if !is_by_itself && !is_more {
             // It took the place of what failed. If that were passed on, two that hold different ones would never be done. The
             // others are told when the peer itself was met there.
-            return self.store_remembered(&peer, &known);
+            self.store_remembered(&peer, &known);
+            return false;
         }
         self.remember(peer, known);
-        let others: Vec<_> =
-            self.sessions.iter().filter(|(_, s)| s.is_open() && s.peer != peer).map(|(id, _)| *id).collect();
-        for id in others {
-            self.introduce_only(id, Some(peer));
+        true
+    }
+
+    /// Tells all others where these members are: in one message each, however many they are.
+    fn spread(&mut self, news: &BTreeSet<DeviceId>) {
+        if !news.is_empty() {
+            self.open_sessions().into_iter().for_each(|id| self.introduce_only(id, Some(news)));
         }
     }
 
@@ -109,7 +116,7 @@ impl Engine {
         self.introduce_only(id, None);
     }
 
-    fn introduce_only(&mut self, id: SessionId, only: Option<DeviceId>) {
+    fn introduce_only(&mut self, id: SessionId, only: Option<&BTreeSet<DeviceId>>) {
         let Some(session) = self.sessions.get(&id) else { return };
         let peer = session.peer;
         let mut messages = Vec::new();
@@ -120,7 +127,7 @@ impl Engine {
             }
             let is_other = |device: &DeviceId| *device != self.device && space.membership.role(device).is_some();
             let devices = match only {
-                Some(only) => [only].into_iter().filter(is_other).collect(),
+                Some(only) => only.iter().filter(|device| is_other(device)).copied().collect(),
                 None => space.others(),
             };
             let peers: Vec<_> = devices
@@ -158,9 +165,13 @@ impl Engine {
                 (device, worthy.collect::<Vec<_>>())
             })
             .collect();
+        let mut news = BTreeSet::new();
         for (device, addresses) in heard {
-            self.learn_addresses_of(device, &addresses);
+            if self.learn_addresses_of(device, &addresses) {
+                news.insert(device);
+            }
         }
+        self.spread(&news);
     }
 
     /// Addresses for others, at most `max` of them.

@@ -294,7 +294,7 @@ fn three_hundred_absent_members_cost_a_bounded_number_of_dials_and_of_steps() {
 fn dial_that_was_put_off_for_a_limit_of_ours_is_no_failure() {
     let mut dialer = wanting([A]);
     learn(&mut dialer, "a", A, Source::Itself);
-    let dials = dials_until(&mut dialer, Timestamp(100_000_000), |dialer, address, now| dialer.put_off(address, now));
+    let dials = dials_until(&mut dialer, Timestamp(100_000_000), Dialer::put_off);
     assert!((90..=101).contains(&dials.len()), "{} dials", dials.len());
     assert_eq!((dialer.last_failure(&A), dialer.longest_waits()), (None, 0));
 }
