@@ -625,3 +625,24 @@ fn an_actor_lives_as_long_as_its_process_also_when_its_document_leaves_memory() 
     story.agree();
     assert_eq!(actors(&mut story, bob), [2; 4]);
 }
+
+// Whoever holds a ticket could keep sessions open for ever without joining.
+#[test]
+fn ticket_holder_who_does_not_join_is_let_go_after_a_minute_and_joins_when_it_can() {
+    let mut story = Story::new();
+    let (alice, bob, carol) = (story.someone("Alice"), story.someone("Bob"), story.someone("Carol"));
+    let space = story.space(alice, "notes");
+    story.invite(alice, space, bob, Role::Writer);
+    story.agree();
+    story.cut(&[alice], &[bob, carol]);
+    // Bob does not know of the invitation.
+    let ticket = story.ticket_with(alice, space, Role::Writer, &[bob]);
+    let join = story.begin(carol, Command::Join { ticket });
+    story.wait(50);
+    let sessions = story.world.stats.sessions;
+    assert!(story.world.connected(carol.0, bob.0));
+    story.wait(30);
+    assert!(story.world.stats.sessions > sessions, "the session has ended, and Carol dials again");
+    story.mend();
+    assert!(matches!(story.answer(carol, join), Ok(Reply::SpaceReady(joined)) if joined == space));
+}

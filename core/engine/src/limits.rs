@@ -104,6 +104,12 @@ pub const NEARBY_DIALS_BURST: u64 = 8;
 pub const PUT_OFF_FOR: Duration = Duration::from_secs(1);
 /// Sessions at once.
 pub const SESSIONS_MAX: usize = 256;
+/// Of the sessions that others open, those with devices that are in no membership log of ours: half of the places that the network has
+/// for connections of others. The other half is kept for members.
+pub const GUEST_SESSIONS_MAX: usize = 96;
+/// A session with who holds a ticket and has not become a member lasts this long. Joining takes some round trips, and what came of a
+/// large log is not lost.
+pub const GUEST_TIME_MAX: Duration = Duration::from_secs(60);
 /// Sessions with processes of one device: it may have been copied. More copies than this are no accident.
 pub const SESSIONS_PER_DEVICE: usize = 4;
 /// A space with sessions enough dials one more member this often, and lets go of the last one.

@@ -13,6 +13,7 @@ use crate::id::{DeviceId, SpaceId};
 use crate::limits::{SCOUT_INTERVAL, SESSIONS_MAX, SESSIONS_PER_SPACE};
 use crate::space::Space;
 use crate::sync::collection::Digest;
+use crate::sync::session::Session;
 use crate::time::Timestamp;
 
 /// When to dial next, and whom beyond need.
@@ -76,15 +77,23 @@ impl Engine {
     /// Spaces that have as many sessions as they need.
     fn crowded_spaces(&self) -> BTreeSet<SpaceId> {
         let mut sessions = BTreeMap::<SpaceId, usize>::new();
-        for shared in self.sessions.values().flat_map(|session| &session.shared) {
-            *sessions.entry(shared.space).or_default() += 1;
+        for space in self.sessions.values().flat_map(|session| self.member_of(session)) {
+            *sessions.entry(space).or_default() += 1;
         }
-        sessions.retain(|space, count| *count >= SESSIONS_PER_SPACE && self.spaces.contains_key(space));
+        sessions.retain(|_, count| *count >= SESSIONS_PER_SPACE);
         sessions.into_keys().collect()
     }
 
     fn sessions_of(&self, space: &SpaceId) -> usize {
-        self.sessions.values().filter(|session| session.shared.iter().any(|shared| shared.space == *space)).count()
+        self.sessions.values().filter(|session| self.member_of(session).any(|of| of == *space)).count()
+    }
+
+    /// The shared spaces in which the peer of a session is a member: who only holds a ticket is no help there.
+    fn member_of(&self, session: &Session) -> impl Iterator<Item = SpaceId> {
+        let peer = session.peer;
+        let is_member =
+            move |space: &&SpaceId| self.spaces.get(*space).is_some_and(|of| of.membership.role(&peer).is_some());
+        session.shared.iter().map(|shared| &shared.space).filter(is_member).copied()
     }
 
     /// Lets the last scout go, if it is still one too many, and picks another member at random.

@@ -1,6 +1,6 @@
 //! Sessions: how they open and end, how their frames become messages and messages frames, and where two peers stand.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -17,10 +17,11 @@ use crate::engine::said::said;
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{
     ADDRESSES_PER_DEVICE_MAX, ANSWER_BYTES_BURST, ANSWER_BYTES_PER_SECOND, ASSEMBLY_BYTES_MAX, BULK_CREDIT_BYTES,
-    COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DOCUMENTS_UNRECORDED_MAX, INBOX_BYTES_MAX, KEEP_ALIVE_INTERVAL,
-    RECONCILIATIONS_BURST, RECONCILIATIONS_PER_SECOND, SESSIONS_MAX, STALL_AFTER,
+    COMMIT_BYTES_MAX, DEAD_PEER_AFTER, DOCUMENTS_UNRECORDED_MAX, GUEST_SESSIONS_MAX, GUEST_TIME_MAX, INBOX_BYTES_MAX,
+    KEEP_ALIVE_INTERVAL, RECONCILIATIONS_BURST, RECONCILIATIONS_PER_SECOND, SESSIONS_MAX, STALL_AFTER,
 };
 use crate::mutants::Mutant;
+use crate::space::Space;
 use crate::space::auth::topic;
 use crate::space::membership::JoinRequest;
 use crate::sync::admission::Announced;
@@ -63,8 +64,22 @@ impl Engine {
         let session = Session::new(peer, opener, address, self.random(), self.now.mono);
         let hello = session.hello();
         self.sessions.insert(id, session);
-        if opener {
-            self.say(id, &hello);
+        match opener {
+            true => self.say(id, &hello),
+            false => self.keep_places_for_members(),
+        }
+    }
+
+    /// Half of the places for sessions that others open is the members': of the others the first one goes.
+    fn keep_places_for_members(&mut self) {
+        let is_guest = |session: &Session| !session.opener && !self.is_member_somewhere(&session.peer);
+        let guests: Vec<_> = self.sessions.iter().filter(|(_, session)| is_guest(session)).map(|(id, _)| *id).collect();
+        if guests.len() > GUEST_SESSIONS_MAX {
+            let text = format!(
+                "{} sessions with devices that are no members are open, limit {GUEST_SESSIONS_MAX}",
+                guests.len()
+            );
+            self.close_session(guests[0], &text);
         }
     }
 
@@ -330,6 +345,9 @@ impl Engine {
         if self.open_sessions().len() == 1 {
             self.own.all_know();
         }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.guest_until = Some(self.now.mono + GUEST_TIME_MAX);
+        }
         let (storage, epoch, instance) = (self.storage, self.epoch, self.instance);
         self.say(id, &Message::Greeting { storage, epoch, addresses, instance });
         self.tell_name(id);
@@ -531,6 +549,16 @@ impl Engine {
             if !session.is_open() {
                 continue;
             }
+            if session.guest_until.is_some_and(|at| now >= at) {
+                if is_with_a_guest(&self.spaces, session) {
+                    self.close_session(id, "not a member in time, limit 60 s");
+                    continue;
+                }
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.guest_until = Some(now + GUEST_TIME_MAX);
+                }
+            }
+            let Some(session) = self.sessions.get(&id) else { continue };
             let due: Vec<SpaceIndex> = (0..session.shared.len() as SpaceIndex)
                 .filter(|index| session.shared[*index as usize].tell_at.is_some_and(|at| now >= at))
                 .collect();
@@ -561,6 +589,7 @@ impl Engine {
                     session.handshake_deadline().map(|at| (at, "authentication")),
                     Some((session.heard_at + DEAD_PEER_AFTER, "sign of life")),
                     session.check_by.map(|at| (at, "sign of life after sleep")),
+                    session.guest_until.map(|at| (at, "membership")),
                     session.asked.map(|(_, since)| (since + STALL_AFTER, "progress")),
                     session.is_open().then_some((session.sent_at + KEEP_ALIVE_INTERVAL, "keep-alive")),
                 ]
@@ -610,5 +639,50 @@ impl Engine {
             let topic = topic(&space.connection_key());
             self.out(Output::Subscribe { topic });
         }
+    }
+}
+
+/// The peer holds tickets only: of all that is shared with it, it is in no membership log, as far as we are in there ourselves.
+fn is_with_a_guest(spaces: &BTreeMap<SpaceId, Space>, session: &Session) -> bool {
+    let has_not_joined = |space: &Space| space.is_admitted() && space.membership.role(&session.peer).is_none();
+    let mut shared = session.shared.iter().filter_map(|shared| spaces.get(&shared.space)).peekable();
+    shared.peek().is_some() && shared.all(has_not_joined)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use super::*;
+    use crate::Config;
+    use crate::engine::input::Input;
+    use crate::gate::Bare;
+    use crate::keys::SecretKey;
+    use crate::limits::DOCUMENTS_RESIDENT_MAX;
+    use crate::storage::Image;
+    use crate::time::Now;
+
+    // Devices that were made up held all places with one ticket, and members did not get in.
+    #[test]
+    fn first_session_with_no_member_makes_room_when_half_of_the_places_are_taken() {
+        let config = Config { guard: Arc::new(Bare), slot: None, residents_max: DOCUMENTS_RESIDENT_MAX };
+        let key = SecretKey::from_seed(&[1; 32]);
+        let mut engine = Engine::new(config, key, [2; 32], Now::default(), Image::default()).expect("a new replica");
+        let mut closed = Vec::new();
+        for number in 0..GUEST_SESSIONS_MAX as u64 + 2 {
+            let mut device = [3; 32];
+            device[..8].copy_from_slice(&number.to_be_bytes());
+            let (session, address) = (SessionId(number), String::from("sim/1/from/2"));
+            let opened = Input::SessionOpened { session, peer: DeviceId(device), opener: false, address };
+            engine.handle(Now::default(), opened);
+            while let Some(output) = engine.poll_output() {
+                closed.extend(match output {
+                    Output::Close { session, .. } => Some(session),
+                    _ => None,
+                });
+            }
+        }
+        assert_eq!(closed, [SessionId(0), SessionId(1)]);
+        assert_eq!(engine.sessions.len(), GUEST_SESSIONS_MAX);
     }
 }

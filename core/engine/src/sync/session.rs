@@ -50,6 +50,8 @@ pub struct Session {
     pub check_by: Option<Timestamp>,
     /// When it opened.
     pub opened_at: Timestamp,
+    /// When to see next whether the peer is a member.
+    pub guest_until: Option<Timestamp>,
     /// How far the handshake is.
     pub phase: Phase,
     /// What waits to be sent and put together.
@@ -208,6 +210,7 @@ impl Session {
             own_addresses: Rate::default(),
             check_by: None,
             opened_at: now,
+            guest_until: None,
             phase: Phase::Hello,
             lanes: Lanes::default(),
             heard_at: now,
