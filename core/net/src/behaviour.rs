@@ -50,6 +50,8 @@ impl Behaviour {
         let identify = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), keypair.public())
             .with_agent_version(concat!("anabranch/", env!("CARGO_PKG_VERSION")).to_owned())
             .with_interval(IDENTIFY_INTERVAL)
+            // The engine tells members where we are: what is announced, and not more.
+            .with_hide_listen_addrs(true)
             .with_cache_size(0);
         let members = Members {
             gossip: gossip()?,
