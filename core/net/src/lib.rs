@@ -14,6 +14,7 @@ mod gated;
 mod limits;
 mod listening;
 mod network;
+mod origin;
 mod pipe;
 mod session;
 mod sessions;

@@ -172,7 +172,7 @@ impl Network {
     pub fn new(config: NetConfig<'_>) -> Result<Self, NetError> {
         let NetConfig { identity, listen, limits } = config;
         let keypair = Keypair::ed25519_from_bytes(*identity).map_err(|error| NetError::Setup(error.to_string()))?;
-        let transport = transport::new(&keypair, limits.setup_time_max).map_err(NetError::Setup)?;
+        let transport = transport::new(&keypair, &limits).map_err(NetError::Setup)?;
         let behaviour = Behaviour::new(&keypair, &limits).map_err(NetError::Setup)?;
         let swarm_config = transport::executor()
             .with_substream_upgrade_protocol_override(Version::V1Lazy)

@@ -1,6 +1,8 @@
 //! What connections are made of: the one place that differs between a native program and a browser.
 
 #[cfg(not(target_arch = "wasm32"))]
+mod doorstep;
+#[cfg(not(target_arch = "wasm32"))]
 mod everywhere;
 #[cfg(not(target_arch = "wasm32"))]
 mod interfaces;

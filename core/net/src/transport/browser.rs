@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::core::transport::dummy::DummyTransport;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId, Transport as _, swarm};
+
+use crate::limits::NetLimits;
 
 /// What can be dialed and listened on, for people to read.
 pub(crate) const CARRIED: &str = "this version has no transport for browsers yet";
@@ -19,7 +20,7 @@ pub(crate) fn carries(_: &Multiaddr) -> bool {
 }
 
 /// The transport.
-pub(crate) fn new(_: &Keypair, _: Duration) -> Result<Boxed<(PeerId, StreamMuxerBox)>, String> {
+pub(crate) fn new(_: &Keypair, _: &NetLimits) -> Result<Boxed<(PeerId, StreamMuxerBox)>, String> {
     Ok(DummyTransport::new().boxed())
 }
 

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
@@ -13,10 +12,11 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport as _, dns, noise, swarm, tcp, yamux};
 use socket2::{Domain, Socket, Type};
 
+use super::doorstep::Doorstep;
 use super::everywhere::Everywhere;
 use super::stall::Watched;
 use crate::address::socket_address;
-use crate::limits::{STALL_TIME_MAX, STREAMS_PER_CONNECTION_MAX};
+use crate::limits::{NetLimits, STALL_TIME_MAX, STREAMS_PER_CONNECTION_MAX};
 
 /// What can be dialed and listened on, for people to read.
 pub(crate) const CARRIED: &str = "tcp over ip4, ip6, dns, dns4 or dns6 is carried";
@@ -32,7 +32,7 @@ pub(crate) fn carries(address: &Multiaddr) -> bool {
 }
 
 /// The transport.
-pub(crate) fn new(keypair: &Keypair, setup_time_max: Duration) -> Result<Boxed<(PeerId, StreamMuxerBox)>, String> {
+pub(crate) fn new(keypair: &Keypair, limits: &NetLimits) -> Result<Boxed<(PeerId, StreamMuxerBox)>, String> {
     if tokio::runtime::Handle::try_current().is_err() {
         return Err("it must be made inside a tokio runtime".to_owned());
     }
@@ -55,7 +55,9 @@ pub(crate) fn new(keypair: &Keypair, setup_time_max: Duration) -> Result<Boxed<(
         .authenticate(noise::Config::new(keypair).map_err(|error| error.to_string())?)
         .multiplex(yamux)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    Ok(TransportTimeout::new(connection, setup_time_max).boxed())
+    let dialing = TransportTimeout::with_outgoing_timeout(connection, limits.dial_time_max);
+    let setup = TransportTimeout::with_ingoing_timeout(dialing, limits.setup_time_max).boxed();
+    Ok(Doorstep::new(setup, limits.inbound_pending_max).boxed())
 }
 
 /// Whether the error is that a host name was not found.

@@ -49,7 +49,7 @@ async fn a_dial_to_oneself_is_told_so() {
 
 #[tokio::test]
 async fn a_dial_that_hangs_times_out() {
-    let limits = NetLimits { setup_time_max: Duration::from_millis(200), ..NetLimits::default() };
+    let limits = NetLimits { dial_time_max: Duration::from_millis(200), ..NetLimits::default() };
     let mut node = Node::with(1, limits).await;
     // It takes the connection and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -59,7 +59,7 @@ async fn a_dial_that_hangs_times_out() {
 
 #[tokio::test]
 async fn a_dial_to_something_else_fails() {
-    let limits = NetLimits { setup_time_max: Duration::from_millis(500), ..NetLimits::default() };
+    let limits = NetLimits { dial_time_max: Duration::from_millis(500), ..NetLimits::default() };
     let mut node = Node::with(1, limits).await;
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = other.local_addr().unwrap().port();
@@ -117,6 +117,36 @@ async fn dial_beyond_the_limit_is_put_off_and_is_no_failure() {
     let (address, reason) = node.dial_put_off().await;
     assert_eq!(address, second);
     assert!(reason.contains("at most 1 dials at once"), "{reason}");
+}
+
+#[tokio::test]
+async fn connection_that_says_nothing_is_closed_and_keeps_nobody_out() {
+    let limits = NetLimits { inbound_pending_max: 2, setup_time_max: Duration::from_secs(600), ..NetLimits::default() };
+    let (mut a, mut b) = (Node::with(1, limits).await, Node::new(2).await);
+    let port = a.address.rsplit('/').next().unwrap().to_owned();
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap());
+    }
+    b.dial(&a.address, None);
+    assert_eq!(a.opened().await.peer, b.device);
+    b.opened().await;
+    // The oldest ones made room.
+    let mut rest = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut silent[0], &mut rest).await.unwrap();
+}
+
+#[tokio::test]
+async fn connection_that_says_nothing_is_closed_in_time() {
+    let limits = NetLimits { setup_time_max: Duration::from_millis(100), ..NetLimits::default() };
+    let mut node = Node::with(1, limits).await;
+    let port = node.address.rsplit('/').next().unwrap().to_owned();
+    let mut silent = tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+    let mut rest = Vec::new();
+    tokio::select! {
+        read = tokio::io::AsyncReadExt::read_to_end(&mut silent, &mut rest) => drop(read.unwrap()),
+        _ = node.opened() => panic!("a session with nobody"),
+    }
 }
 
 #[tokio::test]
