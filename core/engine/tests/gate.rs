@@ -16,10 +16,8 @@ use anabranch_engine::space::roles::Role;
 use automerge::legacy::{OpId, OpType};
 use automerge::transaction::Transactable;
 use automerge::{Automerge, Change, ExpandedChange, ObjType, ROOT, ReadDoc as _, ScalarValue};
-use common::{DOCUMENT, Peer, SPACE, WRITER, guard};
-use proptest::prelude::*;
+use common::{DOCUMENT, Peer, SPACE, WRITER, guard, with_checksum};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 /// The changes of runs, taken apart.
 fn decode(runs: &[Run]) -> Vec<ExpandedChange> {
@@ -658,13 +656,6 @@ fn in_another_encoding(writer: &mut Peer) -> Run {
     writer.sign(UnsignedRun { actor: found.actor, first_seq, last_seq, tip: found.tip, payload: chunk })
 }
 
-/// Gives a chunk the checksum that its bytes have.
-fn with_checksum(mut chunk: Vec<u8>) -> Vec<u8> {
-    let hash = Sha256::digest(&chunk[8..]);
-    chunk[4..8].copy_from_slice(&hash[..4]);
-    chunk
-}
-
 #[test]
 fn a_change_in_another_encoding_than_automerges_own_is_refused() {
     let (mut alice, mut bob) = two();
@@ -698,85 +689,6 @@ fn leb128(out: &mut Vec<u8>, mut value: usize) {
         value >>= 7;
     }
     out.push(value as u8);
-}
-
-fn sample() -> Vec<Vec<u8>> {
-    let mut alice = Peer::new(1);
-    alice
-        .edit(|edit| {
-            edit.set("", json!({"map": {"a": [1, -2.5, null, true, "text"]}, "n": 0}))?;
-            edit.set_counter("/c", 5)?;
-            edit.set_bytes("/b", &[0; 40])
-        })
-        .unwrap();
-    alice
-        .edit(|edit| {
-            edit.splice_text("/map/a/4", 1, 2, "longer")?;
-            edit.increment("/c", -3)?;
-            edit.remove("/map/a/0")?;
-            edit.set("/n", "x")
-        })
-        .unwrap();
-    let run = alice.take_runs().remove(0);
-    let length = anabranch_engine::gate::inspector::inspect(&run.payload).unwrap().length;
-    vec![run.payload[..length].to_vec(), run.payload[length..].to_vec()]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_bytes_make_the_inspector_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = payload_tip(&bytes);
-        let framed = [&[0x85, 0x6f, 0x4a, 0x83, 0, 0, 0, 0, 1][..], &[bytes.len() as u8 & 0x7f], &bytes].concat();
-        let _ = payload_tip(&with_checksum(framed));
-    }
-
-    #[test]
-    fn a_mutated_change_never_gets_a_panic_past_the_guard(
-        which in 0..2_usize,
-        mutations in proptest::collection::vec((10..400_usize, any::<u8>()), 1..4),
-    ) {
-        let sample = sample();
-        let mut chunk = sample[which].clone();
-        for (at, byte) in mutations {
-            let at = at % chunk.len();
-            if at >= 11 {
-                chunk[at] = byte;
-            }
-        }
-        let chunk = with_checksum(chunk);
-        let mut bob = Peer::new(2);
-        let alice = Peer::new(1);
-        if which == 1 {
-            let found = payload_tip(&sample[0]).unwrap();
-            let run = UnsignedRun { actor: found.actor, first_seq: 1, last_seq: 1, tip: found.tip, payload: sample[0].clone() };
-            bob.receive([alice.sign(run)]);
-        }
-        let Ok(found) = payload_tip(&chunk) else { return Ok(()) };
-        let run = UnsignedRun { actor: found.actor, first_seq: found.first_seq, last_seq: found.last_seq, tip: found.tip, payload: chunk };
-        bob.receive([alice.sign(run)]);
-        // Whatever became of it, the document reads and writes on.
-        let _ = (bob.document.view().json(), bob.document.view().all_conflicts());
-        bob.edit(|edit| edit.set("/after", 1)).unwrap();
-        prop_assert_eq!(bob.document.view().get("/after"), Some(json!(1)));
-    }
-}
-
-#[test]
-fn what_the_inspector_says_is_what_automerge_says() {
-    for chunk in sample() {
-        let ours = anabranch_engine::gate::inspector::inspect(&chunk).unwrap();
-        let theirs = Change::from_bytes(chunk.clone()).unwrap();
-        assert_eq!(ours.hash.0, theirs.hash().0);
-        assert_eq!((ours.seq, ours.start_op, ours.ops), (theirs.seq(), theirs.start_op().get(), theirs.len() as u64));
-        assert_eq!(ours.max_op(), theirs.max_op());
-        assert_eq!(
-            ours.deps().map(|hash| hash.0).collect::<Vec<_>>(),
-            theirs.deps().iter().map(|hash| hash.0).collect::<Vec<_>>()
-        );
-        assert_eq!(ours.author.and_then(|author| author.device()).is_some(), theirs.author().is_some());
-    }
 }
 
 // Nothing bounded how many changes without operations a member could put one upon another.

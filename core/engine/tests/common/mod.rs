@@ -10,6 +10,7 @@ use anabranch_engine::id::{AclHash, ActorId, DeviceId, DocumentId, SpaceId};
 use anabranch_engine::keys::SecretKey;
 use anabranch_engine::run::{Run, UnsignedRun};
 use anabranch_engine::space::roles::Role;
+use sha2::{Digest, Sha256};
 
 pub const SPACE: SpaceId = SpaceId([1; 32]);
 pub const DOCUMENT: DocumentId = DocumentId([2; 16]);
@@ -97,4 +98,11 @@ pub fn settle(document: &mut Document) -> Settled {
             document.finish_merge(merged, &guard)
         }
     }
+}
+
+/// Gives a chunk the checksum that its bytes have.
+pub fn with_checksum(mut chunk: Vec<u8>) -> Vec<u8> {
+    let hash = Sha256::digest(&chunk[8..]);
+    chunk[4..8].copy_from_slice(&hash[..4]);
+    chunk
 }
