@@ -126,7 +126,7 @@ impl Engine {
         }
     }
 
-    /// Asks every connected member that may let us in, once for each state of the log.
+    /// Asks every connected member that may let us in: at once when the log has changed, and else ever more rarely.
     fn ask_to_join(&mut self, space_id: SpaceId) {
         let Some(space) = self.spaces.get(&space_id) else { return };
         let Some(invite) = space.joining() else { return };
@@ -134,14 +134,14 @@ impl Engine {
             Ok(request) => request,
             Err(error) => return debug!(space = %space_id, %error, "cannot join yet"),
         };
-        let heads = space.membership.heads();
+        let (heads, now) = (space.membership.heads(), self.now.mono);
         let may_let_in = |device: &DeviceId| space.membership.role(device).is_some_and(Role::can_write);
         let mut asked = Vec::new();
         for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.is_open()) {
             let peer = session.peer;
             if let Some((index, shared)) = session.shared_in(&space_id)
                 && may_let_in(&peer)
-                && shared.asks_to_join(request.invite, &heads)
+                && shared.asks_to_join(request.invite, &heads, now)
             {
                 asked.push((*id, index));
             }

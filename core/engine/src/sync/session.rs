@@ -28,6 +28,8 @@ const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(60);
 const ATTEMPT_WAIT_FORKED_MAX: Duration = Duration::from_secs(3_600);
 /// What was sent of a document that is forked, and not taken, is sent again every so many times that the peer asks.
 const SERVED_FORKED_EVERY: u32 = 8;
+/// Who is not let in asks the same peer again after this, and twice as long each time, up to some ten minutes.
+const JOIN_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// `acl_ref`s heard of and not yet needed.
 pub(crate) const HEARD_ACLS_MAX: usize = 1_024;
 
@@ -149,6 +151,18 @@ struct Served {
     times: u32,
 }
 
+/// How a peer was asked to let us in.
+#[derive(Debug)]
+struct Asked {
+    invite: DeviceId,
+    /// Of our log then.
+    heads: Vec<EntryHash>,
+    /// How often it was asked just so.
+    times: u32,
+    /// Not again before.
+    next_at: Timestamp,
+}
+
 /// What a peer gets that shows what it has of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serving {
@@ -190,8 +204,8 @@ pub struct Shared {
     forks: BTreeSet<(DocumentId, ActorId)>,
     /// How many reconciliations the peer has caused lately.
     pub reconciliations: Rate,
-    /// The invite with which we last asked the peer to let us in, and the heads of our log then.
-    asked_to_join: Option<(DeviceId, Vec<EntryHash>)>,
+    /// How we last asked the peer to let us in.
+    asked_to_join: Option<Asked>,
     refused: Recent<Digest>,
     served: Recent<Served>,
     told_acls: BTreeMap<Lane, BTreeSet<AclHash>>,
@@ -432,12 +446,18 @@ impl Shared {
         self.catching_up = true;
     }
 
-    /// We are about to ask the peer to let us in. Says whether that is news to it.
-    pub fn asks_to_join(&mut self, invite: DeviceId, heads: &[EntryHash]) -> bool {
-        let asked = (invite, heads.to_vec());
-        let is_news = self.asked_to_join.as_ref() != Some(&asked);
-        self.asked_to_join = Some(asked);
-        is_news
+    /// Whether to ask the peer now to let us in, by an invite and with a log that has these heads: at once if that is news to it,
+    /// and else ever more rarely.
+    pub fn asks_to_join(&mut self, invite: DeviceId, heads: &[EntryHash], now: Timestamp) -> bool {
+        let last = self.asked_to_join.as_ref().filter(|last| last.invite == invite && last.heads == heads);
+        let times = last.map_or(0, |last| last.times);
+        if last.is_some_and(|last| now < last.next_at) {
+            return false;
+        }
+        let wait = Duration(JOIN_AGAIN_AFTER.0 << times.min(6));
+        let heads = heads.to_vec();
+        self.asked_to_join = Some(Asked { invite, heads, times: times.saturating_add(1), next_at: now + wait });
+        true
     }
 
     /// The peer shows what it has of a document, and `ours` stands for what we have. Of a document that is forked between the
