@@ -286,7 +286,7 @@ pub const USELESS_ENTRIES_BURST: u64 = 100_000;
 pub const BAD_ENTRIES_MAX: usize = 8;
 /// A device that misbehaved waits this long for its next session, and twice as long each time.
 pub const OFFENCE_WAIT_MIN: Duration = Duration::from_secs(1);
-/// At most. Somebody honest behind a link that cuts frames comes back.
+/// At most.
 pub const OFFENCE_WAIT_MAX: Duration = Duration::from_secs(120);
 /// After this long it begins with the shortest wait.
 pub const OFFENCE_FORGOTTEN_AFTER: Duration = Duration::from_secs(600);

@@ -342,7 +342,7 @@ impl Engine {
         let is_member = space.membership.role(&peer).is_some();
         if entries.len() > ENTRIES_PER_MESSAGE_MAX {
             let text = format!("{} membership entries in a message, limit {ENTRIES_PER_MESSAGE_MAX}", entries.len());
-            return self.misbehaved(id, &text);
+            return self.offended(id, &text);
         }
         let allowance = if is_member { USELESS_ENTRIES } else { USELESS_ENTRIES_OF_STRANGERS };
         let has_left = |session: &Session| session.useless_entries.has_left(now, allowance);
@@ -374,7 +374,7 @@ impl Engine {
         let goes_on = session.bad_entries < BAD_ENTRIES_MAX;
         match bad.first() {
             Some(error) if goes_on => self.event(Event::PeerMisbehaved { peer, reason: error.to_string() }),
-            Some(error) => return self.misbehaved(id, &error.to_string()),
+            Some(error) => return self.offended(id, &error.to_string()),
             None => {}
         }
         self.try_join(space_id);

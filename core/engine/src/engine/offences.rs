@@ -1,4 +1,5 @@
-//! Peers that did what no honest peer does: their next session waits, so that opening another one gains nothing.
+//! Peers that made us check what costs and does not hold: their next session waits, so that opening another one gains nothing.
+//! What is no message at all costs nothing, and is not noted: the handshakes of one address are few.
 
 use alloc::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ struct Offence {
 }
 
 impl Offence {
-    /// How long it waits after its last one: twice as long each time. A frame that a bad link has cut costs little.
+    /// How long it waits after its last one: twice as long each time.
     fn wait(&self) -> Duration {
         let doubled = OFFENCE_WAIT_MIN.0.saturating_mul(1 << (self.times - 1).min(20));
         Duration(doubled.min(OFFENCE_WAIT_MAX.0))

@@ -57,6 +57,10 @@ impl Engine {
         }
         if let Some(wait) = self.offences.wait(&peer, self.now.mono) {
             let reason = format!("it misbehaved a moment ago, and is heard again in {} ms", wait.0 / 1_000);
+            if opener {
+                let jitter = self.random_u32();
+                self.dialer.failed(&address, &reason, self.now.mono, jitter);
+            }
             return self.out(Output::Close { session: id, reason });
         }
         debug!(%peer, opener, "session opened");
@@ -111,11 +115,18 @@ impl Engine {
         }
     }
 
+    /// The peer made us check what costs and does not hold. That ends the session, and the next one waits.
+    pub(super) fn offended(&mut self, id: SessionId, reason: &str) {
+        if let Some(session) = self.sessions.get(&id) {
+            self.offences.note(session.peer, self.now.mono);
+        }
+        self.misbehaved(id, reason);
+    }
+
     /// The peer did what no honest peer does.
     pub(super) fn misbehaved(&mut self, id: SessionId, reason: &str) {
         if let Some(session) = self.sessions.get(&id) {
             self.counters.peers_misbehaved += 1;
-            self.offences.note(session.peer, self.now.mono);
             self.event(Event::PeerMisbehaved { peer: session.peer, reason: reason.to_string() });
         }
         self.close_session(id, reason);
