@@ -66,10 +66,13 @@ const MANY: u64 = 80;
 
 #[test]
 fn an_engine_does_not_grow_with_what_is_done_to_it() {
-    // What is withheld or late makes nothing.
-    for attack in Attack::ALL.iter().filter(|attack| !matches!(attack, Attack::Withholds | Attack::Delays)) {
+    // What is withheld or late makes nothing, and a writer makes no crowds.
+    let makes_nothing = |attack: &Attack| matches!(attack, Attack::Withholds | Attack::Delays | Attack::Crowds);
+    for attack in Attack::ALL.iter().filter(|attack| !makes_nothing(attack)) {
         let ((few, done_before), (many, done)) = (attacked(*attack, FEW), attacked(*attack, MANY));
-        assert!(done > MANY / 2 && done > done_before && few > 10_000, "{attack:?}: {done} attacks, {few} bytes");
+        // Who offends again and again is soon not connected.
+        let enough = if *attack == Attack::BadEntries { done_before } else { MANY / 2 };
+        assert!(done > enough && done > done_before && few > 10_000, "{attack:?}: {done} attacks, {few} bytes");
         let each = (many - few) / (done - done_before) as i64;
         let allowed = LEFT.iter().find(|(left, _)| left == attack).map_or(NOTHING, |(_, bytes)| *bytes);
         assert!(each <= allowed, "{attack:?}: {each} bytes for each, from {few} to {many}, limit {allowed}");

@@ -371,7 +371,7 @@ fn a_third_peer_forwards_between_two_that_never_meet() {
 }
 
 #[test]
-fn a_reader_admits_and_forwards() {
+fn a_reader_lets_nobody_in_and_a_writer_does() {
     let mut story = Story::new();
     let left = story.someone("Left");
     let hub = story.someone("Hub");
@@ -380,7 +380,12 @@ fn a_reader_admits_and_forwards() {
     let space = story.space(left, "news");
     story.invite(left, space, hub, Role::Reader);
     let ticket = story.ticket_with(left, space, Role::Writer, &[hub]);
-    story.join(right, ticket).unwrap();
+    let joining = story.begin(right, Command::Join { ticket });
+    story.wait(30);
+    assert_eq!(story.role(right, space), None);
+    story.invite(left, space, hub, Role::Writer);
+    assert!(matches!(story.answer(right, joining), Ok(Reply::SpaceReady(_))));
+    story.world.ledger.joined(right.0, space, Role::Writer);
     let news = story.document(left, space);
     story.edit(left, news, |edit| Ok(edit.set("/from", "left")?));
     story.agree();

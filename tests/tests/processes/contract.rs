@@ -43,6 +43,8 @@ const FAILURES: &[(&[&str], i32, &str)] = &[
     (&["space", "leave"], 2, "<SPACE>"),
     (&["space", "leave", "nowhere"], 4, "no space `nowhere` here"),
     (&["space", "leave", "work"], 5, "--force"),
+    (&["space", "void"], 2, "<ENTRY>"),
+    (&["space", "void", "nothing"], 2, "`nothing` is no entry"),
     (&["space", "members", "--space", "nowhere"], 4, "no space `nowhere` here"),
     (&["doc", "new", "--space", "nowhere"], 4, "no space `nowhere` here"),
     (&["doc", "new", "--name", ""], 2, "a document's name is empty"),

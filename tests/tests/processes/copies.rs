@@ -252,7 +252,7 @@ fn devices_are_shown_with_the_names_that_they_give_themselves() {
     assert!(trio.founder.run(&["peers"]).ok().stdout.contains(&shown));
     let members = trio.founder.run(&["space", "members"]).ok();
     assert!(
-        members.stdout.lines().any(|line| line.contains(&device) && line.ends_with("Ada's laptop")),
+        members.stdout.lines().any(|line| line.contains(&device) && line.contains("  Ada's laptop  let in by ")),
         "{}",
         members.stdout
     );
