@@ -228,7 +228,7 @@ impl Engine {
             Inserted::New => self.entry_added(space_id, entry.hash, &entry.bytes, None),
             Inserted::Known => {}
             Inserted::MissingPrev | Inserted::Powerless => {
-                warn!(space = %space_id, "our own entry has no place in the log")
+                warn!(space = %space_id, "our own entry has no place in the log");
             }
         }
         Ok(())
