@@ -17,6 +17,8 @@ pub struct Reference {
     space: SpaceId,
     entries: BTreeMap<EntryHash, Parsed>,
     counting: BTreeSet<EntryHash>,
+    /// Of each admission that counts: how many others its author had let in by the same invite.
+    earlier: BTreeMap<EntryHash, usize>,
     missing: Option<EntryHash>,
 }
 
@@ -44,10 +46,19 @@ impl Reference {
     pub(super) fn new(space: SpaceId, entries: BTreeMap<EntryHash, Parsed>) -> Self {
         let mut order: Vec<_> = entries.iter().map(|(hash, entry)| (entry.depth, *hash)).collect();
         order.sort_unstable();
-        let mut reference = Self { space, entries, counting: BTreeSet::new(), missing: None };
+        let mut reference = Self { space, entries, counting: BTreeSet::new(), earlier: BTreeMap::new(), missing: None };
         for (_, hash) in order {
             let entry = &reference.entries[&hash];
-            if reference.counts(entry, &reference.ancestors(&entry.prev)) {
+            let ancestors = reference.ancestors(&entry.prev);
+            if reference.counts(entry, &ancestors) {
+                if let Kind::Admit { invite, device, .. } = &entry.kind {
+                    let author = entry.author;
+                    let is_alike = |other: &(EntryHash, DeviceId)| {
+                        other.1 != *device && reference.entries[&other.0].author == author
+                    };
+                    let earlier = reference.admitted(invite, &ancestors, is_alike).len();
+                    reference.earlier.insert(hash, earlier);
+                }
                 reference.counting.insert(hash);
             }
         }
@@ -70,10 +81,29 @@ impl Reference {
     /// Who has which role in the state that some of the entries stand for.
     pub fn state(&self, of: &[EntryHash]) -> BTreeMap<DeviceId, Role> {
         let set = self.ancestors(of);
-        let mut state = BTreeMap::new();
+        let (mut state, mut admissions) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
         for hash in set.intersection(&self.counting) {
-            if let Some((device, role)) = self.gives(hash, &set) {
-                state.entry(device).and_modify(|known: &mut Role| *known = role.max(*known)).or_insert(role);
+            let entry = &self.entries[hash];
+            match &entry.kind {
+                Kind::Genesis { .. } => _ = state.insert(entry.author, Role::Admin),
+                Kind::Admit { invite, device, .. } => {
+                    let rank = (self.earlier[hash], entry.depth, *hash);
+                    admissions.entry((*invite, entry.author)).or_default().push((rank, *device));
+                }
+                _ => {}
+            }
+        }
+        for ((invite, _), mut admitted) in admissions {
+            let Kind::Invite { role, max_uses, .. } = self.entries[&invite].kind else { continue };
+            admitted.sort_unstable();
+            // Of the devices that one member has let in by one invite, the first ones.
+            let mut devices = BTreeSet::new();
+            for (_, device) in admitted {
+                let others = devices.len() - usize::from(devices.contains(&device));
+                if others < max_uses.min(INVITE_USES_MAX) as usize {
+                    state.entry(device).and_modify(|known: &mut Role| *known = role.max(*known)).or_insert(role);
+                }
+                devices.insert(device);
             }
         }
         state
@@ -133,35 +163,6 @@ impl Reference {
             _ => None,
         });
         admissions.filter(which).map(|(_, device)| device).collect()
-    }
-
-    /// How many others the author of an admission had let in by the same invite.
-    fn earlier(&self, hash: &EntryHash, invite: &EntryHash, device: &DeviceId) -> usize {
-        let entry = &self.entries[hash];
-        let is_alike =
-            |other: &(EntryHash, DeviceId)| other.1 != *device && self.entries[&other.0].author == entry.author;
-        self.admitted(invite, &self.ancestors(&entry.prev), is_alike).len()
-    }
-
-    fn gives(&self, hash: &EntryHash, set: &BTreeSet<EntryHash>) -> Option<(DeviceId, Role)> {
-        let entry = &self.entries[hash];
-        match &entry.kind {
-            Kind::Genesis { .. } => Some((entry.author, Role::Admin)),
-            Kind::Admit { invite, device, .. } => {
-                let Kind::Invite { role, max_uses, .. } = self.entries[invite].kind else { return None };
-                let rank = |hash: &EntryHash, device: &DeviceId| {
-                    (self.earlier(hash, invite, device), self.entries[hash].depth, *hash)
-                };
-                let own = rank(hash, device);
-                let is_before = |other: &(EntryHash, DeviceId)| {
-                    let author = self.entries[&other.0].author;
-                    author == entry.author && other.1 != *device && rank(&other.0, &other.1) < own
-                };
-                let before = self.admitted(invite, set, is_before).len();
-                (before < max_uses.min(INVITE_USES_MAX) as usize).then_some((*device, role))
-            }
-            _ => None,
-        }
     }
 
     /// The entries themselves and everything that they stand on.
