@@ -102,7 +102,7 @@ const GROUP_BYTES: usize = 512 * 1024;
 const GROUP_OPS: u64 = 50_000;
 /// But only once a group has at least a 16th of the document's operations: applying takes time for those too, some 0.1 us each.
 const GROUP_PART: u64 = 16;
-/// Or so many, as the largest change has. Measured: while it is applied, an operation takes some 590 bytes, 118 MB with this.
+/// At most as many as the largest change has. Measured: an operation takes some 590 bytes while it is applied, 118 MB in all.
 const GROUP_OPS_MAX: u64 = CHANGE_OPS_MAX;
 
 impl Growing {

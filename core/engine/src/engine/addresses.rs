@@ -61,7 +61,7 @@ impl Engine {
         }
     }
 
-    /// Remembers where a member is, also over restarts. Says whether the other members of its spaces are to be told.
+    /// Remembers where a member is, also over restarts. Returns whether to tell the other members of its spaces.
     fn learn_addresses_of(&mut self, peer: DeviceId, addresses: &[(String, Source)]) -> bool {
         if !self.is_member_somewhere(&peer) {
             return false;

@@ -104,7 +104,7 @@ impl Engine {
         let nonce = self.random();
         let Some(space) = self.spaces.get(&space_id) else { return };
         let role = space.membership.role(&self.device);
-        let (invite, is_waited_for) = match (&space.access.invite, &space.access.again) {
+        let (invite, is_joining) = match (&space.access.invite, &space.access.again) {
             (Some(invite), _) => (invite, true),
             (None, Some(again)) => (again, false),
             (None, None) => return,
@@ -116,9 +116,9 @@ impl Engine {
         let entry = space.membership.join_again(&*self.identity, &invite.key(), nonce);
         let joined = entry.and_then(|entry| entry.iter().try_for_each(|entry| self.add_entry(space_id, entry)));
         match joined {
-            Ok(()) if !is_waited_for => self.invited_again(space_id, None),
-            Err(MembershipError::NoSuchInvite) if !is_waited_for && !exceeds => self.invited_again(space_id, None),
-            Err(error) if !is_waited_for && error != MembershipError::NoSuchInvite => {
+            Ok(()) if !is_joining => self.invited_again(space_id, None),
+            Err(MembershipError::NoSuchInvite) if !is_joining && !exceeds => self.invited_again(space_id, None),
+            Err(error) if !is_joining && error != MembershipError::NoSuchInvite => {
                 self.invited_again(space_id, Some(&error));
             }
             Ok(()) => {}

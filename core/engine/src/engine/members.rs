@@ -31,12 +31,12 @@ use crate::wire::{Message, SpaceIndex};
 /// Entries of about this many bytes go into one message.
 const ENTRIES_MESSAGE_BYTES: usize = 48 * 1024;
 
-/// Entries that a member may bring for nothing: known, standing on others that are not here, without power.
+/// Useless entries that a member may bring: known ones, ones whose ancestors are missing, ones without power.
 const USELESS_ENTRIES: Allowance = Allowance { per_second: USELESS_ENTRIES_PER_SECOND, burst: USELESS_ENTRIES_BURST };
-/// And who is no member.
+/// The same for a peer that is no member.
 const USELESS_ENTRIES_OF_STRANGERS: Allowance =
     Allowance { per_second: USELESS_ENTRIES_PER_SECOND / 25, burst: USELESS_ENTRIES_BURST / 25 };
-/// One whose signature does not hold costs as much as so many others.
+/// A malformed or badly signed entry costs as much as this many others.
 const BAD_ENTRY_PRICE: u64 = 100;
 
 /// Tables with rows of a space, in the order in which they are emptied.
@@ -347,7 +347,7 @@ impl Engine {
         let allowance = if is_member { USELESS_ENTRIES } else { USELESS_ENTRIES_OF_STRANGERS };
         let has_left = |session: &Session| session.useless_entries.has_left(now, allowance);
         if !self.sessions.get(&id).is_some_and(has_left) {
-            // What of them is of use is found missing later.
+            // The useful ones are found missing later.
             return debug!(%peer, space = %space_id, "it brings too many entries that are of no use");
         }
         let (mut useless, mut bad) = (0, Vec::new());
