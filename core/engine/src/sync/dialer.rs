@@ -367,7 +367,7 @@ impl Dialer {
         dial
     }
 
-    /// When [`Self::due`] has something to say next, if nothing happens before.
+    /// When the next dial may begin, if nothing happens before.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.queue.deadline()
     }
