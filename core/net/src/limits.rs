@@ -195,9 +195,10 @@ impl Limits {
 
     fn enter(&mut self, connection: ConnectionId, remote: &Multiaddr) -> Result<(), Refused> {
         if let Some(origin) = Origin::of(remote) {
-            self.arrivals.enter(origin, &self.limits)?;
+            // What is refused for this does not use up the arrivals of those who may still come from there.
             let count = self.per_origin.get(&origin).copied().unwrap_or_default();
             below(count as usize, self.limits.per_address_max, Refused::PerAddress)?;
+            self.arrivals.enter(origin, &self.limits)?;
             self.per_origin.insert(origin, count + 1);
             self.origins.insert(connection, origin);
         }
