@@ -7,6 +7,9 @@ use alloc::collections::VecDeque;
 use crate::document::work::Work;
 use crate::limits::WORK_OPS_MAX;
 
+/// How often the work that has waited longest is passed over for some that there is room for.
+const PASSED_OVER_MAX: u32 = 16;
+
 /// Work that is under way, and what waits until there is room for it.
 #[derive(Debug, Default)]
 pub(super) struct Works {
@@ -14,6 +17,8 @@ pub(super) struct Works {
     /// Operations that are applied at once, of all that is under way.
     ops: u64,
     under_way: usize,
+    /// How often the first that waits was passed over.
+    passed_over: u32,
 }
 
 impl Works {
@@ -28,10 +33,17 @@ impl Works {
         self.under_way -= 1;
     }
 
-    /// The oldest work that there is room for: small documents do not wait for large ones. Something is always under way.
+    /// The oldest work that there is room for: small documents do not wait for large ones, until many of them have gone before.
+    /// Something is always under way.
     pub(super) fn next(&mut self) -> Option<Box<Work>> {
         let fits = |work: &Work| self.under_way == 0 || self.ops + work.ops <= WORK_OPS_MAX;
-        let work = self.waiting.iter().position(|work| fits(work)).and_then(|at| self.waiting.remove(at))?;
+        let at = self.waiting.iter().position(|work| fits(work))?;
+        self.passed_over = match at {
+            0 => 0,
+            _ if self.passed_over >= PASSED_OVER_MAX => return None,
+            _ => self.passed_over + 1,
+        };
+        let work = self.waiting.remove(at)?;
         self.ops += work.ops;
         self.under_way += 1;
         Some(work)
@@ -75,6 +87,25 @@ mod tests {
         assert!(taken(&mut works).is_empty());
         works.done(1);
         assert_eq!(taken(&mut works), [3]);
+    }
+
+    #[test]
+    fn a_large_document_is_not_passed_over_for_ever() {
+        let mut works = Works::default();
+        works.add(work(1, 10));
+        assert!(works.next().is_some());
+        works.add(work(2, WORK_OPS_MAX));
+        let mut before = 0;
+        loop {
+            works.add(work(3, 10));
+            let Some(next) = works.next() else { break };
+            assert_eq!(next.document, DocumentId([3; 16]));
+            works.done(10);
+            before += 1;
+        }
+        assert_eq!(before, PASSED_OVER_MAX);
+        works.done(10);
+        assert_eq!(works.next().unwrap().document, DocumentId([2; 16]));
     }
 
     #[test]
