@@ -11,6 +11,7 @@ use crate::engine::input::SessionId;
 use crate::engine::output::Event;
 use crate::id::DeviceId;
 use crate::limits::{COPY_REMEMBERED_S, DEVICES_REMEMBERED_MAX, SESSIONS_PER_DEVICE};
+use crate::time::Timestamp;
 use crate::wire::Message;
 
 /// Several processes act as one device.
@@ -27,8 +28,8 @@ pub struct Copied {
 pub(super) struct Copies {
     /// When, by the wall clock.
     seen: BTreeMap<DeviceId, i64>,
-    /// The processes of each device that have greeted, by their random numbers, the last one last.
-    processes: BTreeMap<DeviceId, Vec<u64>>,
+    /// The processes of each device that have greeted, by their random numbers: when the last session began in which each did.
+    processes: BTreeMap<DeviceId, Vec<(u64, Timestamp)>>,
 }
 
 impl Copies {
@@ -37,21 +38,26 @@ impl Copies {
         self.processes.len().max(self.seen.len())
     }
 
-    /// A process of a device greets. Says whether it was here before another one was: then that one did not run in its place.
-    fn greets(&mut self, device: DeviceId, process: u64) -> bool {
+    /// A process of a device greets in a session that began at `began`. Says whether it was here before another one was, and
+    /// began a session after that: then that one did not run in its place. When it greets says nothing, for what a process
+    /// that died had sent may arrive after its successor has greeted.
+    fn greets(&mut self, device: DeviceId, process: u64, began: Timestamp) -> bool {
         if self.processes.len() >= DEVICES_REMEMBERED_MAX && !self.processes.contains_key(&device) {
             self.processes.pop_first();
         }
         let known = self.processes.entry(device).or_default();
-        let before = known.iter().position(|known| *known == process);
-        let comes_back = before.is_some_and(|at| at + 1 < known.len());
-        if let Some(at) = before {
-            known.remove(at);
-        } else if known.len() >= SESSIONS_PER_DEVICE {
-            known.remove(0);
-        }
-        known.push(process);
-        comes_back
+        let Some(at) = known.iter().position(|(number, _)| *number == process) else {
+            if known.len() >= SESSIONS_PER_DEVICE
+                && let Some(oldest) = (0..known.len()).min_by_key(|at| known[*at].1)
+            {
+                known.remove(oldest);
+            }
+            known.push((process, began));
+            return false;
+        };
+        let before = known[at].1;
+        known[at].1 = before.max(began);
+        known.iter().any(|(other, last)| *other != process && before < *last && *last < began)
     }
 
     /// A device is said to have had copies, and not when.
@@ -87,8 +93,8 @@ impl Engine {
     /// The peer of a session has said which process it is.
     pub(super) fn process_greets(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let (peer, Some(instance)) = (session.peer, session.instance) else { return };
-        if self.copies.greets(peer, instance.number) {
+        let (peer, began, Some(instance)) = (session.peer, session.opened_at, session.instance) else { return };
+        if self.copies.greets(peer, instance.number, began) {
             self.copy_seen(peer);
         } else {
             self.tell_copies(&peer);
@@ -167,14 +173,31 @@ mod tests {
     #[test]
     fn a_process_that_comes_back_after_another_one_is_a_copy_and_a_restart_is_not() {
         let mut copies = Copies::default();
-        assert!(!copies.greets(DEVICE, 1));
-        assert!(!copies.greets(DEVICE, 1), "a second session");
-        assert!(!copies.greets(DEVICE, 2), "started again");
-        assert!(!copies.greets(DEVICE, 3), "and again");
-        assert!(copies.greets(DEVICE, 2));
-        assert!(copies.greets(DEVICE, 3));
-        assert!(!copies.greets(DEVICE, 3));
-        assert!(!copies.greets(DeviceId([8; 32]), 3));
+        let mut greets = |process, began| copies.greets(DEVICE, process, Timestamp(began));
+        assert!(!greets(1, 10));
+        assert!(!greets(1, 20), "a second session");
+        assert!(!greets(2, 30), "started again");
+        assert!(!greets(3, 40), "and again");
+        assert!(greets(2, 50));
+        assert!(greets(3, 60));
+        assert!(!greets(3, 70));
+        assert!(!copies.greets(DeviceId([8; 32]), 3, Timestamp(80)));
+    }
+
+    // What a process had sent before it was killed arrived after its successor had greeted, and it was taken for a copy.
+    #[test]
+    fn greetings_of_a_dead_process_that_come_late_are_no_copy() {
+        let mut copies = Copies::default();
+        let mut greets = |process, began| copies.greets(DEVICE, process, Timestamp(began));
+        assert!(!greets(1, 10));
+        assert!(!greets(2, 30), "started again");
+        assert!(!greets(1, 20), "a session of the first one");
+        assert!(!greets(2, 40), "its successor goes on");
+        assert!(!greets(3, 60), "started again");
+        assert!(!greets(4, 80), "and again");
+        assert!(!greets(3, 70));
+        assert!(!greets(4, 90));
+        assert!(greets(3, 100));
     }
 
     #[test]
@@ -190,7 +213,7 @@ mod tests {
             let mut device = [0; 32];
             device[..8].copy_from_slice(&(number as u64).to_be_bytes());
             copies.saw(DeviceId(device), 0);
-            copies.greets(DeviceId(device), 0);
+            copies.greets(DeviceId(device), 0, Timestamp(0));
         }
         assert_eq!(copies.seen.len(), DEVICES_REMEMBERED_MAX);
         assert_eq!(copies.processes.len(), DEVICES_REMEMBERED_MAX);
