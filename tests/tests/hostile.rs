@@ -6,7 +6,8 @@ use anabranch_engine::engine::input::SessionId;
 use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, EntryHash, SpaceId};
 use anabranch_engine::keys::SecretKey;
 use anabranch_engine::limits::{
-    DIALS_BURST, DIALS_PER_SECOND, DOCUMENTS_UNRECORDED_PER_DEVICE_MAX, ORPHAN_AGE_MAX, RECONCILIATIONS_BURST,
+    CHANGE_DEPS_MAX, DIALS_BURST, DIALS_PER_SECOND, DOCUMENTS_UNRECORDED_PER_DEVICE_MAX, ORPHAN_AGE_MAX,
+    RECONCILIATIONS_BURST,
 };
 use anabranch_engine::run::Run;
 use anabranch_engine::space::Acl;
@@ -182,6 +183,43 @@ fn devices_that_were_made_up_cost_a_bounded_number_of_dials_and_keep_nobody_apar
     scene.story.mend();
     scene.story.wait(75);
     assert_eq!(scene.streams().len(), 1, "they have found each other");
+    scene.goes_on();
+}
+
+// Nobody could edit a document again in which one member had left more heads than a change may stand on.
+#[test]
+fn a_document_with_too_many_heads_can_be_edited_and_has_one_afterwards() {
+    let mut scene = Scene::new(Role::Writer);
+    let (alice, bob) = (scene.alice, scene.bob);
+    let place = scene.story.document(alice, scene.space);
+    scene.story.edit(alice, place, |edit| Ok(edit.set("/honest", 1)?));
+    scene.story.wait(5);
+    let heads = 2 * CHANGE_DEPS_MAX as u64 + 300;
+    let runs: Vec<Run> = (0..heads)
+        .map(|n| {
+            let id = *blake3::hash(&n.to_be_bytes()).as_bytes().first_chunk().unwrap();
+            scene.run(place.1, &[Chain::new(ActorId(id), Vec::new(), 0).grow(n)])
+        })
+        .collect();
+    for some in runs.chunks(400) {
+        scene.send(alice, some);
+        scene.story.wait(2);
+    }
+    scene.story.wait(60);
+    for who in [alice, bob] {
+        let found = scene.story.world.engine(who.0).unwrap().heads(&scene.space, &place.1).len() as u64;
+        assert_eq!(found, heads + 1, "{who:?}");
+    }
+    scene.story.edit(bob, place, |edit| Ok(edit.set("/mended", 1)?));
+    scene.story.wait(30);
+    for who in [alice, bob] {
+        assert_eq!(scene.story.world.engine(who.0).unwrap().heads(&scene.space, &place.1).len(), 1, "{who:?}");
+        assert_eq!(scene.story.read(who, place, |view| view.get("/mended")), Some(json!(1)), "{who:?}");
+        assert_eq!(scene.counters(who).runs_refused, 0, "{who:?}");
+    }
+    scene.story.kill(bob, 1);
+    scene.story.wait(5);
+    scene.story.edit(bob, place, |edit| Ok(edit.set("/again", 1)?));
     scene.goes_on();
 }
 

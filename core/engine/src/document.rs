@@ -270,13 +270,33 @@ impl Document {
         }
         let actor = self.live.unwrap_or(author.fresh_actor);
         let committed = self.history.begin(actor, author.device, author.wall_s)?;
+        self.made_empty(actor, author.device, committed.bytes);
+        Ok(true)
+    }
+
+    /// Joins heads where there are more than one change may stand on, so that the next edit can: a member can make as many as
+    /// it likes. Keeps local changes without operations for it, and says whether there were any to keep.
+    ///
+    /// # Errors
+    /// As those of an edit. The document is unchanged.
+    pub fn join_heads(&mut self, author: Author) -> Result<bool, EditError> {
+        if !self.history.has_too_many_heads() {
+            return Ok(false);
+        }
+        let actor = self.live.unwrap_or(author.fresh_actor);
+        let bytes = self.history.join_heads(actor, author.device, author.wall_s)?;
+        self.made_empty(actor, author.device, bytes);
+        Ok(true)
+    }
+
+    /// Takes note of local changes without operations.
+    fn made_empty(&mut self, actor: ActorId, device: DeviceId, bytes: usize) {
         self.live = Some(actor);
-        self.device = Some(author.device);
-        self.tail.pending_bytes += committed.bytes;
+        self.device = Some(device);
+        self.tail.pending_bytes += bytes;
         if self.journal.is_kept() {
             self.journal.add(Step { patches: Vec::new(), heads: self.history.heads(), origin: Origin::Local });
         }
-        Ok(true)
     }
 
     /// There is no change in it: it does not exist yet.

@@ -185,7 +185,7 @@ pub const RUN_SHARED_BYTES_MAX: usize = CHANGE_BYTES_MAX + 64 * 1024;
 pub const VALUE_BYTES_MAX: usize = 256 * 1024;
 /// A map key.
 pub const KEY_BYTES_MAX: usize = 1024;
-/// Dependencies of one change. A local change depends on all heads, so a document with more cannot be edited.
+/// Dependencies of one change. Where a document has as many heads, an edit joins them first, with changes of its own.
 pub const CHANGE_DEPS_MAX: usize = 1_024;
 /// Greatest operation counter; automerge's own is 32 bits and panics at its end.
 pub const OP_COUNTER_MAX: u64 = (1 << 31) - 1;

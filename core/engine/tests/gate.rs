@@ -693,7 +693,7 @@ fn leb128(out: &mut Vec<u8>, mut value: usize) {
 
 // Nothing bounded how many changes without operations a member could put one upon another.
 #[test]
-fn a_change_without_operations_is_taken_only_as_a_beginning() {
+fn a_change_without_operations_is_taken_only_as_a_beginning_or_if_it_joins_many_heads() {
     let (mut alice, mut bob) = two();
     let mut next = change(&mut alice, "/n", 1);
     next.operations.clear();

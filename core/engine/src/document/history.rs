@@ -6,6 +6,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 
 use automerge as am;
 use automerge::ReadDoc;
@@ -377,10 +378,8 @@ impl History {
         follow: bool,
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<(T, Option<Committed>), E> {
-        if self.damaged {
-            return Err(EditError::Panicked.into());
-        }
-        let room = self.room(&actor, &device)?;
+        self.may_write(&actor, &device)?;
+        let room = self.room();
         let am = Arc::make_mut(&mut self.am);
         write_as(am, &actor, &device);
         // Given back only if all goes well: what a rolled back edit, or one that panicked, has found is not there any more.
@@ -427,15 +426,53 @@ impl History {
     /// # Errors
     /// Nothing may be added to the document.
     pub(crate) fn begin(&mut self, actor: ActorId, device: DeviceId, wall_s: i64) -> Result<Committed, EditError> {
-        if self.damaged {
-            return Err(EditError::Panicked);
-        }
-        self.room(&actor, &device)?;
+        self.may_write(&actor, &device)?;
         let am = Arc::make_mut(&mut self.am);
         write_as(am, &actor, &device);
         let hash = am.empty_commit(CommitOptions::default().with_time(wall_s));
         self.made(actor, device, &hash);
         Ok(Committed { bytes: CHANGE_BYTES, change: None, patches: None })
+    }
+
+    /// One change may not stand on all heads: [`Self::join_heads`] first.
+    pub(crate) fn has_too_many_heads(&self) -> bool {
+        // automerge adds the actor's own last change to the heads.
+        self.heads >= CHANGE_DEPS_MAX
+    }
+
+    /// Makes changes of `actor` without operations, each of which stands on as many heads as one change may, until the next
+    /// change may stand on all that are left. On fewer the gate lets none stand. Says about how many bytes they are.
+    ///
+    /// # Errors
+    /// Nothing may be added to the document.
+    pub(crate) fn join_heads(&mut self, actor: ActorId, device: DeviceId, wall_s: i64) -> Result<usize, EditError> {
+        self.may_write(&actor, &device)?;
+        let mut bytes = 0;
+        while self.has_too_many_heads() {
+            let (seq, tip) = self.tip(&actor).map_or((0, None), |(seq, tip)| (seq, Some(am::ChangeHash(tip.0))));
+            let heads = self.am.get_heads().into_iter().filter(|head| Some(*head) != tip);
+            let mut deps: Vec<am::ChangeHash> = tip.into_iter().chain(heads).take(CHANGE_DEPS_MAX).collect();
+            deps.sort_unstable();
+            let change = am::Change::from(am::ExpandedChange {
+                operations: Vec::new(),
+                actor_id: am::ActorId::from(actor.0),
+                hash: None,
+                seq: seq + 1,
+                start_op: NonZeroU64::MIN.saturating_add(self.max_op),
+                time: wall_s,
+                message: None,
+                deps,
+                extra_bytes: Vec::new(),
+                author: (seq == 0).then(|| am::Author::from(device.0.to_vec())),
+            });
+            let hash = change.hash();
+            bytes += change.raw_bytes().len();
+            let am = Arc::make_mut(&mut self.am);
+            am.apply_changes([change]).map_err(|error| EditError::Internal(error.to_string()))?;
+            self.made(actor, device, &hash);
+            self.heads = self.am.get_heads().len();
+        }
+        Ok(bytes)
     }
 
     /// Takes note of a local change.
@@ -479,8 +516,11 @@ impl History {
         Ok(index)
     }
 
-    /// What may be added to the document, or why nothing may.
-    fn room(&self, actor: &ActorId, device: &DeviceId) -> Result<Room, EditError> {
+    /// Whether a device may add changes of an actor.
+    fn may_write(&self, actor: &ActorId, device: &DeviceId) -> Result<(), EditError> {
+        if self.damaged {
+            return Err(EditError::Panicked);
+        }
         let full = |value: usize, unit, limit: usize| EditError::DocumentFull {
             value: value as u64,
             unit,
@@ -495,11 +535,13 @@ impl History {
                 return Err(full(ours, "actors of this device", DOCUMENT_ACTORS_PER_DEVICE_MAX));
             }
         }
-        if self.heads > CHANGE_DEPS_MAX {
-            return Err(full(self.heads, "heads", CHANGE_DEPS_MAX));
-        }
+        Ok(())
+    }
+
+    /// What one change may add to the document.
+    fn room(&self) -> Room {
         let OpsLeft { left, limit } = self.ops_left();
-        Ok(Room { document_ops: left, document_ops_limit: limit })
+        Room { document_ops: left, document_ops_limit: limit }
     }
 
     /// How many operations may still be added.

@@ -36,10 +36,9 @@ impl Engine {
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<(T, Option<CommitId>), E> {
         self.begin_turn(now);
-        let author = self.may_edit(space)?;
         let key = (*space, *document);
-        let resident = self.residents.get_mut(&key);
-        let Some(open) = resident.and_then(Resident::live_mut) else {
+        let author = self.may_edit_document(key)?;
+        let Some(open) = self.residents.get_mut(&key).and_then(Resident::live_mut) else {
             return Err(DocumentError::NotOpen(*document).into());
         };
         let waiting = open.unsigned_bytes();
@@ -68,7 +67,7 @@ impl Engine {
     /// An edit would be refused.
     pub fn draft(&mut self, now: Now, space: &SpaceId, document: &DocumentId) -> Result<Draft, DocumentError> {
         self.begin_turn(now);
-        let author = self.may_edit(space)?;
+        let author = self.may_edit_document((*space, *document))?;
         let open = self.residents.get_mut(&(*space, *document)).and_then(Resident::live_mut);
         Ok(open.ok_or(DocumentError::NotOpen(*document))?.draft(Author { wall_s: now.wall_s, ..author }))
     }
@@ -129,6 +128,16 @@ impl Engine {
         Ok(Author { device: self.device, fresh_actor, wall_s: self.now.wall_s })
     }
 
+    /// The same for a document that is open. Where it has so many heads that no change may stand on all, they are joined.
+    fn may_edit_document(&mut self, key: DocumentKey) -> Result<Author, DocumentError> {
+        let author = self.may_edit(&key.0)?;
+        let open = self.residents.get_mut(&key).and_then(Resident::live_mut);
+        if open.ok_or(DocumentError::NotOpen(key.1))?.join_heads(author)? {
+            self.edited(key);
+        }
+        Ok(author)
+    }
+
     pub(super) fn edited(&mut self, key: DocumentKey) {
         self.dirty.insert(key);
         self.event(Event::DocumentChanged { space: key.0, document: key.1, remote: false });
@@ -136,7 +145,7 @@ impl Engine {
 
     /// A recorded local change, replayed.
     pub(super) fn local_change(&mut self, key: DocumentKey, bytes: &[u8], is_draft: bool) {
-        let result = self.may_edit(&key.0).map_err(|error| error.to_string()).and_then(|author| {
+        let result = self.may_edit_document(key).map_err(|error| error.to_string()).and_then(|author| {
             let guard = self.guard.clone();
             let document = self.residents.get_mut(&key).and_then(Resident::live_mut);
             let document = document.ok_or_else(|| DocumentError::NotOpen(key.1).to_string())?;

@@ -113,9 +113,11 @@ pub fn inspect(bytes: &[u8]) -> Result<Chunk<'_>, Refusal> {
     let actors = chunk.others().len() as u64 + 1;
     chunk.ops = chunk.columns.check(actors)?;
     limit("the last operation's counter", chunk.start_op + chunk.ops, OP_COUNTER_MAX)?;
-    // Nothing else bounds how many of them follow one another.
-    if chunk.ops == 0 && chunk.deps().len() > 0 {
-        return Err(malformed("a change without operations stands on others: only a document's first may have none"));
+    // Nothing else bounds how many of them follow one another. One that joins as many heads as it may costs its 32 KiB.
+    if chunk.ops == 0 && !matches!(chunk.deps().len(), 0 | CHANGE_DEPS_MAX) {
+        let text =
+            "a change without operations stands on others: only a document's first may have none, and one that joins";
+        return Err(Refusal::Malformed(format!("{text} {CHANGE_DEPS_MAX} heads")));
     }
     Ok(chunk)
 }
