@@ -95,7 +95,7 @@ fn renewed(renewed: &Renewed) -> Vec<String> {
             Some(false) | None => "what others lack of it reaches them after that",
         };
         format!(
-            "{}  {name}  needs a ticket: `anabranch space invite` at an admin, then `anabranch space join TICKET` here; {held}",
+            "{}  {name}  needs a ticket: `anabranch space invite` at an admin, then `anabranch space join -` here; {held}",
             short(space)
         )
     }));

@@ -56,7 +56,7 @@ impl Control {
         let Some(text) = text else {
             return match &spaces[..] {
                 [] => Err(Failure::not_found(
-                    "there is no space here: make one with `anabranch space create NAME`, or join one with `anabranch space join TICKET`",
+                    "there is no space here: make one with `anabranch space create NAME`, or join one with `anabranch space join -`",
                 )),
                 [only] => self.space_handle(only.space),
                 several => Err(Failure::usage(format!(
