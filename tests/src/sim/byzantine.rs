@@ -217,7 +217,8 @@ impl World {
         true
     }
 
-    /// The chaos is over: those who stop become honest, and hold nothing back any more; the others go on.
+    /// The chaos is over: those who stop become honest, and hold nothing back any more; the others go on. The sessions in
+    /// which they did hold something back end: their engines take it for sent, and wait for what follows from it.
     pub(super) fn mute_attackers(&mut self) {
         for replica in self.attackers.keys().copied().collect::<Vec<_>>() {
             let Some(attacker) = self.attackers.get_mut(&replica) else { continue };
@@ -225,6 +226,9 @@ impl World {
             if attacker.muted {
                 attacker.held.iter_mut().for_each(|(at, ..)| *at = 0);
                 self.release_late(replica);
+                for (session, _) in self.streams_of(replica) {
+                    self.close(replica, session, "an attacker becomes honest".to_owned());
+                }
             }
         }
     }
