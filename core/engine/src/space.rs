@@ -182,6 +182,17 @@ impl Access {
         }
         self.told_at = Some(told).filter(|told| !told.is_empty());
     }
+
+    /// The invitation that is to be used next, and whether it is the one that the space is joined with. One that stands for a
+    /// lost log waits for another: no member lets anybody in by it.
+    pub fn wanted(&self) -> Option<(&Invitation, bool)> {
+        match (&self.invite, &self.again) {
+            (Some(lost), Some(again)) if lost.is_lost() => Some((again, false)),
+            (Some(invite), _) => Some((invite, true)),
+            (None, Some(again)) => Some((again, false)),
+            (None, None) => None,
+        }
+    }
 }
 
 impl Invitation {

@@ -104,11 +104,7 @@ impl Engine {
         let nonce = self.random();
         let Some(space) = self.spaces.get(&space_id) else { return };
         let role = space.membership.role(&self.device);
-        let (invite, is_joining) = match (&space.access.invite, &space.access.again) {
-            (Some(invite), _) => (invite, true),
-            (None, Some(again)) => (again, false),
-            (None, None) => return,
-        };
+        let Some((invite, is_joining)) = space.access.wanted() else { return };
         if role.is_none() {
             return self.ask_to_join(space_id);
         }
@@ -129,8 +125,8 @@ impl Engine {
     /// Asks every connected member that may let us in: at once when the log has changed, and else ever more rarely.
     fn ask_to_join(&mut self, space_id: SpaceId) {
         let Some(space) = self.spaces.get(&space_id) else { return };
-        let Some(invite) = space.joining() else { return };
-        let request = match space.membership.request(&self.device, &invite) {
+        let Some((invite, _)) = space.access.wanted() else { return };
+        let request = match space.membership.request(&self.device, &invite.key()) {
             Ok(request) => request,
             Err(error) => return debug!(space = %space_id, %error, "cannot join yet"),
         };
@@ -160,7 +156,8 @@ impl Engine {
         let nonce = self.random();
         let Some((space_id, peer)) = self.shared_space(id, index) else { return };
         let Some(space) = self.spaces.get(&space_id) else { return };
-        let can_answer = space.is_admitted() && space.membership.role(&self.device).is_some_and(Role::can_write);
+        let own = space.membership.role(&self.device);
+        let can_answer = space.is_admitted() && own.is_some_and(Role::can_write);
         if !can_answer || space.membership.role(&peer).is_some() {
             // A writer will, or has.
             return;
@@ -170,6 +167,13 @@ impl Engine {
             Ok(()) => info!(%peer, space = %space_id, "let in"),
             // It has the log from somebody who knows more.
             Err(MembershipError::NoSuchInvite) => debug!(%peer, space = %space_id, "its invite is not here yet"),
+            Err(error @ MembershipError::Malformed(_)) => {
+                self.offended(id, &alloc::format!("a request to join: {error}"));
+            }
+            // That we have no room, or know an entry that we do not understand, need not be so for an admin.
+            Err(error) if !is_of_the_ticket(&error) && own != Some(Role::Admin) => {
+                debug!(%peer, space = %space_id, %error, "not let in by us");
+            }
             Err(error) => {
                 self.counters.joins_refused += 1;
                 self.say(id, &Message::JoinRefused { space: index, reason: error.to_string() });
@@ -230,12 +234,12 @@ impl Engine {
 
     pub(super) fn heard_join_refused(&mut self, id: SessionId, index: SpaceIndex, reason: &str) {
         let Some((space_id, peer)) = self.shared_space(id, index) else { return };
-        // Heeded from a member only: others who hold the ticket decide nothing.
-        let heed = self
-            .spaces
-            .get(&space_id)
-            .is_some_and(|space| space.joining().is_some() && space.membership.role(&peer).is_some());
-        if !heed {
+        // Heeded from who was asked only, which is a member that may let us in: others decide nothing.
+        let was_asked = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index));
+        let was_asked = was_asked.is_some_and(|shared| shared.has_asked_to_join());
+        let is_let_in =
+            |space: &Space| space.membership.role(&self.device).is_some() || space.access.wanted().is_none();
+        if !was_asked || self.spaces.get(&space_id).is_none_or(is_let_in) {
             return;
         }
         self.not_admitted(space_id, peer, said(reason));
@@ -256,7 +260,19 @@ impl Engine {
                 self.members_changed(space_id);
                 self.share_no_more(&space_id);
             }
+            // We were a member once, and what we wrote may be nowhere else.
+            Some(space) if !space.records.is_empty() => {
+                space.access.again = None;
+                space.access.invite = Some(Invitation::lost());
+                let access = space.access.clone();
+                self.keep_access(&space_id, &access);
+            }
             _ => self.forget_space(space_id),
         }
     }
+}
+
+/// Whether a ticket is refused for what it is, and not for the state of who refuses it: then no other member takes it.
+fn is_of_the_ticket(error: &MembershipError) -> bool {
+    matches!(error, MembershipError::InviteUsedUp { .. })
 }

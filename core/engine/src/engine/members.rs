@@ -5,7 +5,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use minicbor::bytes::{ByteArray, ByteVec};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::engine::input::{CommandId, SessionId};
 use crate::engine::output::{CommandError, Event, Output, Reply};
@@ -227,9 +227,7 @@ impl Engine {
         match space.membership.insert(&entry.bytes)? {
             Inserted::New => self.entry_added(space_id, entry.hash, &entry.bytes, None),
             Inserted::Known => {}
-            Inserted::MissingPrev | Inserted::Powerless => {
-                warn!(space = %space_id, "our own entry has no place in the log");
-            }
+            Inserted::MissingPrev | Inserted::Powerless => return Err(MembershipError::Powerless),
         }
         Ok(())
     }
@@ -397,6 +395,8 @@ pub(super) fn membership_error(error: &MembershipError) -> CommandError {
         MembershipError::InviteUsedUp { .. }
         | MembershipError::NoSuchInvite
         | MembershipError::NothingToVoid(_)
+        | MembershipError::AlreadyMember(_)
+        | MembershipError::Powerless
         | MembershipError::BadSignature => CommandError::Invalid(error.to_string()),
     }
 }

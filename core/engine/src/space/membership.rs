@@ -10,7 +10,7 @@ use crate::id::{AclHash, DeviceId, EntryHash, SpaceId};
 use crate::keys::{self, Domain, SecretKey, Signer};
 use crate::limits::{
     ACL_REF_ENTRIES_MAX, ENTRIES_PER_DEVICE_MAX, ENTRIES_PER_SPACE_MAX, ENTRIES_RESERVED, ENTRY_PREV_MAX,
-    INVITE_USES_MAX, MEMBERS_MAX,
+    INVITE_USES_MAX,
 };
 use crate::space::roles::Role;
 
@@ -103,12 +103,20 @@ pub enum MembershipError {
         /// `a reader`, `a writer`, `not a member`
         role: &'static str,
     },
+    /// A device is to be let in that has the role already.
+    #[error("the device is {} already", .0.with_article())]
+    AlreadyMember(Role),
     /// The log holds authority that this program does not understand, so that it cannot tell who may do this.
     #[error("{0}")]
     UnknownAuthority(UnknownAuthority),
     /// An entry that is to be voided is no unknown authority, or is voided.
     #[error("the space has no entry {0} of a kind that this version does not know")]
     NothingToVoid(EntryHash),
+    /// What we signed does not count in our own log.
+    #[error(
+        "the membership log does not take an entry of our own: its author lacks the role in the state of its ancestors"
+    )]
+    Powerless,
 }
 
 impl core::fmt::Display for UnknownAuthority {
@@ -237,15 +245,15 @@ impl Membership {
         self.understood()?;
         let invite = self.invite_of(&request.invite)?;
         self.uses_left(invite, device)?;
-        let members = self.log.devices().len();
-        if self.role(device).is_none() && members >= MEMBERS_MAX {
-            return Err(too_large("the space", members + 1, "members", MEMBERS_MAX));
+        if !keys::verify(&invite.key, Domain::Invite, &entry::proof_bytes(&self.space, device), &request.proof) {
+            return Err(MembershipError::Malformed("its proof was not made with the invite's key".into()));
         }
-        let own = self.log.grant(&key.device()).map(|(_, role)| role);
-        self.room_for(&key.device(), own == Some(Role::Admin))?;
+        let own = self.log.grant(&key.device());
+        self.room_for(&key.device(), own.is_some_and(|(_, role)| role == Role::Admin))?;
+        let needed: Vec<Place> = own.map(|(place, _)| place).into_iter().chain([invite.place]).collect();
         let invite_entry = self.log.record(invite.place).hash;
         let fields = encoded(AdmitFields { invite: invite_entry, device: *device, proof: request.proof });
-        let entry = self.entry_after(invite.place, key, kind::ADMIT, &fields, nonce)?;
+        let entry = self.entry_after(&needed, key, kind::ADMIT, &fields, nonce)?;
         // Our heads may be too many to stand on, and some of its uses not among them.
         let parsed = Parsed::read(&entry.bytes, &self.space)?;
         let prev = self.prev_of(&parsed)?.unwrap_or_default();
@@ -283,7 +291,7 @@ impl Membership {
             return Err(MembershipError::Malformed("an invite with a weak key".into()));
         }
         let fields = encoded(InviteFields { key: invite_pk, role: role.number(), max_uses });
-        self.entry_after(place, key, kind::INVITE, &fields, nonce)
+        self.entry_after(&[place], key, kind::INVITE, &fields, nonce)
     }
 
     /// What `device` shows to be let in, made with an invite's secret key.
@@ -324,7 +332,7 @@ impl Membership {
             return Err(MembershipError::NothingToVoid(entry));
         };
         self.room_for(&key.device(), true)?;
-        self.entry_after(place.max(voided), key, kind::VOID, &encoded(VoidFields { entry }), nonce)
+        self.entry_after(&[place, voided], key, kind::VOID, &encoded(VoidFields { entry }), nonce)
     }
 
     /// The entry that makes a device an admin.
@@ -374,13 +382,14 @@ impl Membership {
 
     /// The sorted heads of the log, at most `ACL_REF_ENTRIES_MAX`: beyond that the deepest.
     pub fn heads(&self) -> Vec<EntryHash> {
-        self.log.tips(ACL_REF_ENTRIES_MAX, None).0
+        self.log.tips(ACL_REF_ENTRIES_MAX, &[]).0
     }
 
     /// The `acl_ref` that `device` signs under now: the heads, or where they are too many as many of them as leave it the
     /// role it has.
     pub fn acl_ref(&self, device: &DeviceId) -> Vec<EntryHash> {
-        self.log.tips(ACL_REF_ENTRIES_MAX, self.log.grant(device).map(|(place, _)| place)).0
+        let needed = self.log.grant(device).map(|(place, _)| place);
+        self.log.tips(ACL_REF_ENTRIES_MAX, needed.as_slice()).0
     }
 
     /// Every member with its role now, by device.
@@ -452,13 +461,13 @@ impl Membership {
     /// Signs an entry that has our heads as its ancestors, and `needed` in any case.
     fn entry_after(
         &self,
-        needed: Place,
+        needed: &[Place],
         key: &dyn Signer,
         kind: u8,
         fields: &[u8],
         nonce: [u8; 16],
     ) -> Result<Entry, MembershipError> {
-        let (prev, depth) = self.log.tips(ENTRY_PREV_MAX, Some(needed));
+        let (prev, depth) = self.log.tips(ENTRY_PREV_MAX, needed);
         let depth =
             depth.checked_add(1).ok_or_else(|| MembershipError::TooLarge("the membership log is too deep".into()))?;
         let body = Body {

@@ -460,6 +460,11 @@ impl Shared {
         true
     }
 
+    /// The peer was asked to let us in.
+    pub fn has_asked_to_join(&self) -> bool {
+        self.asked_to_join.is_some()
+    }
+
     /// The peer shows what it has of a document, and `ours` stands for what we have. Of a document that is forked between the
     /// two, what follows our chain is of no use to a peer that holds the other one. It is sent twice, and then every
     /// `SERVED_FORKED_EVERY` times, for whatever in it the peer has dropped and could take. Which runs follow our chain only the

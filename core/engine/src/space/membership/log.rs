@@ -40,7 +40,7 @@ pub(super) struct Log {
     grants: BTreeMap<DeviceId, Vec<Grant>>,
     /// What let devices in by an invite, by its place.
     admissions: BTreeMap<Place, Vec<Admission>>,
-    /// How many entries each device has signed.
+    /// How many entries each device answers for: see [`Log::answers_for`].
     authors: BTreeMap<DeviceId, usize>,
     /// Entries with authority that we do not understand, and that no admin has voided.
     unknown: BTreeMap<(u8, EntryHash), DeviceId>,
@@ -53,6 +53,8 @@ struct Grant {
     role: Role,
     /// By which invite, if it is not the founder's.
     invite: Option<Place>,
+    /// Who signed it.
+    by: DeviceId,
 }
 
 /// A device was let in.
@@ -131,9 +133,31 @@ impl Log {
         self.records.get(place as usize)
     }
 
-    /// Entries that a device has signed.
+    /// Entries that were signed by a device and by all for whom the same one answers.
     pub(super) fn entries_by(&self, device: &DeviceId) -> usize {
-        self.authors.get(device).copied().unwrap_or(0)
+        self.authors.get(&self.answers_for(device)).copied().unwrap_or(0)
+    }
+
+    /// Who answers for what a device adds to the log: the last one before an admin, going from who was let in to who let it
+    /// in. A writer can make up as many devices as it likes, and let each in where the others cannot be seen; together they
+    /// have the room that it has.
+    fn answers_for(&self, device: &DeviceId) -> DeviceId {
+        let mut at = *device;
+        // An admission comes after that of its author, so the places fall.
+        let mut before = Place::MAX;
+        while let Some(grant) = self.grants.get(&at).and_then(|grants| grants.first())
+            && grant.place < before
+            && grant.by != at
+            && !self.is_admin(&grant.by)
+        {
+            (at, before) = (grant.by, grant.place);
+        }
+        at
+    }
+
+    /// Whether a device was ever made an admin.
+    fn is_admin(&self, device: &DeviceId) -> bool {
+        self.grants.get(device).is_some_and(|grants| grants.iter().any(|grant| grant.role == Role::Admin))
     }
 
     pub(super) fn record(&self, place: Place) -> &Record {
@@ -237,15 +261,17 @@ impl Log {
         (0..self.records.len() as Place).filter_map(|place| self.invite(place))
     }
 
-    /// At most `max` heads, the deepest ones, such that `needed` is among their ancestors (or one of them): the sorted hashes
-    /// and the greatest depth.
-    pub(super) fn tips(&self, max: usize, needed: Option<Place>) -> (Vec<EntryHash>, u32) {
+    /// At most `max` heads, the deepest ones, such that all that is `needed` is among their ancestors (or one of them): the
+    /// sorted hashes and the greatest depth.
+    pub(super) fn tips(&self, max: usize, needed: &[Place]) -> (Vec<EntryHash>, u32) {
         let mut tips: Vec<Place> = self.heads.iter().take(max).map(|(.., place)| *place).collect();
-        if self.heads.len() > max
-            && let Some(needed) = needed.filter(|needed| !self.ancestors(&tips, *needed).contains(*needed))
-        {
-            tips.pop();
-            tips.push(needed);
+        if self.heads.len() > max {
+            tips.truncate(max.saturating_sub(needed.len()));
+            for needed in needed {
+                if !self.ancestors(&tips, *needed).contains(*needed) {
+                    tips.push(*needed);
+                }
+            }
         }
         let depth = tips.iter().map(|place| self.record(*place).depth).max().unwrap_or(0);
         let mut hashes: Vec<EntryHash> = tips.into_iter().map(|place| self.record(place).hash).collect();
@@ -308,8 +334,12 @@ impl Log {
         if used >= invite.max_uses as usize {
             return Err(MembershipError::InviteUsedUp { used: used as u32, max: invite.max_uses });
         }
-        let is_new = self.role_at(prev, device).is_none();
-        if is_new && self.devices().len() >= MEMBERS_MAX {
+        let before = self.role_at(prev, device);
+        if let Some(role) = before.filter(|role| *role >= invite.role) {
+            // What gives nothing would only fill the log.
+            return Err(MembershipError::AlreadyMember(role));
+        }
+        if before.is_none() && self.devices().len() >= MEMBERS_MAX {
             let members = self.members_at(prev);
             if members >= MEMBERS_MAX {
                 return Err(too_large("the space", members + 1, "members", MEMBERS_MAX));
@@ -330,9 +360,11 @@ impl Log {
         let place = self.records.len() as Place;
         let counts = matches!(weight, Weight::Counts | Weight::Admits(..));
         match (&kind, weight) {
-            (Kind::Genesis { .. }, _) => self.give(author, Grant { place, role: Role::Admin, invite: None }),
+            (Kind::Genesis { .. }, _) => {
+                self.give(author, Grant { place, role: Role::Admin, invite: None, by: author });
+            }
             (Kind::Admit { device, .. }, Weight::Admits(Invite { place: invite, role, .. }, earlier)) => {
-                self.give(*device, Grant { place, role, invite: Some(invite) });
+                self.give(*device, Grant { place, role, invite: Some(invite), by: author });
                 let admission = Admission { place, device: *device, by: author, earlier };
                 self.admissions.entry(invite).or_default().push(admission);
             }
@@ -340,7 +372,7 @@ impl Log {
             (Kind::Void { entry }, Weight::Counts) => self.unknown.retain(|(_, unknown), _| unknown != entry),
             _ => {}
         }
-        *self.authors.entry(author).or_default() += 1;
+        *self.authors.entry(self.answers_for(&author)).or_default() += 1;
         for prev in prev {
             let Record { depth, hash, .. } = *self.record(*prev);
             self.heads.remove(&(Reverse(depth), hash, *prev));

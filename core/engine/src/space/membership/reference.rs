@@ -137,14 +137,15 @@ impl Reference {
             Kind::Admit { invite, device, proof } => {
                 let may = author.is_some_and(|role| role.can_write() || entry.author == *device);
                 let room = state.contains_key(device) || state.len() < MEMBERS_MAX;
-                let Some(Kind::Invite { key, max_uses, .. }) = self.entries.get(invite).map(|invite| &invite.kind)
+                let Some(Kind::Invite { key, max_uses, role }) = self.entries.get(invite).map(|invite| &invite.kind)
                 else {
                     return false;
                 };
                 let max = (*max_uses).min(INVITE_USES_MAX) as usize;
                 let used = self.admitted(invite, ancestors, |other| other.1 != *device).len();
                 let is_proven = || keys::verify(key, Domain::Invite, &proof_bytes(&self.space, device), proof);
-                may && room && is_earlier(invite) && used < max && is_proven()
+                let gives = state.get(device) < Some(role);
+                may && room && gives && is_earlier(invite) && used < max && is_proven()
             }
             Kind::Informs => false,
         }

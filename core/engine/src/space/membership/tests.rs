@@ -52,7 +52,7 @@ fn with_member(who: u8, role: Role) -> Membership {
 
 /// Signs whatever the test wants behind the heads of `log`, allowed or not.
 fn forged(log: &Membership, author: u8, kind: u8, fields: &[u8]) -> Entry {
-    let (prev, depth) = log.log.tips(ENTRY_PREV_MAX, None);
+    let (prev, depth) = log.log.tips(ENTRY_PREV_MAX, &[]);
     let (space, author, prev) = (Some(log.space), key(author), Some(prev));
     let body = Body {
         version: entry::VERSION,
@@ -107,7 +107,7 @@ fn a_joiner_gets_the_role_of_its_invite() {
 fn a_second_invite_raises_the_role_and_a_lower_one_does_not_sink_it() {
     let mut log = with_member(BOB, Role::Writer);
     invite(&mut log, FOUNDER, 50, Role::Reader, 1);
-    join(&mut log, BOB, 50).unwrap();
+    assert_eq!(join(&mut log, BOB, 50), Err(MembershipError::AlreadyMember(Role::Writer)));
     assert_eq!(log.role(&key(BOB).device()), Some(Role::Writer));
     invite(&mut log, FOUNDER, 51, Role::Admin, 1);
     join(&mut log, BOB, 51).unwrap();
@@ -238,11 +238,7 @@ fn an_invite_admits_as_often_as_it_allows() {
     let mut log = founded();
     invite(&mut log, FOUNDER, 66, Role::Writer, 2);
     assert_eq!(join(&mut log, BOB, 66), Ok(Inserted::New));
-    // The same device once more (its store was lost) is no further use.
-    let device = key(BOB).device();
-    let request = log.request(&device, &key(66)).unwrap();
-    let again = log.admit(&key(FOUNDER), &device, &request, [77; 16]).unwrap();
-    assert_eq!(log.insert(&again.bytes), Ok(Inserted::New));
+    assert_eq!(join(&mut log, BOB, 66), Err(MembershipError::AlreadyMember(Role::Writer)));
     assert_eq!(join(&mut log, CAROL, 66), Ok(Inserted::New));
     let refused = join(&mut log, 4, 66).unwrap_err();
     assert_eq!(refused, MembershipError::InviteUsedUp { used: 2, max: 2 });
@@ -428,7 +424,7 @@ fn a_device_that_is_no_admin_signs_no_more_than_so_many_entries_whoever_brings_t
     let device = key(CAROL).device();
     let proof = key(56).sign(Domain::Invite, &entry::proof_bytes(&log.space, &device));
     let nth = |n: u32| {
-        let (prev, depth) = start.log.tips(ENTRY_PREV_MAX, None);
+        let (prev, depth) = start.log.tips(ENTRY_PREV_MAX, &[]);
         let mut nonce = [0; 16];
         nonce[..4].copy_from_slice(&n.to_be_bytes());
         let fields = encoded(AdmitFields { invite: invite.hash, device, proof });
@@ -452,6 +448,40 @@ fn a_device_that_is_no_admin_signs_no_more_than_so_many_entries_whoever_brings_t
     assert_eq!(log.members().len(), 3, "all of them let in one");
 }
 
+// Somebody with a reader's ticket let itself in again and again: each entry counted, and together they filled the log.
+#[test]
+fn who_has_a_role_is_not_let_in_for_it_again() {
+    let mut log = founded();
+    let invite = invite(&mut log, FOUNDER, 56, Role::Reader, 2);
+    assert_eq!(join(&mut log, BOB, 56), Ok(Inserted::New));
+    let device = key(BOB).device();
+    assert_eq!(admit(&log, BOB, BOB, 56).unwrap_err(), MembershipError::AlreadyMember(Role::Reader));
+    let proof = key(56).sign(Domain::Invite, &entry::proof_bytes(&log.space, &device));
+    let fields = encoded(AdmitFields { invite: invite.hash, device, proof });
+    let entries = log.hashes().len();
+    for by in [BOB, FOUNDER] {
+        let again = forged(&log, by, kind::ADMIT, &fields);
+        let expected = if by == FOUNDER { Inserted::New } else { Inserted::Powerless };
+        assert_eq!(log.insert(&again.bytes), Ok(expected), "what an admin signs is kept");
+    }
+    assert_eq!((log.hashes().len(), log.members().len()), (entries + 1, 2));
+}
+
+// A writer let in as many devices as it liked, each where the others could not be seen, and each of them filled its own share.
+#[test]
+fn all_whom_a_writer_has_let_in_share_its_room_in_the_log() {
+    const DAVE: u8 = 4;
+    const ERIN: u8 = 5;
+    let mut log = with_member(BOB, Role::Writer);
+    invite(&mut log, FOUNDER, 56, Role::Writer, 3);
+    for (by, who) in [(BOB, CAROL), (CAROL, DAVE), (FOUNDER, ERIN)] {
+        let entry = admit(&log, by, who, 56).unwrap();
+        assert_eq!(log.insert(&entry.bytes), Ok(Inserted::New));
+    }
+    assert_eq!([BOB, CAROL, DAVE].map(|who| log.log.entries_by(&key(who).device())), [2; 3]);
+    assert_eq!(log.log.entries_by(&key(ERIN).device()), 0, "an admin has let it in");
+}
+
 #[test]
 fn an_entry_of_another_space_is_refused() {
     let mut log = founded();
@@ -467,7 +497,7 @@ fn an_entry_of_another_space_is_refused() {
 fn broken(change: impl Fn(&mut Body<'_>)) -> Result<Inserted, MembershipError> {
     let mut log = with_member(BOB, Role::Writer);
     let fields = invite_fields(74, 2);
-    let (prev, depth) = log.log.tips(ENTRY_PREV_MAX, None);
+    let (prev, depth) = log.log.tips(ENTRY_PREV_MAX, &[]);
     let mut body = Body {
         version: entry::VERSION,
         space: Some(log.space),
