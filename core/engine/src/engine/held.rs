@@ -21,9 +21,6 @@ use crate::wire::Lane;
 /// What is taken in although credit has stopped: what every peer was promised before, which may complete a large message.
 const PROMISED_BYTES: usize = SESSIONS_MAX * 2 * BULK_CREDIT_BYTES as usize + ASSEMBLY_BYTES_MAX;
 
-/// The name of what waits to be sent to one peer.
-pub const BYTES_FOR_A_PEER: &str = "bytes for a peer";
-
 /// How full one table or queue is. Of those that exist once for each document, session or space, the fullest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
@@ -120,7 +117,7 @@ impl Engine {
                 UNSIGNED_BYTES_MAX + RUN_BYTES_MAX,
             ),
             passing(
-                BYTES_FOR_A_PEER,
+                "bytes for a peer",
                 most(&mut lanes().map(Lanes::outgoing_bytes)),
                 5 * OUTGOING_BYTES_MAX + 2 * BULK_MESSAGE_BYTES_MAX,
             ),
