@@ -274,8 +274,8 @@ impl Document {
         Ok(true)
     }
 
-    /// Joins heads where there are more than one change may stand on, so that the next edit can: a member can make as many as
-    /// it likes. Keeps local changes without operations for it, and says whether there were any to keep.
+    /// Joins heads if there are too many for one change to depend on: a member can make as many as it likes. The joins are local
+    /// changes without operations. Says whether it made any.
     ///
     /// # Errors
     /// As those of an edit. The document is unchanged.

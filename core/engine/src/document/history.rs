@@ -434,14 +434,14 @@ impl History {
         Ok(Committed { bytes: CHANGE_BYTES, change: None, patches: None })
     }
 
-    /// One change may not stand on all heads: [`Self::join_heads`] first.
+    /// There are too many heads for one change to depend on: call [`Self::join_heads`] first.
     pub(crate) fn has_too_many_heads(&self) -> bool {
         // automerge adds the actor's own last change to the heads.
         self.heads >= CHANGE_DEPS_MAX
     }
 
-    /// Makes changes of `actor` without operations, each of which stands on as many heads as one change may, until the next
-    /// change may stand on all that are left. On fewer the gate lets none stand. Says about how many bytes they are.
+    /// Joins heads with changes of `actor` that have no operations, until one change may depend on all that are left. Each
+    /// depends on exactly `CHANGE_DEPS_MAX` changes, because the gate takes no smaller join. Returns their size in bytes.
     ///
     /// # Errors
     /// Nothing may be added to the document.

@@ -128,7 +128,7 @@ impl Engine {
         Ok(Author { device: self.device, fresh_actor, wall_s: self.now.wall_s })
     }
 
-    /// The same for a document that is open. Where it has so many heads that no change may stand on all, they are joined.
+    /// The same for an open document, whose heads are joined if there are too many.
     fn may_edit_document(&mut self, key: DocumentKey) -> Result<Author, DocumentError> {
         let author = self.may_edit(&key.0)?;
         let open = self.residents.get_mut(&key).and_then(Resident::live_mut);
