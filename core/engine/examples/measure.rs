@@ -154,9 +154,16 @@ fn main() {
         let (_, merge_ms) = timed("gate stages 6, 7, 9", || merge(&mut Document::empty(SPACE, DOCUMENT), runs.clone()));
         println!("ratio {:.2}", (inspect_ms + merge_ms) / (parse_ms + apply_ms));
         timed("open from the store", || {
-            OpenWork { space: SPACE, id: DOCUMENT, runs: runs.clone(), suspects: Vec::new(), poisoned: Vec::new() }
-                .run(&NoGuard)
-                .unwrap();
+            OpenWork {
+                space: SPACE,
+                id: DOCUMENT,
+                runs: runs.clone(),
+                tips: vec![],
+                suspects: Vec::new(),
+                poisoned: Vec::new(),
+            }
+            .run(&NoGuard)
+            .unwrap();
         });
     }
 
@@ -171,9 +178,10 @@ fn main() {
     timed("the difference as patches", || document.view().diff(&before).unwrap());
     timed("heads", || document.heads());
     let other_runs = runs.clone();
-    let mut other = OpenWork { space: SPACE, id: DOCUMENT, runs, suspects: Vec::new(), poisoned: Vec::new() }
-        .run(&NoGuard)
-        .unwrap();
+    let mut other =
+        OpenWork { space: SPACE, id: DOCUMENT, runs, tips: vec![], suspects: Vec::new(), poisoned: Vec::new() }
+            .run(&NoGuard)
+            .unwrap();
     let mut bare_other = Automerge::new();
     bare_other.apply_changes(parse(&other_runs)).unwrap();
     let change = parse(&one);

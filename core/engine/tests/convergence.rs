@@ -189,7 +189,14 @@ impl World {
                 self.sign(*peer);
                 let json = self.peers[*peer].document.view().json();
                 let runs = self.stored[*peer].clone();
-                let work = OpenWork { space: SPACE, id: DOCUMENT, runs, suspects: Vec::new(), poisoned: Vec::new() };
+                let work = OpenWork {
+                    space: SPACE,
+                    id: DOCUMENT,
+                    runs,
+                    tips: vec![],
+                    suspects: Vec::new(),
+                    poisoned: Vec::new(),
+                };
                 self.peers[*peer].document = work.run(&guard()).unwrap();
                 assert_eq!(self.peers[*peer].document.view().json(), json);
             }

@@ -296,6 +296,7 @@ fn a_document_opens_from_its_runs_in_any_order_and_writes_on_under_a_fresh_actor
         space: common::SPACE,
         id: common::DOCUMENT,
         runs: stored.clone(),
+        tips: Vec::new(),
         suspects: Vec::new(),
         poisoned: Vec::new(),
     };
@@ -316,6 +317,7 @@ fn a_document_opens_from_its_runs_in_any_order_and_writes_on_under_a_fresh_actor
         space: common::SPACE,
         id: common::DOCUMENT,
         runs: holed,
+        tips: Vec::new(),
         suspects: Vec::new(),
         poisoned: Vec::new(),
     };

@@ -570,7 +570,8 @@ fn a_suspect_that_does_no_harm_is_in_the_document_when_it_is_opened() {
         .collect();
     let tips: Vec<_> = runs.iter().map(|run| run.header.tip).collect();
     for suspects in [vec![tips[3]], vec![tips[1]], tips] {
-        let open = OpenWork { space: SPACE, id: DOCUMENT, runs: runs.clone(), suspects, poisoned: Vec::new() };
+        let open =
+            OpenWork { space: SPACE, id: DOCUMENT, runs: runs.clone(), tips: vec![], suspects, poisoned: Vec::new() };
         assert_eq!(open.run(&guard()).unwrap().view().get("/n"), Some(json!(4)));
     }
 }
@@ -589,8 +590,14 @@ fn a_stored_run_that_broke_the_merge_before_is_left_out_and_not_tried() {
     let other = carol.take_runs().remove(0);
     let runs = vec![good.clone(), bad.clone(), on_bad.clone(), other.clone()];
     let guard = guard();
-    let open =
-        OpenWork { space: SPACE, id: DOCUMENT, runs: runs.clone(), suspects: vec![], poisoned: vec![bad.header.tip] };
+    let open = OpenWork {
+        space: SPACE,
+        id: DOCUMENT,
+        runs: runs.clone(),
+        tips: vec![],
+        suspects: vec![],
+        poisoned: vec![bad.header.tip],
+    };
     let mut opened = open.run(&guard).unwrap();
     assert_eq!(opened.view().json(), json!({"n": 1, "c": 1}));
     assert_eq!(opened.left_out(), [bad.header.tip]);
@@ -598,7 +605,7 @@ fn a_stored_run_that_broke_the_merge_before_is_left_out_and_not_tried() {
 
     // Found out at opening: it is told, so that the next opening does not try it.
     let fatal = Fatal { tip: bad.header.tip, slots: Mutex::default() };
-    let open = OpenWork { space: SPACE, id: DOCUMENT, runs, suspects: vec![], poisoned: vec![] };
+    let open = OpenWork { space: SPACE, id: DOCUMENT, runs, tips: vec![], suspects: vec![], poisoned: vec![] };
     assert_eq!(open.run(&fatal).unwrap().left_out(), [bad.header.tip]);
 
     // What peers and the store know of it stays what was recorded, and grows by what is written now.

@@ -4,6 +4,7 @@
 mod common;
 
 use anabranch_engine::document::mend::{MendWork, Mended, Readable};
+use anabranch_engine::document::{Document, OpenWork};
 use anabranch_engine::gate::{Authority, payload_tip};
 use anabranch_engine::id::ChangeHash;
 use anabranch_engine::run::Run;
@@ -141,4 +142,32 @@ fn what_was_given_up_is_asked_for_when_what_it_waited_for_is_there() {
     carol.receive(runs[1..].to_vec());
     assert_eq!(carol.document.shrink_orphans(0), 3);
     assert!(!carol.receive(runs[..1].to_vec()).read_again);
+}
+
+/// Opens what the record names by its tips.
+fn open(tips: Vec<ChangeHash>, runs: Vec<Run>) -> Result<Document, String> {
+    let work = OpenWork { space: SPACE, id: DOCUMENT, runs, tips, suspects: Vec::new(), poisoned: Vec::new() };
+    work.run(&guard())
+}
+
+#[test]
+fn of_two_runs_under_one_number_the_one_that_the_record_leads_to_is_opened() {
+    let [[first, one], [_, other]] = twins();
+    for (held, left) in [(&one, &other), (&other, &one)] {
+        let document = open(vec![held.header.tip], vec![left.clone(), first.clone(), held.clone()]).unwrap();
+        assert_eq!(document.heads(), [held.header.tip]);
+    }
+}
+
+#[test]
+fn a_run_left_out_for_another_with_its_number_may_need_what_is_gone() {
+    let [[first, held], _] = twins();
+    let mut twin = Peer::new(1);
+    edits(&mut twin, 1);
+    twin.receive(edits(&mut Peer::new(2), 1));
+    let left = edits(&mut twin, 1).remove(0);
+    assert_eq!(left.header.first_seq, held.header.first_seq);
+    let document = open(vec![held.header.tip], vec![left.clone(), first, held.clone()]).unwrap();
+    assert_eq!(document.heads(), [held.header.tip]);
+    assert!(open(vec![left.header.tip], vec![left]).unwrap_err().contains("not stored"));
 }

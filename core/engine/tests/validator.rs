@@ -558,7 +558,7 @@ proptest! {
                 let taken: Vec<Change> = beside.iter().map(|at| changes[*at].clone()).chain([mutant.clone()]).collect();
                 agrees_with_automerge(&taken, &mut dice);
                 let runs = taken.iter().rev().map(run).collect();
-                let opened = OpenWork { space: SPACE, id: DOCUMENT, runs, suspects: vec![], poisoned: Vec::new() }.run(&guard()).unwrap();
+                let opened = OpenWork { space: SPACE, id: DOCUMENT, runs, tips: vec![], suspects: vec![], poisoned: Vec::new() }.run(&guard()).unwrap();
                 prop_assert_eq!(seen(&opened), seen(&among));
             }
         }

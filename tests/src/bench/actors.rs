@@ -117,7 +117,8 @@ fn commit(record: &DocumentRecord) -> Result<(usize, Duration)> {
 
 /// How long the document takes to open from its stored runs.
 fn open(runs: Vec<Run>) -> Result<Duration> {
-    let work = OpenWork { space: SPACE, id: DOCUMENT, runs, suspects: Vec::new(), poisoned: Vec::new() };
+    let work =
+        OpenWork { space: SPACE, id: DOCUMENT, runs, tips: Vec::new(), suspects: Vec::new(), poisoned: Vec::new() };
     let began = clock::now();
     work.run(&Unguarded).map_err(|error| anyhow!(error))?;
     Ok(began.elapsed())

@@ -130,7 +130,8 @@ pub fn judged(data: &[u8]) -> (u64, Vec<Refusal>) {
     let (first, second) = accepted.split_at(middle);
     let runs = second.iter().chain(first).map(store_and_load).collect();
     let opened =
-        OpenWork { space: SPACE, id: DOCUMENT, runs, suspects: Vec::new(), poisoned: Vec::new() }.run(&FuzzGuard);
+        OpenWork { space: SPACE, id: DOCUMENT, runs, tips: Vec::new(), suspects: Vec::new(), poisoned: Vec::new() }
+            .run(&FuzzGuard);
     let opened = opened.unwrap_or_else(|error| panic!("what was accepted does not open: {error}"));
     assert_eq!(Seen::of(&opened.view()), seen, "it opens as another document");
 

@@ -48,8 +48,15 @@ fn run(input: &mut Input<'_>) {
         payload_tip(&run.payload).map_or((run.header.actor, run.header.last_seq), |tip| (tip.actor, tip.last_seq));
     let run = read(actor, last_seq).expect("the key does not decide whether a value can be read");
     assert_eq!(Run::decode_stored(SPACE, DOCUMENT, actor, last_seq, &run.encode_stored()).as_ref(), Ok(&run));
-    let opened = OpenWork { space: SPACE, id: DOCUMENT, runs: vec![run], suspects: Vec::new(), poisoned: Vec::new() }
-        .run(&FuzzGuard);
+    let opened = OpenWork {
+        space: SPACE,
+        id: DOCUMENT,
+        runs: vec![run],
+        tips: Vec::new(),
+        suspects: Vec::new(),
+        poisoned: Vec::new(),
+    }
+    .run(&FuzzGuard);
     if let Ok(document) = opened {
         assert!(!document.view().json().is_null());
     }

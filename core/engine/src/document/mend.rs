@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::document::Document;
 use crate::document::history::History;
 use crate::document::merge::{Merger, Trust};
+use crate::document::open::led_to;
 use crate::frontier::Proof;
 use crate::gate::envelope::Candidate;
 use crate::gate::{self, Authority, Guard, Payload, Refusal};
@@ -107,7 +108,7 @@ impl MendWork {
                 Err(_) => useless.push(row),
             }
         }
-        let seen = led_to(tips, &read);
+        let seen = led_to(tips, read.iter().flat_map(|run| run.payload.links()));
         let mut unvouched = Vec::new();
         let mut keys = BTreeMap::new();
         let mut candidates = Vec::with_capacity(read.len());
@@ -170,21 +171,6 @@ impl MendWork {
         document.signed_heads = document.history.heads().into_iter().collect();
         Mended { document, held, bytes, lists, useless, waiting, evicted, unvouched }
     }
-}
-
-/// These changes and all that they lead to, as far as it can be read.
-fn led_to(mut tips: Vec<ChangeHash>, runs: &[Read]) -> BTreeSet<ChangeHash> {
-    let links = runs.iter().flat_map(|run| run.payload.links());
-    let deps: BTreeMap<ChangeHash, &[ChangeHash]> = links.map(|link| (link.hash, link.deps.as_slice())).collect();
-    let mut found = BTreeSet::new();
-    while let Some(hash) = tips.pop() {
-        if let Some(deps) = deps.get(&hash)
-            && found.insert(hash)
-        {
-            tips.extend_from_slice(deps);
-        }
-    }
-    found
 }
 
 /// What tells a run from others, together with what it says.

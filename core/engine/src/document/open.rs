@@ -1,5 +1,6 @@
 //! A document built from what its record names, when it comes into memory: all of it fits, or the store is damaged.
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -7,9 +8,9 @@ use alloc::vec::Vec;
 use crate::document::Document;
 use crate::document::history::History;
 use crate::document::merge::{Merger, Trust};
-use crate::gate::envelope::Candidate;
+use crate::gate::envelope::{Candidate, Link};
 use crate::gate::{Guard, Refusal};
-use crate::id::{ChangeHash, DocumentId, SpaceId};
+use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
 use crate::run::{Run, RunHeader};
 
 /// Builds a document from its stored runs. May be called on any thread.
@@ -19,8 +20,10 @@ pub struct OpenWork {
     pub space: SpaceId,
     /// The document.
     pub id: DocumentId,
-    /// Every run that the document's record names, in any order.
+    /// Every run whose numbers the document's record names, in any order.
     pub runs: Vec<Run>,
+    /// The heads and the actors' tips that the record names.
+    pub tips: Vec<ChangeHash>,
     /// Tips that were being applied when an earlier process died (see [`Guard`]): they are applied in small groups.
     pub suspects: Vec<ChangeHash>,
     /// Tips of runs that are known to break the merge. They, and what depends on them, are left out.
@@ -34,7 +37,7 @@ impl OpenWork {
     /// # Errors
     /// Names a run that nevertheless does not fit. Poisoned runs, and what depends on them, are left out without an error.
     pub fn run(self, guard: &dyn Guard) -> Result<Document, String> {
-        let Self { space, id, runs, suspects, poisoned } = self;
+        let Self { space, id, runs, tips, suspects, poisoned } = self;
         let mut document = Document::empty(space, id);
         document.suspect(&suspects);
         document.suspects.guilty.extend(poisoned);
@@ -43,6 +46,7 @@ impl OpenWork {
             let name = name(&run.header);
             candidates.push(Candidate::new(run).map_err(|refusal| format!("{name}: {refusal}"))?);
         }
+        leave_out_forks(tips, &mut candidates);
         let mut merger = Merger::new(space, id, Trust::Store, &document.suspects, guard, document.index.take());
         let history = merger.merge(History::default(), candidates);
         let (index, mut outcome) = (merger.index, merger.outcome);
@@ -68,6 +72,35 @@ impl OpenWork {
     }
 }
 
+/// Where two runs of an actor share a number, a mending left one of them in the store and the document has taken the other since.
+/// Those that the record does not lead to are no part of the document.
+fn leave_out_forks(tips: Vec<ChangeHash>, candidates: &mut Vec<Candidate>) {
+    let mut numbers: Vec<_> = candidates
+        .iter()
+        .map(|Candidate { run: Run { header, .. }, .. }| (header.actor, header.first_seq, header.last_seq))
+        .collect();
+    numbers.sort_unstable();
+    let share = |pair: &[(ActorId, u64, u64)]| pair[0].0 == pair[1].0 && pair[1].1 <= pair[0].2;
+    if numbers.windows(2).any(share) {
+        let held = led_to(tips, candidates.iter().flat_map(|candidate| &candidate.links));
+        candidates.retain(|candidate| held.contains(&candidate.run.header.tip));
+    }
+}
+
 fn name(header: &RunHeader) -> String {
     format!("run {}..{} of actor {} with tip {}", header.first_seq, header.last_seq, header.actor, header.tip)
+}
+
+/// These changes and all that they lead to, as far as it is among the links.
+pub(super) fn led_to<'a>(mut tips: Vec<ChangeHash>, links: impl Iterator<Item = &'a Link>) -> BTreeSet<ChangeHash> {
+    let deps: BTreeMap<ChangeHash, &[ChangeHash]> = links.map(|link| (link.hash, link.deps.as_slice())).collect();
+    let mut found = BTreeSet::new();
+    while let Some(hash) = tips.pop() {
+        if let Some(deps) = deps.get(&hash)
+            && found.insert(hash)
+        {
+            tips.extend_from_slice(deps);
+        }
+    }
+    found
 }

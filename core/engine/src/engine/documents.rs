@@ -186,19 +186,18 @@ impl Engine {
         let mends = mend.is_some();
         let mut ops = CHANGE_OPS_MAX;
         let poisoned = runs.iter().map(|(_, run)| run.header.tip).filter(|tip| self.poisoned.contains(tip)).collect();
+        let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
+        let tips = record.map(|record| record.signed.tips()).unwrap_or_default();
         let kind = if mends {
             let runs = runs.into_iter().map(|(row, run)| self.readable(&key, row, run)).collect();
-            let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
-            let tips = record.map(|record| record.signed.tips()).unwrap_or_default();
             WorkKind::Mend(MendWork { space: key.0, id: key.1, runs, tips, suspects, poisoned })
         } else {
-            let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
             let is_named =
                 |run: &Run| record.is_some_and(|record| record.signed.names(&run.header.actor, run.header.last_seq));
             ops = ops_at_once(record.map_or(0, |record| record.signed.summary.ops));
             let (runs, others): (Vec<Run>, Vec<Run>) = runs.into_iter().map(|(_, run)| run).partition(is_named);
             *leftovers = !others.is_empty();
-            WorkKind::Open(OpenWork { space: key.0, id: key.1, runs, suspects, poisoned })
+            WorkKind::Open(OpenWork { space: key.0, id: key.1, runs, tips, suspects, poisoned })
         };
         self.give_work(Work { space: key.0, document: key.1, birth, ops, kind });
     }
