@@ -22,6 +22,7 @@ use super::plan::{Act, Step};
 use super::world::{Happening, World};
 
 mod attack;
+mod entries;
 pub mod forge;
 mod relay;
 mod signed;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attacker, Move, Scene, relay, signed, talk};
+use super::{Attacker, Move, Scene, entries, relay, signed, talk};
 use crate::sim::stats::Stats;
 
 macro_rules! attacks {
@@ -57,9 +57,9 @@ attacks! {
     /// Runs by who was no writer where they stand.
     Unauthorised => signed::unauthorised, attacks_unauthorised;
     /// Many membership entries, within its authority or not.
-    Entries => signed::entries, attacks_entries;
+    Entries => entries::entries, attacks_entries;
     /// Membership entries that are none.
-    BadEntries => signed::bad_entries, attacks_bad_entries;
+    BadEntries => entries::bad_entries, attacks_bad_entries;
     /// Honest frames with bytes changed.
     Mutates => talk::mutates, attacks_mutates;
     /// Bytes that are no frame.
@@ -87,7 +87,7 @@ attacks! {
     /// Other members' addresses, wrong.
     Addresses => talk::addresses, attacks_addresses;
     /// Members that were made up, and where they are said to be.
-    Crowds => signed::crowds, attacks_crowds;
+    Crowds => entries::crowds, attacks_crowds;
     /// Sessions opened and closed.
     OpensAndCloses => talk::opens_and_closes, attacks_opens_and_closes;
     /// Nothing is read for a while.
