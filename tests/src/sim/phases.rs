@@ -273,8 +273,14 @@ fn reopen(world: &mut World, before: &[convergence::Observed]) {
     for replica in 0..world.replicas.len() {
         world.start(replica);
     }
-    if !open_everything(world) {
-        return;
+    // Who is hostile may make documents meanwhile.
+    for _ in 0..ROUNDS_MAX {
+        if !open_everything(world) {
+            return;
+        }
+        if unopened(world).is_empty() {
+            break;
+        }
     }
     match convergence::observe(world) {
         Ok(mut after) => {

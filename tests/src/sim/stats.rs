@@ -227,6 +227,10 @@ stats! {
     attacks_dense => "attacks: dense changes",
     /// Changes with as many dependencies as are allowed, and one more.
     attacks_wide_deps => "attacks: wide deps",
+    /// Many changes beside each other.
+    attacks_heads => "attacks: heads",
+    /// Runs each of which stands on other members.
+    attacks_lists => "attacks: lists",
     /// Operations that nobody can have made.
     attacks_impossible => "attacks: impossible",
     /// Runs that wait for what never comes.
@@ -239,6 +243,12 @@ stats! {
     attacks_entries => "attacks: entries",
     /// Membership entries that are none.
     attacks_bad_entries => "attacks: bad entries",
+    /// One bad membership entry over and over.
+    attacks_repeated_entries => "attacks: repeated entries",
+    /// Entries of unknown authority.
+    attacks_bricks => "attacks: bricks",
+    /// More devices let in than an invite allows.
+    attacks_overdraws => "attacks: overdraws",
     /// Honest frames with bytes changed.
     attacks_mutates => "attacks: mutates",
     /// Bytes that are no frame.

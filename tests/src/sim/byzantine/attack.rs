@@ -48,6 +48,10 @@ attacks! {
     Dense => signed::dense, attacks_dense;
     /// Changes with as many dependencies as are allowed, and one more.
     WideDeps => signed::wide_deps, attacks_wide_deps;
+    /// Changes beside each other: as many heads, now and then more than one change may stand on.
+    Heads => signed::heads, attacks_heads;
+    /// Runs each of which stands on other members.
+    Lists => signed::lists, attacks_lists;
     /// Operations that nobody can have made: they replace what is elsewhere.
     Impossible => signed::impossible, attacks_impossible;
     /// Runs that wait for what never comes.
@@ -60,6 +64,12 @@ attacks! {
     Entries => entries::entries, attacks_entries;
     /// Membership entries that are none.
     BadEntries => entries::bad_entries, attacks_bad_entries;
+    /// One membership entry that is none, over and over in one message.
+    RepeatedEntries => entries::repeated_entries, attacks_repeated_entries;
+    /// Entries of a kind that nobody knows and that would carry authority, its own and those of keys that it made up.
+    Bricks => entries::bricks, attacks_bricks;
+    /// More devices let in by an invite than it allows.
+    Overdraws => entries::overdraws, attacks_overdraws;
     /// Honest frames with bytes changed.
     Mutates => talk::mutates, attacks_mutates;
     /// Bytes that are no frame.
@@ -104,6 +114,16 @@ impl Attack {
 
     /// Whether it needs to read the membership log.
     pub(super) fn needs_entries(self) -> bool {
-        matches!(self, Self::Entries | Self::BadEntries | Self::Crowds | Self::Demands)
+        matches!(
+            self,
+            Self::Entries
+                | Self::BadEntries
+                | Self::RepeatedEntries
+                | Self::Bricks
+                | Self::Overdraws
+                | Self::Crowds
+                | Self::Lists
+                | Self::Demands
+        )
     }
 }

@@ -1,5 +1,6 @@
 //! Attacks on the membership log: entries within the attacker's authority and beyond it, and entries that are none.
 
+use anabranch_engine::id::{EntryHash, SpaceId};
 use anabranch_engine::keys::SecretKey;
 use anabranch_engine::limits::{ADDRESSES_PER_DEVICE_MAX, INVITE_USES_MAX};
 use anabranch_engine::space::membership::{Membership, entry_hash};
@@ -9,32 +10,67 @@ use minicbor::bytes::ByteVec;
 
 use super::forge;
 use super::{Attacker, Move, Scene, frames};
+use crate::sim::dice::Dice;
+
+/// A space's log as the attacker has it, and where a new entry stands in it.
+struct Log {
+    space: SpaceId,
+    membership: Membership,
+    prev: Vec<EntryHash>,
+    depth: u32,
+}
+
+impl Log {
+    fn of_some_space(attacker: &mut Attacker, scene: &Scene<'_>) -> Option<Self> {
+        let space = scene.some_space(&mut attacker.dice)?;
+        let log = scene.entries.iter().filter(|(of, _)| *of == space).map(|(_, bytes)| bytes.as_slice());
+        let membership = Membership::load(space, log).ok()?;
+        let mut prev = membership.heads();
+        prev.truncate(16);
+        let depths = prev.iter().filter_map(|hash| membership.entry(hash)).filter_map(forge::depth);
+        let depth = depths.max()? + 1;
+        Some(Self { space, membership, prev, depth })
+    }
+
+    /// What comes next stands on this entry.
+    fn stand_on(&mut self, entry: &[u8]) {
+        (self.prev, self.depth) = (vec![entry_hash(entry)], self.depth + 1);
+    }
+
+    fn is_admin(&self, key: &SecretKey) -> bool {
+        self.membership.role(&key.device()) == Some(Role::Admin)
+    }
+
+    fn entry(&self, key: &SecretKey, kind: u8, fields: &[u8], dice: &mut Dice) -> ByteVec {
+        forge::entry(key, self.space, &self.prev, self.depth, (kind, fields), dice.bytes()).into()
+    }
+}
+
+/// Entries to everyone who shares a space.
+fn to_all(scene: &Scene<'_>, space: &SpaceId, entries: &[ByteVec]) -> Vec<Move> {
+    let to = scene.sharing(space).into_iter();
+    to.map(|(opening, space)| {
+        Move::Send(opening.session, frames(&Message::Entries { space, entries: entries.to_vec() }))
+    })
+    .collect()
+}
 
 pub(super) fn entries(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
+    let Some(mut log) = Log::of_some_space(attacker, scene) else { return Vec::new() };
     let dice = &mut attacker.dice;
-    let Some(space) = scene.some_space(dice) else { return Vec::new() };
-    let log = scene.entries.iter().filter(|(of, _)| *of == space).map(|(_, bytes)| bytes.as_slice());
-    let Ok(log) = Membership::load(space, log) else { return Vec::new() };
-    let mut prev = log.heads();
-    prev.truncate(16);
-    let depths = prev.iter().filter_map(|hash| log.entry(hash)).filter_map(forge::depth);
-    let Some(mut depth) = depths.max().map(|depth| depth + 1) else { return Vec::new() };
     // One after the other, or all beside each other.
     let chained = dice.percent(50);
     let mut made: Vec<ByteVec> = Vec::new();
     for _ in 0..dice.between(1, 40) {
         let key = SecretKey::from_seed(&dice.bytes());
         let (kind, fields) = if dice.percent(50) { (1, forge::invite(&key)) } else { (200, vec![0]) };
-        let bytes = forge::entry(scene.key, space, &prev, depth, (kind, &fields), dice.bytes());
+        let entry = log.entry(scene.key, kind, &fields, dice);
         if chained {
-            (prev, depth) = (vec![entry_hash(&bytes)], depth + 1);
+            log.stand_on(&entry);
         }
-        made.push(bytes.into());
+        made.push(entry);
     }
-    let to = scene.sharing(&space);
-    to.into_iter()
-        .map(|(opening, space)| Move::Send(opening.session, frames(&Message::Entries { space, entries: made.clone() })))
-        .collect()
+    to_all(scene, &log.space, &made)
 }
 
 pub(super) fn crowds(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
@@ -79,10 +115,49 @@ pub(super) fn bad_entries(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Mov
         changed[place] ^= 1 << dice.below(8);
         bad.push(changed.into());
     }
-    let unknown = [anabranch_engine::id::EntryHash(dice.bytes())];
+    let unknown = [EntryHash(dice.bytes())];
     bad.push(forge::entry(scene.key, space, &unknown, 1, (1, &forge::invite(scene.key)), dice.bytes()).into());
-    let to = scene.sharing(&space);
-    to.into_iter()
-        .map(|(opening, space)| Move::Send(opening.session, frames(&Message::Entries { space, entries: bad.clone() })))
-        .collect()
+    to_all(scene, &space, &bad)
+}
+
+pub(super) fn repeated_entries(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
+    let Some(log) = Log::of_some_space(attacker, scene) else { return Vec::new() };
+    let mut entry = Vec::from(log.entry(scene.key, 200, &[0], &mut attacker.dice));
+    if let Some(last) = entry.last_mut() {
+        *last ^= 1; // of the signature
+    }
+    let copies = attacker.dice.between(2, 2_000) as usize;
+    to_all(scene, &log.space, &vec![entry.into(); copies])
+}
+
+pub(super) fn bricks(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
+    let Some(log) = Log::of_some_space(attacker, scene) else { return Vec::new() };
+    let dice = &mut attacker.dice;
+    let stranger = SecretKey::from_seed(&dice.bytes());
+    let mut made: Vec<ByteVec> = [(7, vec![0]), (1, forge::invite(&stranger)), (200, vec![0])]
+        .iter()
+        .map(|(kind, fields)| log.entry(&stranger, *kind, fields, dice))
+        .collect();
+    // An admin may do it: whoever does not know the kind must not guess what it says.
+    if !log.is_admin(scene.key) {
+        made.push(log.entry(scene.key, 7, &[0], dice));
+    }
+    dice.shuffle(&mut made);
+    to_all(scene, &log.space, &made)
+}
+
+pub(super) fn overdraws(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
+    let Some(mut log) = Log::of_some_space(attacker, scene) else { return Vec::new() };
+    let dice = &mut attacker.dice;
+    // Only an admin has an invite whose key it knows; everyone else makes one up.
+    let invite = SecretKey::from_seed(&dice.bytes());
+    let invited = log.entry(scene.key, 1, &forge::invite(&invite), dice);
+    log.stand_on(&invited);
+    let mut made = vec![invited];
+    for _ in 0..dice.between(2, 10) {
+        let joiner = SecretKey::from_seed(&dice.bytes());
+        let fields = forge::admission(log.prev[0], &log.space, &joiner.device(), &invite);
+        made.push(log.entry(scene.key, 2, &fields, dice));
+    }
+    to_all(scene, &log.space, &made)
 }

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU64;
 
-use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, EntryHash, SpaceId};
+use anabranch_engine::id::{ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, SpaceId};
 use anabranch_engine::keys::{Domain, SecretKey};
 use anabranch_engine::run::{Run, UnsignedRun};
 use anabranch_engine::space::Acl;
@@ -162,6 +162,15 @@ pub fn entry(
 pub fn invite(key: &SecretKey) -> Vec<u8> {
     cbor(|e| {
         e.array(3)?.encode(key.device())?.u8(1)?.u32(1)?;
+        Ok(())
+    })
+}
+
+/// The fields of an admission of a joiner by this invite, with a proof that holds.
+pub fn admission(entry: EntryHash, space: &SpaceId, joiner: &DeviceId, invite: &SecretKey) -> Vec<u8> {
+    let proof = invite.sign(Domain::Invite, &[&space.0[..], &joiner.0[..]].concat());
+    cbor(|e| {
+        e.array(3)?.encode(entry)?.encode(joiner)?.bytes(&proof)?;
         Ok(())
     })
 }

@@ -1,9 +1,10 @@
 //! Attacks with what only a member can sign: changes and runs of them.
 
 use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, SpaceId};
-use anabranch_engine::limits::{CHANGE_DENSE_OPS_MAX, CHANGE_DEPS_MAX};
+use anabranch_engine::limits::{ACL_REF_ENTRIES_MAX, CHANGE_DENSE_OPS_MAX, CHANGE_DEPS_MAX};
 use anabranch_engine::run::Run;
 use anabranch_engine::space::Acl;
+use anabranch_engine::space::membership::entry_hash;
 use anabranch_engine::wire::Lane;
 
 use super::forge::{self, Chain};
@@ -214,4 +215,34 @@ pub(super) fn unauthorised(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Mo
     let target = scene.target(dice, space, 50);
     let run = scene.run(&target, &acl, &[Chain::new(actor(dice), target.heads.clone(), target.max_op).grow(1)]);
     scene.to_all(&space, &acl, &[run])
+}
+
+pub(super) fn heads(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
+    put(attacker, scene, |dice, target, acl| {
+        let count = if dice.percent(5) { CHANGE_DEPS_MAX as u64 + 10 } else { dice.between(5, 40) };
+        let beside = (0..count).map(|value| {
+            let change = Chain::new(actor(dice), target.heads.clone(), target.max_op).grow(value);
+            scene.run(target, acl, &[change])
+        });
+        beside.collect()
+    })
+}
+
+pub(super) fn lists(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
+    let dice = &mut attacker.dice;
+    let Some(space) = scene.some_space(dice) else { return Vec::new() };
+    let Some(own) = scene.acl(&space) else { return Vec::new() };
+    let known: Vec<_> =
+        scene.entries.iter().filter(|(of, _)| *of == space).map(|(_, bytes)| entry_hash(bytes)).collect();
+    let mut target = scene.target(dice, space, 50);
+    let mut moves = Vec::new();
+    for value in 0..dice.between(5, 30) {
+        let others = known.iter().copied().filter(|_| dice.percent(50)).take(ACL_REF_ENTRIES_MAX - 1);
+        let acl = Acl::new(own.entries.iter().copied().chain(others).collect());
+        let change = Chain::new(actor(dice), target.heads.clone(), target.max_op).grow(value);
+        let run = scene.run(&target, &acl, std::slice::from_ref(&change));
+        target = Target { heads: vec![run.header.tip], max_op: target.max_op + 1, ..target };
+        moves.extend(scene.to_all(&space, &acl, &[run]));
+    }
+    moves
 }
