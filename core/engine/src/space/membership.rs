@@ -347,8 +347,7 @@ impl Membership {
     }
 
     fn invite_of(&self, key: &DeviceId) -> Result<Invite, MembershipError> {
-        let invites = self.log.invites().filter(|invite| invite.key == *key);
-        invites.max_by_key(|invite| invite.role).ok_or(MembershipError::NoSuchInvite)
+        self.log.invites_of(key).max_by_key(|invite| invite.role).ok_or(MembershipError::NoSuchInvite)
     }
 
     /// Hashes of every entry, sorted.

@@ -38,8 +38,10 @@ pub(super) struct Log {
     heads: BTreeSet<(Reverse<u32>, EntryHash, Place)>,
     /// Counting entries that give a device a role, by place.
     grants: BTreeMap<DeviceId, Vec<Grant>>,
-    /// What let devices in by an invite, by its place.
-    admissions: BTreeMap<Place, Vec<Admission>>,
+    /// Invites that count, by the key that their tickets hold.
+    invites: BTreeMap<DeviceId, Vec<Place>>,
+    /// What let devices in: by the place of the invite, then by who signed it.
+    admissions: BTreeMap<(Place, DeviceId), Admissions>,
     /// How many entries each device answers for: see [`Log::answers_for`].
     authors: BTreeMap<DeviceId, usize>,
     /// Entries with authority that we do not understand, and that no admin has voided.
@@ -57,14 +59,49 @@ struct Grant {
     by: DeviceId,
 }
 
-/// A device was let in.
-#[derive(Debug, Clone, Copy)]
-struct Admission {
-    place: Place,
-    device: DeviceId,
-    by: DeviceId,
-    /// How many others its author had let in by the same invite, as far as its ancestors show.
-    earlier: usize,
+/// Whom one member has let in by one invite. Only the first `max_uses` devices have a role by it.
+#[derive(Debug, Clone, Default)]
+struct Admissions {
+    by_rank: BTreeMap<Rank, (Place, DeviceId)>,
+    /// Each device where it comes first.
+    firsts: BTreeMap<DeviceId, Rank>,
+    in_order: BTreeSet<(Rank, DeviceId)>,
+}
+
+/// Orders admissions, the same everywhere: how many others their author had let in by the same invite, as far as the ancestors
+/// show; then depth and hash.
+type Rank = (usize, u32, EntryHash);
+
+impl Admissions {
+    fn add(&mut self, rank: Rank, place: Place, device: DeviceId) {
+        self.by_rank.insert(rank, (place, device));
+        let first = self.firsts.entry(device).or_insert(rank);
+        if rank <= *first {
+            self.in_order.remove(&(*first, device));
+            self.in_order.insert((rank, device));
+            *first = rank;
+        }
+    }
+
+    /// Whether a device is among the first `max`.
+    fn admits(&self, device: &DeviceId, max: usize) -> bool {
+        self.firsts.get(device).is_some_and(|first| self.in_order.range(..(*first, *device)).take(max).count() < max)
+    }
+
+    /// The same, where only some of the admissions are looked at.
+    fn admits_among(&self, device: &DeviceId, max: usize, among: &impl Fn(Place) -> bool) -> bool {
+        let mut before = BTreeSet::new();
+        for (_, other) in self.by_rank.values().filter(|(place, _)| among(*place)) {
+            if other == device {
+                return true;
+            }
+            before.insert(*other);
+            if before.len() >= max {
+                return false;
+            }
+        }
+        false
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -178,7 +215,7 @@ impl Log {
     /// smallest hash, so that all replicas name the same.
     pub(super) fn grant(&self, device: &DeviceId) -> Option<(Place, Role)> {
         let grants = self.grants.get(device)?.iter();
-        let holding = grants.filter(|grant| self.holds(grant, &|_| true)).map(|grant| (grant.place, grant.role));
+        let holding = grants.filter(|grant| self.holds(grant, device)).map(|grant| (grant.place, grant.role));
         holding.max_by_key(|(place, role)| {
             let Record { depth, hash, .. } = self.record(*place);
             (*role, Reverse((*depth, *hash)))
@@ -197,38 +234,67 @@ impl Log {
         let floor = grants.iter().filter_map(|grant| grant.invite).min().unwrap_or(0);
         let ancestors = self.ancestors(from, floor);
         let among = |place| ancestors.contains(place);
-        grants.iter().filter(|grant| among(grant.place) && self.holds(grant, &among)).map(|grant| grant.role).max()
+        // Of what one member signed by one invite all holds or nothing: the device is among the first, or is not.
+        let mut role = None;
+        let mut looked_at = BTreeSet::new();
+        for grant in grants.iter().filter(|grant| among(grant.place)) {
+            let holds = |invite: Place| {
+                let max = self.max_uses(invite);
+                let admissions = self.admissions.get(&(invite, grant.by));
+                admissions.is_none_or(|admissions| admissions.admits_among(device, max, &among))
+            };
+            let is_new = grant.invite.is_none_or(|invite| looked_at.insert((invite, grant.by)));
+            if is_new && role < Some(grant.role) && grant.invite.is_none_or(holds) {
+                role = Some(grant.role);
+            }
+        }
+        role
     }
 
-    /// Whether a grant gives its role in a set of entries that it is in: its author has let in fewer devices before.
-    fn holds(&self, grant: &Grant, among: &impl Fn(Place) -> bool) -> bool {
-        let Some(invite) = grant.invite.and_then(|place| self.invite(place)) else { return true };
-        let Some(admissions) = self.admissions.get(&invite.place) else { return true };
-        let max = invite.max_uses as usize;
-        if admissions.len() <= max {
-            return true;
-        }
-        let Some(own) = admissions.iter().find(|admission| admission.place == grant.place) else { return true };
-        let rank = |admission: &Admission| {
-            let Record { depth, hash, .. } = self.record(admission.place);
-            (admission.earlier, *depth, *hash)
-        };
-        let at = rank(own);
-        let before = admissions
-            .iter()
-            .filter(|other| other.by == own.by && other.device != own.device && among(other.place) && rank(other) < at);
-        before.map(|other| other.device).collect::<BTreeSet<_>>().len() < max
+    /// Whether a grant gives its role in the whole log: its author has let in fewer devices before.
+    fn holds(&self, grant: &Grant, device: &DeviceId) -> bool {
+        let Some(invite) = grant.invite else { return true };
+        let admissions = self.admissions.get(&(invite, grant.by));
+        admissions.is_none_or(|admissions| admissions.admits(device, self.max_uses(invite)))
+    }
+
+    fn max_uses(&self, invite: Place) -> usize {
+        self.invite(invite).map_or(0, |invite| invite.max_uses as usize)
     }
 
     /// Devices other than `joiner` that an invite has let in, in the whole log.
     pub(super) fn uses(&self, invite: Place, joiner: &DeviceId) -> usize {
-        self.uses_among(invite, joiner, |_| true)
+        let by_all = self.admissions_by(invite).flat_map(|(_, admissions)| admissions.firsts.keys());
+        by_all.filter(|device| *device != joiner).collect::<BTreeSet<_>>().len()
     }
 
-    fn uses_among(&self, invite: Place, joiner: &DeviceId, among: impl Fn(&Admission) -> bool) -> usize {
-        let admissions = self.admissions.get(&invite).into_iter().flatten();
-        let others = admissions.filter(|admission| admission.device != *joiner && among(admission));
-        others.map(|admission| admission.device).collect::<BTreeSet<_>>().len()
+    /// Devices other than `joiner` that an invite has let in as far as the given set shows, up to `max`: in all, and by `by`.
+    fn uses_among(
+        &self,
+        invite: Place,
+        (joiner, by): (&DeviceId, &DeviceId),
+        max: usize,
+        ancestors: &Ancestors,
+    ) -> (usize, usize) {
+        let (mut all, mut own) = (BTreeSet::new(), BTreeSet::new());
+        for (author, admissions) in self.admissions_by(invite) {
+            let seen = admissions.by_rank.values().filter(|(place, _)| ancestors.contains(*place));
+            for (_, device) in seen.filter(|(_, device)| device != joiner) {
+                all.insert(*device);
+                if author == by {
+                    own.insert(*device);
+                }
+                if all.len() >= max {
+                    return (max, own.len());
+                }
+            }
+        }
+        (all.len(), own.len())
+    }
+
+    fn admissions_by(&self, invite: Place) -> impl Iterator<Item = (&DeviceId, &Admissions)> {
+        let range = (invite, DeviceId([0; 32]))..=(invite, DeviceId([0xff; 32]));
+        self.admissions.range(range).map(|((_, by), admissions)| (by, admissions))
     }
 
     /// How many members there are in the state that the given entries stand for. Looked at only where there may be too many.
@@ -256,9 +322,9 @@ impl Log {
         }
     }
 
-    /// Every invite that counts.
-    pub(super) fn invites(&self) -> impl Iterator<Item = Invite> {
-        (0..self.records.len() as Place).filter_map(|place| self.invite(place))
+    /// Every invite that counts and whose tickets hold this key.
+    pub(super) fn invites_of(&self, key: &DeviceId) -> impl Iterator<Item = Invite> {
+        self.invites.get(key).into_iter().flatten().filter_map(|place| self.invite(*place))
     }
 
     /// At most `max` heads, the deepest ones, such that all that is `needed` is among their ancestors (or one of them): the
@@ -330,8 +396,9 @@ impl Log {
         else {
             return Err(MembershipError::NoSuchInvite);
         };
-        let used = self.uses_among(invite.place, device, |admission| ancestors.contains(admission.place));
-        if used >= invite.max_uses as usize {
+        let max = invite.max_uses as usize;
+        let (used, earlier) = self.uses_among(invite.place, (device, &parsed.author), max, &ancestors);
+        if used >= max {
             return Err(MembershipError::InviteUsedUp { used: used as u32, max: invite.max_uses });
         }
         let before = self.role_at(prev, device);
@@ -348,9 +415,6 @@ impl Log {
         if !keys::verify(&invite.key, Domain::Invite, &proof_bytes(space, device), proof) {
             return Err(MembershipError::Malformed("its proof was not made with the invite's key".into()));
         }
-        let earlier = self.uses_among(invite.place, device, |admission| {
-            admission.by == parsed.author && ancestors.contains(admission.place)
-        });
         Ok((invite, earlier))
     }
 
@@ -365,9 +429,10 @@ impl Log {
             }
             (Kind::Admit { device, .. }, Weight::Admits(Invite { place: invite, role, .. }, earlier)) => {
                 self.give(*device, Grant { place, role, invite: Some(invite), by: author });
-                let admission = Admission { place, device: *device, by: author, earlier };
-                self.admissions.entry(invite).or_default().push(admission);
+                let rank = (earlier, depth, hash);
+                self.admissions.entry((invite, author)).or_default().add(rank, place, *device);
             }
+            (Kind::Invite { key, .. }, Weight::Counts) => self.invites.entry(*key).or_default().push(place),
             (Kind::UnknownAuthority(number), Weight::Counts) => _ = self.unknown.insert((*number, hash), author),
             (Kind::Void { entry }, Weight::Counts) => self.unknown.retain(|(_, unknown), _| unknown != entry),
             _ => {}

@@ -614,7 +614,7 @@ fn a_full_space_says_so() {
     let error = join(&mut log, CAROL, 86).unwrap_err();
     assert_eq!(error.to_string(), "over a limit: the space is 1001 members, limit 1000");
     // Whoever brings it.
-    let invite_entry = log.log.record(log.log.invites().last().unwrap().place).hash;
+    let invite_entry = log.log.record(log.log.invites_of(&key(86).device()).last().unwrap().place).hash;
     let admission = admission_naming(&log, FOUNDER, CAROL, invite_entry, 86);
     log.insert(&admission.bytes).unwrap();
     assert_eq!(log.role(&key(CAROL).device()), None);
