@@ -356,9 +356,9 @@ impl Engine {
                     self.entry_added(space_id, entry_hash(bytes), bytes, Some(id));
                 }
                 Ok(Inserted::Known | Inserted::MissingPrev | Inserted::Powerless) => useless += 1,
-                Err(MembershipError::TooLarge(what)) => {
+                Err(error @ (MembershipError::TooLarge(_) | MembershipError::OtherVersion(_))) => {
                     useless += 1;
-                    debug!(%peer, space = %space_id, what, "no room for an entry");
+                    debug!(%peer, space = %space_id, %error, "an entry is not taken");
                 }
                 Err(error) => {
                     useless += BAD_ENTRY_PRICE;
@@ -394,6 +394,7 @@ pub(super) fn membership_error(error: &MembershipError) -> CommandError {
         MembershipError::Malformed(what) | MembershipError::TooLarge(what) => CommandError::Invalid(what.clone()),
         MembershipError::InviteUsedUp { .. }
         | MembershipError::NoSuchInvite
+        | MembershipError::OtherVersion(_)
         | MembershipError::NothingToVoid(_)
         | MembershipError::AlreadyMember(_)
         | MembershipError::Powerless

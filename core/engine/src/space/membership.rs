@@ -78,6 +78,9 @@ pub enum MembershipError {
     /// Not an entry of this space, badly signed, or malformed.
     #[error("malformed membership entry: {0}")]
     Malformed(String),
+    /// Of a version that this program does not read. No offence: a later program may have made it.
+    #[error("a membership entry of version {found}, this program reads version {read}", found = .0, read = entry::VERSION)]
+    OtherVersion(u8),
     /// Not signed by its author.
     #[error("the signature of a membership entry does not hold")]
     BadSignature,

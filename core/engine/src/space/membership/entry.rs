@@ -211,7 +211,7 @@ impl<'b> Body<'b> {
         let mut decoder = Decoder::new(bytes);
         let version = decoder.array().and_then(|_| decoder.u8()).map_err(|error| undecodable("body", &error))?;
         if version != VERSION {
-            return malformed(format!("it is of version {version}, this program reads version {VERSION}"));
+            return Err(MembershipError::OtherVersion(version));
         }
         let mut decoder = Decoder::new(bytes);
         let body = decoder.decode().map_err(|error| undecodable("body", &error))?;

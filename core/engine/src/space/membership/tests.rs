@@ -523,7 +523,7 @@ fn malformed_entries_are_refused_with_a_reason() {
         let error = broken(change).unwrap_err().to_string();
         assert!(error.contains(reason), "{error} does not contain {reason}");
     };
-    refused(|body| body.version = 1, "version 1");
+    assert_eq!(broken(|body| body.version = 3), Err(MembershipError::OtherVersion(3)), "which is no offence");
     refused(|body| body.space = None, "names no space");
     refused(|body| body.prev = None, "no earlier entries");
     refused(|body| body.prev = Some(Vec::new()), "no earlier entries");
