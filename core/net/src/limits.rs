@@ -80,7 +80,7 @@ pub struct NetLimits {
     pub dial_time_max: Duration,
     /// And one that others open: from its first byte to the end of the handshake, which takes two round trips.
     pub setup_time_max: Duration,
-    /// How long a connection may stay without a session stream.
+    /// How long a connection may stay without a session stream, which its opener asks for at once.
     pub session_wait_max: Duration,
     /// How long closing a session may wait for a peer that does not read.
     pub close_time_max: Duration,
@@ -99,7 +99,7 @@ impl Default for NetLimits {
             dials_max: DIALS_MAX as u32,
             dial_time_max: Duration::from_secs(10),
             setup_time_max: Duration::from_secs(3),
-            session_wait_max: Duration::from_secs(10),
+            session_wait_max: Duration::from_secs(5),
             close_time_max: Duration::from_secs(2),
         }
     }
