@@ -32,6 +32,9 @@ pub const RUNS_MESSAGE_BYTES: usize = 60 * 1024;
 pub const LIVE_BATCH_BYTES_MAX: usize = 128 * 1024;
 /// Runs in one message.
 pub const RUNS_PER_MESSAGE_MAX: usize = 1024;
+/// Items of a list in a message where each may be a single byte on the wire, and 24 or more in memory: membership entries,
+/// `acl_ref`s, ranges, addresses.
+pub const LIST_ITEMS_MAX: usize = 1024;
 /// Tree nodes, items or frontiers in one message.
 pub const RANGES_PER_MESSAGE_MAX: usize = 1024;
 
@@ -276,8 +279,6 @@ pub const ENTRIES_RESERVED: usize = 10_000;
 /// Entries of one log that a device may have signed which is no admin. It signs one for each device that it lets in: without
 /// the limit a single member could fill the log for all.
 pub const ENTRIES_PER_DEVICE_MAX: usize = 4_096;
-/// Entries in one message. As they are sent, some 250 make a message.
-pub const ENTRIES_PER_MESSAGE_MAX: usize = 1_024;
 /// Entries a second that are of no use here, of one session and in the long run. Several peers bring the same, so some are.
 pub const USELESS_ENTRIES_PER_SECOND: u64 = 500;
 /// And at once: two peers bring a whole log each. Beyond it the session's entries are skipped, and found missing later.

@@ -28,6 +28,8 @@ pub enum Mutant {
     SendsEverything,
     /// I9: that a run was refused is told to everyone, about every space.
     TellsEveryone,
+    /// I9: the same entry is checked as often as it is sent.
+    ChecksRepeats,
     /// I10: a hint is followed by another one, for ever.
     HintsForEver,
     /// I11: a reconciliation that led to nothing is not tried again.
@@ -51,7 +53,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BlindDigest,
         Self::SkipsPatches,
         Self::AcknowledgesEarly,
@@ -63,6 +65,7 @@ impl Mutant {
         Self::ForgetsNothing,
         Self::SendsEverything,
         Self::TellsEveryone,
+        Self::ChecksRepeats,
         Self::HintsForEver,
         Self::NeverTriesAgain,
         Self::Undetermined,

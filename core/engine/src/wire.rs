@@ -5,10 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use minicbor::bytes::{ByteArray, ByteVec};
+use minicbor::decode::{self, Decoder};
 use minicbor::{Decode, Encode};
 
 use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, StorageId};
 use crate::keys::SIGNATURE_LEN;
+use crate::limits::LIST_ITEMS_MAX;
 use crate::space::auth::Tag;
 use crate::sync::collection::{Fingerprint, Key, Prefix};
 use crate::sync::transfer;
@@ -54,7 +56,7 @@ pub enum Message {
         #[n(1)]
         epoch: u64,
         /// Where we can be reached.
-        #[n(2)]
+        #[cbor(n(2), decode_with = "few")]
         addresses: Vec<String>,
         /// A random number of this process: two that share a store id are told apart by it.
         #[n(3)]
@@ -96,7 +98,7 @@ pub enum Message {
         #[n(1)]
         level: Level,
         /// Ranges.
-        #[n(2)]
+        #[cbor(n(2), decode_with = "few")]
         ranges: Vec<Range>,
     },
     /// Send these membership entries.
@@ -116,7 +118,7 @@ pub enum Message {
         #[n(0)]
         space: SpaceIndex,
         /// As kept.
-        #[n(1)]
+        #[cbor(n(1), decode_with = "few")]
         entries: Vec<ByteVec>,
     },
     /// What we hold of documents that differ. The receiver sends what we lack.
@@ -136,7 +138,7 @@ pub enum Message {
         #[n(0)]
         space: SpaceIndex,
         /// The `acl_ref`s among those below that were not sent on this lane before, in full.
-        #[n(1)]
+        #[cbor(n(1), decode_with = "few")]
         acls: Vec<Vec<EntryHash>>,
         /// In an order in which each comes after what it depends on, per document.
         #[n(2)]
@@ -265,6 +267,18 @@ pub struct Node {
     pub fingerprint: ByteArray<8>,
 }
 
+/// Reads a list whose items may have a single byte each, and take many times that in memory.
+fn few<'b, C, T: Decode<'b, C>>(decoder: &mut Decoder<'b>, context: &mut C) -> Result<Vec<T>, decode::Error> {
+    let mut items = Vec::new();
+    for item in decoder.array_iter_with(context)? {
+        if items.len() >= LIST_ITEMS_MAX {
+            return Err(decode::Error::message(alloc::format!("a list of more than {LIST_ITEMS_MAX} items")));
+        }
+        items.push(item?);
+    }
+    Ok(items)
+}
+
 /// All items of one range.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Range {
@@ -351,7 +365,7 @@ pub struct PeerAddresses {
     #[n(0)]
     pub device: DeviceId,
     /// Multiaddrs.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "few")]
     pub addresses: Vec<String>,
 }
 
@@ -412,9 +426,9 @@ impl Message {
         bytes
     }
 
-    /// Reads a message; never allocates more than a few times the bytes given.
+    /// Reads a message; never allocates more than a few times the bytes given, and 24 KiB.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
-        let mut decoder = minicbor::Decoder::new(bytes);
+        let mut decoder = Decoder::new(bytes);
         let message = decoder.decode::<Self>().map_err(|error| {
             if error.is_unknown_variant() {
                 MessageError::Unknown
@@ -637,5 +651,13 @@ mod tests {
             bytes[at] = byte;
             let _ = Message::from_bytes(&bytes);
         }
+    }
+
+    #[test]
+    fn a_list_of_too_many_small_items_is_refused_before_it_is_kept() {
+        let of = |count: usize| Message::Entries { space: 0, entries: vec![Vec::new().into(); count] }.to_bytes();
+        assert!(Message::from_bytes(&of(LIST_ITEMS_MAX)).is_ok());
+        let error = Message::from_bytes(&of(LIST_ITEMS_MAX + 1)).expect_err("one too many");
+        assert!(alloc::format!("{error}").contains("more than 1024 items"), "{error}");
     }
 }

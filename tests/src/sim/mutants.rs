@@ -25,6 +25,7 @@ pub fn checker(mutant: Mutant) -> &'static str {
         Mutant::ForgetsNothing => memory::CHECKER,
         Mutant::SendsEverything => amplification::CHECKER,
         Mutant::TellsEveryone => untouched::CHECKER,
+        Mutant::ChecksRepeats => untouched::CHECKER,
         Mutant::HintsForEver => silence::CHECKER,
         Mutant::NeverTriesAgain => liveness::CHECKER,
         Mutant::Undetermined => determinism::CHECKER,

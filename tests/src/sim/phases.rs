@@ -233,6 +233,9 @@ fn fall_silent(world: &mut World) -> bool {
     if let Err(text) = untouched::amplification(world) {
         world.fail(Kind::Safety, untouched::CHECKER, text);
     }
+    if let Err(text) = untouched::checks(world) {
+        world.fail(Kind::Safety, untouched::CHECKER, text);
+    }
     world.check_at_rest();
     for replica in world.alive() {
         if world.unjudged(replica) > 0 {

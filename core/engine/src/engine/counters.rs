@@ -35,6 +35,8 @@ pub struct Counters {
     pub refused_fork: u64,
     /// Of these, because they broke the merge before.
     pub refused_poisoned: u64,
+    /// Membership entries of peers that were checked.
+    pub entries_checked: u64,
     /// Runs that were known already.
     pub runs_known: u64,
     /// Runs that waited for others.

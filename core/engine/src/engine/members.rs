@@ -1,5 +1,6 @@
 //! Membership in motion: founding, inviting, leaving, and the exchange of log entries that comes before everything.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -13,8 +14,8 @@ use crate::engine::{Engine, Scan};
 use crate::id::{EntryHash, SpaceId};
 use crate::keys::SecretKey;
 use crate::limits::{
-    BAD_ENTRIES_MAX, ENTRIES_PER_MESSAGE_MAX, RANGES_PER_MESSAGE_MAX, SCAN_BYTES, SPACES_MAX, TICKET_ADDRESSES_MAX,
-    USELESS_ENTRIES_BURST, USELESS_ENTRIES_PER_SECOND,
+    BAD_ENTRIES_MAX, RANGES_PER_MESSAGE_MAX, SCAN_BYTES, SPACES_MAX, TICKET_ADDRESSES_MAX, USELESS_ENTRIES_BURST,
+    USELESS_ENTRIES_PER_SECOND,
 };
 use crate::mutants::Mutant;
 use crate::space::auth::topic;
@@ -338,9 +339,10 @@ impl Engine {
         let Some((space_id, peer)) = self.shared_space(id, index) else { return };
         let Some(space) = self.spaces.get(&space_id) else { return };
         let is_member = space.membership.role(&peer).is_some();
-        if entries.len() > ENTRIES_PER_MESSAGE_MAX {
-            let text = format!("{} membership entries in a message, limit {ENTRIES_PER_MESSAGE_MAX}", entries.len());
-            return self.offended(id, &text);
+        let checks_repeats = self.mutated.by(Mutant::ChecksRepeats);
+        let distinct: BTreeSet<&[u8]> = entries.iter().map(|entry| entry.as_slice()).collect();
+        if distinct.len() < entries.len() && !checks_repeats {
+            return self.offended(id, "a membership entry twice in a message");
         }
         let allowance = if is_member { USELESS_ENTRIES } else { USELESS_ENTRIES_OF_STRANGERS };
         let has_left = |session: &Session| session.useless_entries.has_left(now, allowance);
@@ -349,13 +351,22 @@ impl Engine {
             return debug!(%peer, space = %space_id, "it brings too many entries that are of no use");
         }
         let (mut useless, mut bad) = (0, Vec::new());
+        let Some(session) = self.sessions.get(&id) else { return };
+        let bad_left = BAD_ENTRIES_MAX.saturating_sub(session.bad_entries);
         for bytes in entries {
+            if bad.len() >= bad_left && !checks_repeats {
+                break;
+            }
             let Some(space) = self.spaces.get_mut(&space_id) else { return };
             match space.membership.insert(bytes) {
                 Ok(Inserted::New) => {
                     self.entry_added(space_id, entry_hash(bytes), bytes, Some(id));
                 }
-                Ok(Inserted::Known | Inserted::MissingPrev | Inserted::Powerless) => useless += 1,
+                Ok(Inserted::Known) => {
+                    useless += 1;
+                    continue;
+                }
+                Ok(Inserted::MissingPrev | Inserted::Powerless) => useless += 1,
                 Err(error @ (MembershipError::TooLarge(_) | MembershipError::OtherVersion(_))) => {
                     useless += 1;
                     debug!(%peer, space = %space_id, %error, "an entry is not taken");
@@ -365,6 +376,7 @@ impl Engine {
                     bad.push(error);
                 }
             }
+            self.counters.entries_checked += 1;
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.useless_entries.spend(useless, now, allowance);

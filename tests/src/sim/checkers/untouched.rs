@@ -26,6 +26,10 @@ pub const TALK_PER_PAIR_MAX: u64 = 200;
 const AMPLIFICATION_MAX: u64 = 40;
 /// Bytes that it may be sent beyond that: a member is brought everything, in each session again if it says that it has nothing.
 const FREE_BYTES: u64 = 1024 * 1024;
+/// Membership entries that a process may check for nothing.
+const FREE_CHECKS: u64 = 100;
+/// And one more for so many bytes that it was sent: keys, hashes and a signature cannot be compressed to less.
+const ENTRY_BYTES_MIN: u64 = 128;
 /// Bytes that it may be sent in a second of its life: keep-alives, and edits of others.
 const FREE_BYTES_PER_SECOND: u64 = 1_000;
 
@@ -73,6 +77,27 @@ pub fn silent(talk: &Talk, honest: u64, is_attacked: impl Fn(&SpaceId) -> bool) 
     Ok(())
 }
 
+/// Nobody makes an honest replica check more membership entries than it was sent bytes for: however well the same one over and over
+/// is compressed.
+///
+/// # Errors
+/// Who checked too many.
+pub fn checks(world: &World) -> Result<(), String> {
+    for replica in world.honest() {
+        if let Some(process) = &world.replicas[replica].process {
+            let counters = process.engine.counters();
+            in_proportion(counters.entries_checked, counters.bytes_in)
+                .map_err(|text| format!("#{replica} checked {text}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn in_proportion(entries: u64, bytes: u64) -> Result<(), String> {
+    let limit = FREE_CHECKS + bytes / ENTRY_BYTES_MIN;
+    if entries <= limit { Ok(()) } else { Err(format!("{entries} entries for {bytes} bytes, limit {limit}")) }
+}
+
 /// What attackers were sent is bounded by what they sent.
 ///
 /// # Errors
@@ -103,6 +128,12 @@ mod tests {
         assert_eq!(silent(&Talk::from([(attacked, most)]), 3, is_attacked), Ok(()));
         assert!(silent(&Talk::from([(attacked, most + 1)]), 3, is_attacked).unwrap_err().contains("601 messages"));
         assert!(silent(&Talk::from([(clean, 1)]), 3, is_attacked).unwrap_err().contains("1 messages"));
+    }
+
+    #[test]
+    fn a_flood_of_copies_is_seen() {
+        assert_eq!(in_proportion(FREE_CHECKS + 10, 10 * ENTRY_BYTES_MIN), Ok(()));
+        assert!(in_proportion(FREE_CHECKS + 11, 10 * ENTRY_BYTES_MIN).unwrap_err().contains("111 entries"));
     }
 
     #[test]
