@@ -68,7 +68,7 @@ pub use anabranch_engine::space::roles::{ParseRoleError, Role};
 pub use anabranch_engine::space::ticket::{Ticket, TicketError};
 pub use anabranch_engine::{
     CommandError, Copied, Counters, DocumentError, DocumentInfo, Event, LossOnLeaving, PeerStatus, RenewalError,
-    SpaceStatus, limits,
+    SpaceStatus, Toll, Usage, limits,
 };
 pub use anabranch_net::{device_of, peer_id_text};
 pub use anabranch_store::Salvaged;

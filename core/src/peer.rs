@@ -175,6 +175,24 @@ impl Peer {
         self.command(Command::ForgetPeer { peer }).await.map(drop)
     }
 
+    /// Has nothing to do with a device from now on, over restarts too: no session, and of what it writes only what others have
+    /// built on is taken. What is here already stays, it stays a member, and nobody else is told. Until the block is taken back
+    /// this replica may not be in sync with others, which hold all that the device writes.
+    ///
+    /// # Errors
+    /// It is this device itself, [`crate::limits::BLOCKED_MAX`] are blocked, or the replica has stopped.
+    pub async fn block(&self, device: DeviceId) -> Result<(), CommandError> {
+        self.command(Command::Block { device }).await.map(drop)
+    }
+
+    /// Takes a block back: what was not taken is fetched.
+    ///
+    /// # Errors
+    /// The device is not blocked, or the replica has stopped.
+    pub async fn unblock(&self, device: DeviceId) -> Result<(), CommandError> {
+        self.command(Command::Unblock { device }).await.map(drop)
+    }
+
     /// Forgets an address that was to be dialed.
     ///
     /// # Errors

@@ -240,8 +240,11 @@ impl Replica {
             | Command::VoidEntry { .. }
             | Command::WaitSynced { .. }
             | Command::ReadFeed { .. }
+            | Command::MeasureUsage { .. }
             | Command::Dial { .. }
             | Command::ForgetPeer { .. }
+            | Command::Block { .. }
+            | Command::Unblock { .. }
             | Command::NameDevice { .. }
             | Command::ForgetAddress { .. }
             | Command::Forget(_)

@@ -10,7 +10,7 @@ use crate::peer::unexpected;
 use crate::recorder::Recorded;
 use crate::{
     ChangeHash, CommandError, DeviceId, Document, DocumentId, DocumentInfo, Event, Lagged, LossOnLeaving, Member, Peer,
-    Role, SpaceId, SpaceStatus, Ticket,
+    Role, SpaceId, SpaceStatus, Ticket, Usage,
 };
 
 /// A space of a running replica. Cheap to clone.
@@ -54,6 +54,18 @@ impl Space {
     /// Its members.
     pub fn members(&self) -> Vec<Member> {
         self.peer.replica().ask(|engine| engine.members(&self.id)).unwrap_or_default()
+    }
+
+    /// What each device has made this replica keep of the space, and, since it was started and over all spaces, receive and
+    /// check. Reads all that is stored of the space.
+    ///
+    /// # Errors
+    /// No such space, or the replica has stopped.
+    pub async fn usage(&self) -> Result<Vec<(DeviceId, Usage)>, CommandError> {
+        match self.peer.command(Command::MeasureUsage { space: self.id }).await? {
+            Reply::Usage(usage) => Ok(usage),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// What [`Peer::leave`] might lose for good, as far as this replica knows; `None` when we left it already. What is known

@@ -204,13 +204,16 @@ fn full(what: &str, limit: usize) -> Failure {
 /// What a request takes.
 fn share(command: &Command) -> Share {
     match command {
-        Command::Id | Command::Status | Command::Peers | Command::SpaceList | Command::SpaceMembers { .. } => {
-            Share::Look
-        }
+        Command::Id
+        | Command::Status
+        | Command::Peers
+        | Command::SpaceList
+        | Command::SpaceMembers { usage: false, .. } => Share::Look,
         Command::SpaceCreate { .. }
         | Command::SpaceInvite { .. }
         | Command::SpaceLeave { .. }
         | Command::SpaceVoid { .. }
+        | Command::SpaceMembers { usage: true, .. }
         | Command::DocNew { .. }
         | Command::DocNewNamed { .. }
         | Command::DocRename { .. }
@@ -225,6 +228,8 @@ fn share(command: &Command) -> Share {
         | Command::DocConflicts { .. }
         | Command::DocResolve { .. }
         | Command::PeerForget { .. }
+        | Command::PeerBlock { .. }
+        | Command::PeerUnblock { .. }
         | Command::IdName { .. } => Share::Work,
         Command::IdRenew { .. }
         | Command::SpaceJoin { .. }
@@ -368,6 +373,8 @@ impl Connection {
                 answers.last(&result).await
             }
             Command::PeerForget { peer } => answers.last(&control.forget(&peer).await).await,
+            Command::PeerBlock { peer } => answers.last(&control.block(&peer).await).await,
+            Command::PeerUnblock { peer } => answers.last(&control.unblock(&peer).await).await,
             Command::SpaceCreate { name, force } => answers.last(&control.create_space(&name, force).await).await,
             Command::SpaceList => answers.list(Ok(control.space_lines())).await,
             Command::SpaceInvite { space, role, uses, addresses } => {
@@ -384,7 +391,9 @@ impl Connection {
             Command::SpaceVoid { space, entry } => {
                 answers.last(&control.void_entry(space.as_deref(), &entry).await).await
             }
-            Command::SpaceMembers { space } => answers.list(control.members(space.as_deref())).await,
+            Command::SpaceMembers { space, usage } => {
+                answers.list(control.members(space.as_deref(), usage).await).await
+            }
             Command::DocNew { space, name, force } => {
                 answers.last(&control.new_document(space.as_deref(), name.as_deref(), force).await).await
             }

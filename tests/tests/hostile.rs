@@ -186,6 +186,73 @@ fn devices_that_were_made_up_cost_a_bounded_number_of_dials_and_keep_nobody_apar
     scene.goes_on();
 }
 
+#[test]
+fn of_a_blocked_device_only_what_others_have_built_on_is_taken() {
+    let mut story = Story::new();
+    let (alice, bob, carol) = (story.someone("Alice"), story.someone("Bob"), story.someone("Carol"));
+    let space = story.space(alice, "notes");
+    story.invite(alice, space, bob, Role::Writer);
+    story.invite(alice, space, carol, Role::Writer);
+    let place = story.document(alice, space);
+    story.edit(alice, place, |edit| Ok(edit.set("/alice", 1)?));
+    story.agree();
+    let (device, own) = (story.world.engine(bob.0).unwrap().device(), story.world.engine(alice.0).unwrap().device());
+    let error = story.ask(alice, Command::Block { device: own }).unwrap_err();
+    assert!(error.to_string().contains("is this device"), "{error}");
+    assert!(matches!(story.ask(alice, Command::Block { device }), Ok(Reply::Done)));
+
+    // Bob's words go to Carol, and stay there.
+    let alone = story.document(bob, space);
+    story.edit(bob, alone, |edit| Ok(edit.set("/bob", 1)?));
+    story.edit(bob, place, |edit| Ok(edit.set("/bob", 1)?));
+    story.wait(60);
+    let connected = |story: &mut Story| {
+        let peers = story.world.engine(alice.0).unwrap().peers();
+        let bob = peers.into_iter().find(|peer| peer.peer == device).unwrap();
+        assert!(bob.blocked);
+        bob.connected
+    };
+    assert!(!connected(&mut story));
+    assert_eq!(story.read(carol, place, |view| view.get("/bob")), Some(json!(1)));
+    assert_eq!(story.read(alice, place, |view| view.get("/bob")), None);
+    assert!(story.world.engine(alice.0).unwrap().heads(&space, &alone.1).is_empty());
+
+    // Carol builds on one of them, though not on the other. Nobody notices anything at a restart.
+    story.edit(carol, place, |edit| Ok(edit.set("/carol", 1)?));
+    story.kill(alice, 5);
+    story.wait(120);
+    assert!(!connected(&mut story));
+    for key in ["/bob", "/carol"] {
+        assert_eq!(story.read(alice, place, |view| view.get(key)), Some(json!(1)), "{key}");
+    }
+    assert!(story.world.engine(alice.0).unwrap().heads(&space, &alone.1).is_empty());
+    story.edit(alice, place, |edit| Ok(edit.set("/more", 1)?));
+    story.wait(60);
+    assert_eq!(story.read(bob, place, |view| view.get("/more")), Some(json!(1)));
+
+    let Ok(Reply::Usage(usage)) = story.ask(alice, Command::MeasureUsage { space }) else { panic!("no usage") };
+    let of = |who: Who, story: &mut Story| {
+        let device = story.world.engine(who.0).unwrap().device();
+        usage.iter().find(|(other, _)| *other == device).unwrap().1
+    };
+    let (of_alice, of_bob, of_carol) = (of(alice, &mut story), of(bob, &mut story), of(carol, &mut story));
+    assert_eq!([of_alice.runs, of_bob.runs, of_carol.runs], [2, 1, 1]);
+    assert!(of_bob.run_bytes > 100 && of_bob.run_bytes < 1_000, "{of_bob:?}");
+    assert_eq!(
+        [of_alice.entries, of_bob.entries],
+        [5, 0],
+        "the founding, and for each of two an invite and an admission"
+    );
+    assert_eq!(of_bob.toll.bytes, 0, "no session since the start");
+    assert!(of_carol.toll.bytes > of_bob.run_bytes && of_carol.toll.checks >= 2, "{of_carol:?}");
+
+    assert!(matches!(story.ask(alice, Command::Unblock { device }), Ok(Reply::Done)));
+    let error = story.ask(alice, Command::Unblock { device }).unwrap_err();
+    assert!(error.to_string().contains("is not blocked"), "{error}");
+    story.agree();
+    assert_eq!(story.read(alice, alone, |view| view.get("/bob")), Some(json!(1)));
+}
+
 // Nobody could edit a document again in which one member had left more heads than a change may stand on.
 #[test]
 fn a_document_with_too_many_heads_can_be_edited_and_has_one_afterwards() {

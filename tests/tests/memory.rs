@@ -110,7 +110,8 @@ fn a_document_of_a_few_bytes_takes_bounded_memory_to_merge_and_to_open() {
     drop(merged);
     let mut opened = None;
     let opening = allocation_counter::measure(|| {
-        let work = OpenWork { space, id, runs: runs.clone(), suspects: Vec::new(), poisoned: Vec::new() };
+        let work =
+            OpenWork { space, id, runs: runs.clone(), tips: Vec::new(), suspects: Vec::new(), poisoned: Vec::new() };
         opened = Some(work.run(&Unguarded).unwrap());
     });
     assert_eq!(opened.unwrap().heads(), heads);

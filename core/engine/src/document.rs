@@ -150,6 +150,8 @@ pub struct MergeWork {
     index: Option<OpIndex>,
     suspects: Suspects,
     candidates: Vec<Candidate>,
+    /// What is to be merged on demand and waits for that.
+    unwanted: Vec<Candidate>,
     /// Somebody follows the document, and wants patches.
     follow: bool,
     /// What was decided on arrival.
@@ -188,11 +190,12 @@ impl MergeWork {
 
     /// Merges the batch into a copy.
     pub fn run(self, guard: &dyn Guard) -> Merged {
-        let Self { space, document, history, index, suspects, candidates, follow, refused, known } = self;
+        let Self { space, document, history, index, suspects, candidates, unwanted, follow, refused, known } = self;
         let mut merger = Merger::new(space, document, Trust::Peer, &suspects, guard, index).followed(follow);
         merger.outcome.refused = refused;
         merger.outcome.known = known;
         let history = merger.merge(history, candidates);
+        merger.outcome.waiting.extend(unwanted.into_iter().map(|candidate| (candidate, None)));
         Merged { history, index: merger.index, patches: merger.patches, outcome: merger.outcome }
     }
 }
@@ -317,12 +320,13 @@ impl Document {
 
     /// Takes a verified run (gate stages 1 to 5 passed) into the inbox.
     pub fn receive(&mut self, run: Run) {
-        self.inbox.put(run.header, Payload::read(run.payload));
+        self.receive_read(run.header, Payload::read(run.payload), false);
     }
 
-    /// The same where the payload was read already.
-    pub fn receive_read(&mut self, header: RunHeader, payload: Payload) {
-        self.inbox.put(header, Ok(payload));
+    /// The same where the payload was read already. A run `on_demand` is merged only where another one builds on it, and waits
+    /// for that.
+    pub fn receive_read(&mut self, header: RunHeader, payload: Result<Payload, Refusal>, on_demand: bool) {
+        self.inbox.put(header, payload, on_demand);
     }
 
     /// Bytes waiting in the inbox, orphans not counted.
@@ -374,7 +378,7 @@ impl Document {
         self.harvest();
         self.retire_if_cloned();
         self.merging = true;
-        let Taken { candidates, refused, known } = self.inbox.take();
+        let Taken { candidates, unwanted, refused, known } = self.inbox.take();
         Some(Box::new(MergeWork {
             space: self.space,
             document: self.id,
@@ -382,6 +386,7 @@ impl Document {
             index: self.index.take(),
             suspects: self.suspects.clone(),
             candidates,
+            unwanted,
             follow: self.journal.is_kept(),
             refused,
             known,

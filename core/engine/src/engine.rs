@@ -20,7 +20,7 @@ use crate::mutants::{Mutant, Mutated};
 use crate::space::membership::Member;
 use crate::space::ticket::Ticket;
 use crate::space::{Record, Space};
-use crate::storage::{self, Image, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table};
+use crate::storage::{self, Image, META_BLOCKED, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table};
 use crate::sync::admission::Admission;
 use crate::sync::dialer::{Dialer, Source};
 use crate::sync::rate::Rate;
@@ -29,6 +29,7 @@ use crate::sync::transfer::Job;
 use crate::time::{Now, Timestamp};
 
 mod addresses;
+mod blocked;
 mod catch_up;
 mod commands;
 mod commits;
@@ -61,6 +62,7 @@ mod resident;
 mod said;
 mod sessions;
 pub mod status;
+pub mod usage;
 mod waiting;
 mod works;
 mod writers;
@@ -79,6 +81,7 @@ use output::{CommandError, Event, Output};
 use reach::OwnAddresses;
 use remembered::RememberedDevices;
 use resident::Resident;
+use usage::{Tolls, Usage};
 use works::Works;
 use writers::Writers;
 
@@ -133,6 +136,9 @@ pub struct Engine {
     feed_seq_told: u64,
     /// Where we can be reached.
     own: OwnAddresses,
+    tolls: Tolls,
+    /// Devices that people here want nothing to do with.
+    blocked: BTreeSet<DeviceId>,
     /// Runs that broke the merge before, by tip.
     poisoned: BTreeSet<ChangeHash>,
     /// Runs that processes in a row died with while they merged them alone, and how many did.
@@ -190,6 +196,7 @@ enum Scan {
     Transfer { session: SessionId, key: DocumentKey, job: Job },
     Feed { command: CommandId, limit: usize, rows: Vec<FeedRow> },
     Purge(SpaceId, Table),
+    Usage { command: CommandId, space: SpaceId, usage: BTreeMap<DeviceId, Usage> },
 }
 
 /// A document cannot be read or edited.
@@ -242,7 +249,9 @@ impl Engine {
     ) -> Result<Self, String> {
         let mut poisoned = BTreeSet::new();
         let mut deaths = BTreeMap::new();
+        let mut blocked = BTreeSet::new();
         for (_, key, value) in image.rows.iter().filter(|(table, _, _)| *table == Table::Meta) {
+            blocked.extend(key.strip_prefix(META_BLOCKED).and_then(DeviceId::from_slice));
             let Some(tip) = key.strip_prefix(META_POISONED).and_then(ChangeHash::from_slice) else { continue };
             match value.as_slice() {
                 [count] => _ = deaths.insert(tip, *count),
@@ -267,6 +276,8 @@ impl Engine {
             sessions: BTreeMap::new(),
             admission: Admission::default(),
             offences: Offences::default(),
+            tolls: Tolls::default(),
+            blocked,
             replaced: BTreeMap::new(),
             dialer: Dialer::default(),
             dialing: Dialing::default(),
@@ -477,6 +488,7 @@ impl Engine {
             Scan::Transfer { session, key, job } => self.scanned_transfer(session, key, job, scanned),
             Scan::Feed { command, limit, rows } => self.scanned_feed(command, limit, rows, &scanned),
             Scan::Purge(space, table) => self.scanned_purge(space, table, scanned),
+            Scan::Usage { command, space, usage } => self.scanned_usage(command, space, usage, scanned),
         }
     }
 
@@ -505,7 +517,7 @@ impl Engine {
         commands.extend(core::mem::take(&mut self.joins).into_values().flatten());
         commands.extend(self.purging.values_mut().flat_map(core::mem::take).map(|(command, _)| command));
         for (_, scan) in core::mem::take(&mut self.scans) {
-            if let Scan::Feed { command, .. } = scan {
+            if let Scan::Feed { command, .. } | Scan::Usage { command, .. } = scan {
                 commands.push(command);
             }
         }

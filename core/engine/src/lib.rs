@@ -90,4 +90,5 @@ pub use engine::held::Held;
 pub use engine::listing::DocumentInfo;
 pub use engine::renewal::{Renewal, RenewalError};
 pub use engine::status::{LossOnLeaving, PeerStatus, SpaceStatus};
+pub use engine::usage::{Toll, Usage};
 pub use engine::{Config, DocumentError, Engine};

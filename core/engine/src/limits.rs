@@ -225,6 +225,8 @@ pub const UNSIGNED_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const DEATHS_UNTIL_POISONED: u8 = 5;
 /// Runs remembered because they broke the merge.
 pub const POISONED_MAX: usize = 1_024;
+/// Devices that are blocked here. Each is a row of some 40 bytes.
+pub const BLOCKED_MAX: usize = MEMBERS_MAX;
 /// Tips of runs that broke the merge, remembered for one document while it is in memory.
 pub const POISONED_REMEMBERED_MAX: usize = 1_024;
 /// A merge into a document with more operations than this is handed to a worker. Measured: applying costs about 0.1 us

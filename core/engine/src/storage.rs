@@ -234,6 +234,9 @@ pub const META_FEED_SEQ: &[u8] = b"feed_seq";
 /// value), or so many processes in a row died while they merged it alone (one byte).
 pub const META_POISONED: &[u8] = b"poisoned ";
 
+/// Keys of [`Table::Meta`] that begin so, followed by a device that is blocked here (no value).
+pub const META_BLOCKED: &[u8] = b"blocked ";
+
 /// Reads a number that only grows, of starts or in the feed: 8 bytes, big endian.
 ///
 /// # Errors

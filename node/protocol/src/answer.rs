@@ -130,7 +130,7 @@ pub struct SpacePeer {
 }
 
 /// One peer.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct PeerLine {
     /// `None`: addresses at which nobody has answered yet.
     pub device: Option<String>,
@@ -138,6 +138,9 @@ pub struct PeerLine {
     #[serde(default)]
     pub name: Option<String>,
     pub connected: bool,
+    /// It is blocked here.
+    #[serde(default)]
+    pub blocked: bool,
     /// Several processes act as this device.
     #[serde(default)]
     pub copied: Option<Copied>,
@@ -162,6 +165,27 @@ pub struct MemberLine {
     pub admitted_by: Option<String>,
     /// It is this replica's own device.
     pub this_device: bool,
+    /// It is blocked here.
+    #[serde(default)]
+    pub blocked: bool,
+    /// What it has cost this replica, where that was asked for.
+    #[serde(default)]
+    pub usage: Option<UsageValues>,
+}
+
+/// What a member has cost this replica. Bytes received, checks and refusals are those since the node was started, over all spaces
+/// and whoever had written what it sent.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UsageValues {
+    /// Runs of its changes that are stored.
+    pub runs: u64,
+    pub run_bytes: u64,
+    /// Entries of the membership log that it has signed.
+    pub entries: u64,
+    pub entry_bytes: u64,
+    pub received_bytes: u64,
+    pub checks: u64,
+    pub refused: u64,
 }
 
 /// A ticket.

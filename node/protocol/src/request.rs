@@ -36,6 +36,10 @@ pub enum Command {
     PeerDial { address: String, timeout_ms: u64 },
     /// A device, or an address that was given. Answered with [`Forgotten`](crate::Forgotten).
     PeerForget { peer: String },
+    /// Nothing to do with a device from now on. Answered with [`PeerLine`](crate::PeerLine).
+    PeerBlock { peer: String },
+    /// Takes a block back. Answered with [`PeerLine`](crate::PeerLine).
+    PeerUnblock { peer: String },
     /// Answered with [`SpaceLine`](crate::SpaceLine).
     SpaceCreate {
         name: String,
@@ -58,7 +62,12 @@ pub enum Command {
     /// As an admin, says that a membership entry has no authority. Answered with [`SpaceLine`](crate::SpaceLine).
     SpaceVoid { space: Option<String>, entry: String },
     /// Items are [`MemberLine`](crate::MemberLine)s.
-    SpaceMembers { space: Option<String> },
+    SpaceMembers {
+        space: Option<String>,
+        /// With what each has cost: all that is stored of the space is read for it.
+        #[serde(default)]
+        usage: bool,
+    },
     /// Answered with [`Edited`](crate::Edited).
     DocNew {
         space: Option<String>,

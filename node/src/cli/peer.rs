@@ -1,4 +1,4 @@
-//! `anabranch peer ..`: dial somebody now, forget where somebody is.
+//! `anabranch peer ..`: dial somebody now, forget where somebody is, block somebody.
 
 use clap::Subcommand;
 
@@ -23,6 +23,19 @@ pub(crate) enum Peer {
         /// Device id, or an address that was given
         peer: String,
     },
+    /// Have nothing to do with a device: no session, and of what it writes only what others have built on
+    ///
+    /// What is here already stays, it stays a member, and nobody else is told. Members that take what it writes hold more than
+    /// this node, so they are not in sync until the block is taken back.
+    Block {
+        /// Device id, or the name of a known one
+        peer: String,
+    },
+    /// Take a block back, and fetch what was not taken
+    Unblock {
+        /// Device id
+        peer: String,
+    },
 }
 
 impl Peer {
@@ -31,6 +44,14 @@ impl Peer {
             Self::Dial { address } => {
                 let command = Command::PeerDial { address, timeout_ms: super::wait_ms(directory) };
                 let line = Client::connect(directory)?.ask::<PeerLine>(&command)?;
+                show.one(&line, peer_row)
+            }
+            Self::Block { peer } => {
+                let line = Client::connect(directory)?.ask::<PeerLine>(&Command::PeerBlock { peer })?;
+                show.one(&line, peer_row)
+            }
+            Self::Unblock { peer } => {
+                let line = Client::connect(directory)?.ask::<PeerLine>(&Command::PeerUnblock { peer })?;
                 show.one(&line, peer_row)
             }
             Self::Forget { peer } => {

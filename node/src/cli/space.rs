@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::show::{Show, count, short};
-use anabranch_protocol::{Command, Invitation, Joined, MemberLine, SpaceLine};
+use crate::show::{Show, count, short, size};
+use anabranch_protocol::{Command, Invitation, Joined, MemberLine, SpaceLine, UsageValues};
 
 /// A ticket has a few hundred characters; more than this is something else.
 const TICKET_BYTES_MAX: u64 = 16 * 1024;
@@ -68,6 +68,10 @@ pub(crate) enum Space {
     Members {
         #[command(flatten)]
         which: Which,
+        /// With what each has cost this node: what is stored here that it has signed, and since the node was started what it has
+        /// sent, how much of that had to be checked, and how much was refused
+        #[arg(long)]
+        usage: bool,
     },
 }
 
@@ -158,16 +162,9 @@ impl Space {
                 let line = Client::connect(directory)?.ask::<SpaceLine>(&Command::SpaceVoid { space, entry })?;
                 show.one(&line, |line| format!("{}  the entry is void", title(line)))
             }
-            Self::Members { which } => {
-                let command = Command::SpaceMembers { space: which.space()? };
-                Client::connect(directory)?.ask_many(&command, |line: MemberLine| {
-                    show.one(&line, |line| {
-                        let us = if line.this_device { "  (this device)" } else { "" };
-                        let name = line.name.as_ref().map(|name| format!("  {name}")).unwrap_or_default();
-                        let by = line.admitted_by.as_deref().map(|by| format!("  let in by {}", short(by)));
-                        format!("{}  {:6}{name}{us}{}", line.device, line.role, by.unwrap_or_default())
-                    })
-                })?;
+            Self::Members { which, usage } => {
+                let command = Command::SpaceMembers { space: which.space()?, usage };
+                Client::connect(directory)?.ask_many(&command, |line: MemberLine| show.one(&line, member_row))?;
                 Ok(())
             }
         }
@@ -181,6 +178,26 @@ fn read_ticket() -> Result<String, Failure> {
         .read_to_string(&mut text)
         .map_err(|error| Failure::usage(format!("cannot read the ticket from standard input: {error}")))?;
     Ok(text)
+}
+
+fn member_row(line: &MemberLine) -> String {
+    let us = if line.this_device { "  (this device)" } else { "" };
+    let name = line.name.as_ref().map(|name| format!("  {name}")).unwrap_or_default();
+    let by = line.admitted_by.as_deref().map(|by| format!("  let in by {}", short(by))).unwrap_or_default();
+    let blocked = if line.blocked { "  BLOCKED" } else { "" };
+    let usage = line.usage.as_ref().map(|usage| format!("  {}", cost(usage))).unwrap_or_default();
+    format!("{}  {:6}{name}{us}{by}{blocked}{usage}", line.device, line.role)
+}
+
+/// What a member has cost.
+fn cost(usage: &UsageValues) -> String {
+    let UsageValues { runs, run_bytes, entries, entry_bytes, received_bytes, checks, refused } = usage;
+    format!(
+        "{} kept: {}, {entries} of the log; {} received, {checks} checked, {refused} refused",
+        size(run_bytes + entry_bytes),
+        count(*runs as usize, "run"),
+        size(*received_bytes),
+    )
 }
 
 /// What came of joining, with the role that the device has now.

@@ -82,6 +82,7 @@ fn when(what: &str, copied: &Copied) -> String {
 /// A peer in one row.
 pub(super) fn peer_row(line: &PeerLine) -> String {
     let state = match (line.connected, line.in_sync) {
+        _ if line.blocked => "BLOCKED",
         (true, true) => "in sync",
         (true, false) => "connected",
         (false, _) if line.device.is_none() => "unknown",

@@ -1,6 +1,8 @@
-//! Peers: dialing one now, forgetting where one is.
+//! Peers: dialing one now, forgetting where one is, blocking one.
 
 use std::time::Duration;
+
+use anabranch::DeviceId;
 
 use crate::control::Control;
 use crate::failure::Failure;
@@ -43,6 +45,27 @@ impl Control {
         let known = known.ok_or_else(|| Failure::not_found(format!("peer {device} is not known")))?;
         self.peer.forget_peer(device).await?;
         Ok(Forgotten { device: Some(device.to_string()), addresses: known.addresses })
+    }
+
+    /// Has nothing to do with a device from now on.
+    pub(super) async fn block(&self, peer: &str) -> Result<PeerLine, Failure> {
+        let device = self.device(peer)?;
+        self.peer.block(device).await?;
+        Ok(self.peer_line(&device))
+    }
+
+    /// Takes a block back.
+    pub(super) async fn unblock(&self, peer: &str) -> Result<PeerLine, Failure> {
+        let device = self.device(peer)?;
+        self.peer.unblock(device).await?;
+        Ok(self.peer_line(&device))
+    }
+
+    /// A device that may be known by its id alone.
+    fn peer_line(&self, device: &DeviceId) -> PeerLine {
+        let device = device.to_string();
+        let known = self.peer_lines().into_iter().find(|line| line.device.as_ref() == Some(&device));
+        known.unwrap_or_else(|| PeerLine { device: Some(device), ..PeerLine::default() })
     }
 
     fn peer_at(&self, address: &str) -> Option<PeerLine> {

@@ -1,14 +1,15 @@
 //! Spaces: founding, inviting, joining, leaving.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anabranch::{CommandError, DocumentId, LossOnLeaving, Role, Space, Ticket};
+use anabranch::{CommandError, DeviceId, DocumentId, LossOnLeaving, Role, Space, Ticket, Toll, Usage};
 
 use crate::control::Control;
 use crate::control::status::space_line;
 use crate::failure::Failure;
 use crate::show::count;
-use anabranch_protocol::{Invitation, Joined, MemberLine, SpaceLine};
+use anabranch_protocol::{Invitation, Joined, MemberLine, SpaceLine, UsageValues};
 
 /// Documents that are named in an error.
 const DOCUMENTS_NAMED_MAX: usize = 5;
@@ -107,12 +108,19 @@ impl Control {
         self.line(&space)
     }
 
-    pub(super) fn members(&self, space: Option<&str>) -> Result<Vec<MemberLine>, Failure> {
+    pub(super) async fn members(&self, space: Option<&str>, usage: bool) -> Result<Vec<MemberLine>, Failure> {
         let us = self.peer.device();
-        let members = self.space(space)?.members();
-        Ok(members
+        let space = self.space(space)?;
+        let usage: BTreeMap<DeviceId, Usage> =
+            if usage { space.usage().await?.into_iter().collect() } else { BTreeMap::new() };
+        let blocked: BTreeSet<DeviceId> =
+            self.peer.peers().into_iter().filter(|peer| peer.blocked).map(|peer| peer.peer).collect();
+        Ok(space
+            .members()
             .into_iter()
             .map(|member| MemberLine {
+                blocked: blocked.contains(&member.device),
+                usage: usage.get(&member.device).map(usage_values),
                 device: member.device.to_string(),
                 name: self.peer.device_name(&member.device),
                 role: member.role.to_string(),
@@ -126,6 +134,11 @@ impl Control {
         let status = space.status().ok_or(CommandError::UnknownSpace(space.id()))?;
         Ok(space_line(status))
     }
+}
+
+fn usage_values(usage: &Usage) -> UsageValues {
+    let Usage { runs, run_bytes, entries, entry_bytes, toll: Toll { bytes, checks, refused } } = *usage;
+    UsageValues { runs, run_bytes, entries, entry_bytes, received_bytes: bytes, checks, refused }
 }
 
 /// A space's name and the first digits of its id: two may have one name.

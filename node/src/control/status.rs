@@ -42,14 +42,9 @@ impl Control {
         let spaces = self.peer.spaces();
         let known = self.peer.peers().into_iter().map(|peer| peer_line(peer, &spaces));
         let unanswered = self.peer.unanswered().into_iter().map(|(address, last_failure)| PeerLine {
-            device: None,
-            name: None,
-            connected: false,
-            copied: None,
             addresses: vec![address],
-            spaces: Vec::new(),
-            in_sync: false,
             last_failure,
+            ..PeerLine::default()
         });
         known.chain(unanswered).collect()
     }
@@ -106,6 +101,7 @@ fn peer_line(status: PeerStatus, spaces: &[SpaceStatus]) -> PeerLine {
         device: Some(status.peer.to_string()),
         name: status.name,
         connected: status.connected,
+        blocked: status.blocked,
         copied: status.copied.map(copied_line),
         addresses: status.addresses,
         in_sync: status.connected && !status.spaces.is_empty() && comparisons.all(|(_, in_sync)| *in_sync),

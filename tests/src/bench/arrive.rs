@@ -166,7 +166,7 @@ fn ours(runs: &[Run]) -> Result<(Duration, Document)> {
         let payload = Payload::read(run.payload)?;
         vouch(&run.header, &payload, authority)?;
         waiting += payload.tip().changes as usize;
-        document.receive_read(run.header, payload);
+        document.receive_read(run.header, Ok(payload), false);
         if waiting >= BATCH_CHANGES {
             settle(&mut document)?;
             waiting = 0;

@@ -193,7 +193,7 @@ fn receive(document: &mut Document, runs: Vec<Run>) -> Result<()> {
     for run in runs {
         let payload = Payload::read(run.payload)?;
         vouch(&run.header, &payload, authority)?;
-        document.receive_read(run.header, payload);
+        document.receive_read(run.header, Ok(payload), false);
     }
     let settled = match document.settle(&Unguarded) {
         Settle::Done(settled) => settled,

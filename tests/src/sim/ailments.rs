@@ -140,6 +140,7 @@ impl World {
             | Happening::RoomReturns { replica, .. }
             | Happening::Forget { replica, .. }
             | Happening::Publish { replica, .. }
+            | Happening::Unblock { replica, .. }
             | Happening::Command { replica, .. } => Some(*replica),
             Happening::Opened { connection } => end(connection, 0),
             Happening::Arrive { connection, from } => end(connection, 1 - from),

@@ -111,6 +111,10 @@ fn heal(world: &mut World) {
             world.start(replica);
         }
     }
+    // Behind the commands that a process which was stopped has yet to hear.
+    if world.stats.blocks > 0 {
+        (0..world.replicas.len()).for_each(|replica| world.schedule(SECONDS, Happening::Unblock { replica }));
+    }
     world.tell_moves();
     world.want_everyone();
     if world.options.tamper == Tamper::Restless {

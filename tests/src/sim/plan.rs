@@ -42,6 +42,22 @@ pub enum Act {
     ReadPast(usize),
     /// A page of the feed is read.
     ReadFeed(usize),
+    /// A replica asks what each member has cost it.
+    MeasureUsage(usize),
+    /// A replica blocks the device of another.
+    Block {
+        /// Which.
+        replica: usize,
+        /// Whose.
+        other: usize,
+    },
+    /// And takes the block back.
+    Unblock {
+        /// Which.
+        replica: usize,
+        /// Whose.
+        other: usize,
+    },
     /// An application waits until it is in sync, for a while.
     WaitSynced(usize),
     /// One who was not there at the start is invited and joins.
@@ -183,6 +199,7 @@ impl Act {
             | Self::Close(replica)
             | Self::ReadPast(replica)
             | Self::ReadFeed(replica)
+            | Self::MeasureUsage(replica)
             | Self::WaitSynced(replica)
             | Self::Join(replica)
             | Self::Leave(replica)
@@ -201,6 +218,7 @@ impl Act {
             | Self::SecondProcess(replica) => vec![replica],
             Self::Cut { pairs, .. } => pairs.iter_mut().flat_map(|(from, to)| [from, to]).collect(),
             Self::Reset(a, b) | Self::CutFrame { a, b, .. } | Self::HalfOpen { gone: a, other: b } => vec![a, b],
+            Self::Block { replica, other } | Self::Unblock { replica, other } => vec![replica, other],
         }
     }
 }

@@ -105,6 +105,8 @@ stats! {
     copies_noticed => "copies noticed",
     /// Acknowledged edits lost with the only store that had them.
     excused => "acknowledged edits lost with their only store",
+    /// Devices that were blocked for a while.
+    blocks => "blocks",
     /// Members that left a space.
     leaves => "leaves",
     /// Members invited once more.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anabranch_engine::document::Edit;
 use anabranch_engine::document::import::Rules;
 use anabranch_engine::feed::FeedRow;
-use anabranch_engine::id::{DocumentId, SpaceId};
+use anabranch_engine::id::{DeviceId, DocumentId, SpaceId};
 use anabranch_engine::storage::CommitId;
 use anabranch_engine::{Begins, Command, CommandError, CommandId, DocumentError, Engine, Reply};
 use anabranch_store::backend::crashable::Fault;
@@ -45,6 +45,12 @@ pub enum Waiting {
     ForSync,
     /// Rows of the feed after a seq.
     ForFeed(u64, usize),
+    /// What each member of a space has cost.
+    ForUsage(SpaceId),
+    /// A device to be blocked.
+    ToBlock,
+    /// A device to be blocked no more.
+    ToUnblock,
     /// A space to be gone.
     ToLeave,
     /// The end.
@@ -74,6 +80,13 @@ pub enum Then {
 }
 
 impl World {
+    /// Takes a replica's block of a device back, if there is one.
+    pub(super) fn unblock(&mut self, replica: usize, device: DeviceId) {
+        if self.engine(replica).is_some_and(|engine| engine.blocked().contains(&device)) {
+            self.command_for(replica, Command::Unblock { device }, Waiting::ToUnblock);
+        }
+    }
+
     /// Performs a planned act. One that makes no sense now does nothing.
     pub(super) fn act(&mut self, act: &Act, salt: u64) {
         let mut dice = Dice::salted(salt);
@@ -95,6 +108,21 @@ impl World {
                 let Some(process) = &self.replicas[*replica].process else { return };
                 let (after, limit) = (process.feed_seen, dice.between(1, 20) as usize);
                 self.command_for(*replica, Command::ReadFeed { after, limit }, Waiting::ForFeed(after, limit));
+            }
+            Act::MeasureUsage(replica) => {
+                let spaces: Vec<SpaceId> = self.ledger.spaces_of(*replica).into_keys().collect();
+                let Some(space) = dice.pick(&spaces).copied() else { return };
+                self.command_for(*replica, Command::MeasureUsage { space }, Waiting::ForUsage(space));
+            }
+            Act::Block { replica, other } => {
+                let device = self.replicas[*other].device;
+                if self.command_for(*replica, Command::Block { device }, Waiting::ToBlock).is_some() {
+                    self.stats.blocks += 1;
+                }
+            }
+            Act::Unblock { replica, other } => {
+                let device = self.replicas[*other].device;
+                self.unblock(*replica, device);
             }
             Act::WaitSynced(replica) => {
                 let spaces: Vec<SpaceId> = self.ledger.spaces_of(*replica).into_keys().collect();
@@ -351,7 +379,7 @@ impl World {
             Ok(reply) => reply,
             Err(CommandError::Stopped(_)) if self.replicas[replica].may_fail() => return,
             Err(CommandError::Halted(_) | CommandError::Unsaved { .. }) if self.replicas[replica].may_fail() => {
-                return self.put_off(&waiting);
+                return self.put_off(replica, &waiting);
             }
             Err(CommandError::Damaged(_)) if self.replicas[replica].is_damaged() => return,
             Err(error) if self.is_expected(replica, &waiting, &error) => return,
@@ -361,7 +389,18 @@ impl World {
             }
         };
         match (waiting, reply) {
-            (Waiting::ForNothing | Waiting::ForShutdown | Waiting::ToLeave, Reply::Done) => {}
+            (
+                Waiting::ForNothing | Waiting::ForShutdown | Waiting::ToLeave | Waiting::ToBlock | Waiting::ToUnblock,
+                Reply::Done,
+            ) => {}
+            (Waiting::ForUsage(space), Reply::Usage(usage)) => {
+                let Some(engine) = self.engine(replica) else { return };
+                let members = engine.members(&space).into_iter().map(|member| member.device);
+                if members.into_iter().any(|member| usage.iter().all(|(device, _)| *device != member)) {
+                    let text = format!("#{replica}: a member of {space:.8} has cost nothing, not even 0: {usage:?}");
+                    self.fail(Kind::Safety, "usage", text);
+                }
+            }
             (Waiting::ForSpace(index), Reply::SpaceReady(space)) => self.founded(index, replica, space),
             (Waiting::ForTicket(index, goal), Reply::Ticket(ticket)) => self.invited(index, goal, replica, ticket),
             (Waiting::ForJoin(index, goal), Reply::SpaceReady(space)) => self.admitted(index, goal, replica, space),

@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use crate::document::open::led_to;
 use crate::gate::envelope::Candidate;
 use crate::gate::{Payload, Refusal};
 use crate::id::{ChangeHash, DeviceId};
@@ -35,24 +36,28 @@ struct Orphan {
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub candidates: Vec<Candidate>,
+    /// Runs to be merged on demand, for which there is none.
+    pub unwanted: Vec<Candidate>,
     pub refused: Vec<(RunHeader, Refusal)>,
     pub known: usize,
 }
 
 impl Inbox {
     /// Takes a run in. One that waits here already is looked at once more: its sender thinks that we can use it.
-    pub(crate) fn put(&mut self, header: RunHeader, payload: Result<Payload, Refusal>) {
-        let candidate = match payload.and_then(|payload| Candidate::of(header.clone(), payload)) {
+    /// One on demand is merged only where another one builds on it.
+    pub(crate) fn put(&mut self, header: RunHeader, payload: Result<Payload, Refusal>, on_demand: bool) {
+        let mut candidate = match payload.and_then(|payload| Candidate::of(header.clone(), payload)) {
             Ok(candidate) => candidate,
             Err(refusal) => return self.refused.push((header, refusal)),
         };
+        candidate.on_demand = on_demand;
         let tip = key(&candidate);
         if !self.present.insert(tip) {
             self.known += 1;
             if let Some(index) = self.orphans.iter().position(|orphan| key(&orphan.candidate) == tip) {
                 let orphan = self.orphans.remove(index);
                 self.orphan_bytes -= orphan.candidate.bytes();
-                self.put_back(orphan.candidate);
+                self.put_back(Candidate { on_demand, ..orphan.candidate });
             }
             return;
         }
@@ -101,8 +106,9 @@ impl Inbox {
         if !self.orphans.is_empty() && !candidates.is_empty() {
             self.adopt(&mut candidates);
         }
+        let unwanted = without_demand(&mut candidates);
         let refused = core::mem::take(&mut self.refused);
-        Taken { candidates, refused, known: core::mem::take(&mut self.known) }
+        Taken { candidates, unwanted, refused, known: core::mem::take(&mut self.known) }
     }
 
     fn adopt(&mut self, candidates: &mut Vec<Candidate>) {
@@ -199,6 +205,18 @@ impl Inbox {
         }
         found
     }
+}
+
+/// Takes out what is to be merged on demand and what no other candidate builds on.
+fn without_demand(candidates: &mut Vec<Candidate>) -> Vec<Candidate> {
+    if !candidates.iter().any(|candidate| candidate.on_demand) {
+        return Vec::new();
+    }
+    let others = candidates.iter().filter(|candidate| !candidate.on_demand);
+    let tips = others.flat_map(|candidate| candidate.links.iter().map(|link| link.hash)).collect();
+    let wanted = led_to(tips, candidates.iter().flat_map(|candidate| &candidate.links));
+    let is_wanted = |candidate: &Candidate| candidate.links.iter().any(|link| wanted.contains(&link.hash));
+    candidates.extract_if(.., |candidate| candidate.on_demand && !is_wanted(candidate)).collect()
 }
 
 fn key(candidate: &Candidate) -> (ChangeHash, u64) {

@@ -413,6 +413,7 @@ impl Engine {
             Ok(payload) => payload,
             Err(refusal) => return self.refuse(id, &header, &refusal),
         };
+        self.tolls.of(peer).checks += 1;
         header.last_seq = payload.tip().last_seq;
         header.tip = payload.tip().tip;
         let heard = session.shared_in(&space_id).and_then(|(_, shared)| shared.acl(&wire.acl)).cloned();

@@ -55,12 +55,15 @@ impl Engine {
             | Command::LeaveSpace { .. }
             | Command::VoidEntry { .. }
             | Command::NameDevice { .. }
-            | Command::ForgetPeer { .. } => true,
+            | Command::ForgetPeer { .. }
+            | Command::Block { .. }
+            | Command::Unblock { .. } => true,
             // One that is here is opened.
             Command::CreateDocument { space, document, .. } => !self.exists(&(*space, *document)),
             Command::OpenDocument { .. }
             | Command::WaitSynced { .. }
             | Command::ReadFeed { .. }
+            | Command::MeasureUsage { .. }
             | Command::Dial { .. }
             | Command::ForgetAddress { .. }
             | Command::Forget(_)
@@ -80,9 +83,12 @@ impl Engine {
             Command::OpenDocument { space, document } => self.open_document(id, (space, document)),
             Command::WaitSynced { space, peer } => self.wait_synced(id, space, peer),
             Command::ReadFeed { after, limit } => self.read_feed(id, after, limit),
+            Command::MeasureUsage { space } => self.measure_usage(id, space),
             Command::Dial { address } => self.dial(id, &address),
             Command::NameDevice { name } => self.name_device(id, &name),
             Command::ForgetPeer { peer } => self.forget_peer(id, peer),
+            Command::Block { device } => self.block(id, device),
+            Command::Unblock { device } => self.unblock(id, device),
             Command::ForgetAddress { address } => {
                 self.dialer.forget(&address);
                 self.reply(id, Ok(Reply::Done));

@@ -139,12 +139,21 @@ impl Engine {
             return;
         }
         let spaces = wanted_for.logs.keys().filter_map(|id| self.spaces.get(id));
-        self.dialer.want(spaces.flat_map(Space::others).chain(wanted_for.scout).collect());
+        let others = spaces.flat_map(Space::others).chain(wanted_for.scout);
+        self.dialer.want(others.filter(|device| !self.blocked.contains(device)).collect());
         self.dialing.wanted_for = wanted_for;
     }
 
-    /// Whom not to dial: ourselves, and who is connected or about to be.
+    /// Whom not to dial: ourselves, who is connected or about to be, and who is blocked.
     fn busy_peers(&self) -> BTreeSet<DeviceId> {
-        self.sessions.values().map(|session| session.peer).chain([self.device]).collect()
+        let connected = self.sessions.values().map(|session| session.peer);
+        connected.chain([self.device]).chain(self.blocked.iter().copied()).collect()
+    }
+
+    /// With whom sessions are wanted follows from something else than members and sessions.
+    pub(super) fn choose_again_whom_to_dial(&mut self) {
+        self.dialing.wanted_for = WantedFor::default();
+        self.dialing.scout = None;
+        self.dial_check = true;
     }
 }

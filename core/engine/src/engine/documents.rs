@@ -244,7 +244,8 @@ impl Engine {
                 let left_out = document.left_out().to_vec();
                 document.resume(self.device, &self.writers.take(&key));
                 for run in inbox.drain(..) {
-                    document.receive(run);
+                    let on_demand = self.blocked.contains(&run.header.device);
+                    document.receive_read(run.header, gate::Payload::read(run.payload), on_demand);
                 }
                 resident.state = State::Live(document);
                 let waiting = core::mem::take(&mut resident.waiting);
@@ -324,6 +325,7 @@ impl Engine {
             return self.refuse(session, &header, &Refusal::TooLarge(text));
         }
         let (first_seq, device) = (header.first_seq, header.device);
+        let on_demand = self.blocked.contains(&device);
         if !self.residents.contains_key(&key) && !self.has_room_for_unrecorded(&key, &device) {
             // Documents of which nothing fits yet: what is dropped is found again when roots are compared.
             self.counters.orphans_evicted += 1;
@@ -349,7 +351,7 @@ impl Engine {
             resident.origins.insert((actor, first_seq), session);
         }
         match &mut resident.state {
-            State::Live(document) => document.receive_read(header, payload),
+            State::Live(document) => document.receive_read(header, Ok(payload), on_demand),
             State::Opening { inbox, inbox_bytes, .. } => {
                 // Bytes are what is counted, so nothing else is kept: it is read again.
                 let run = Run { header, payload: payload.into_bytes() };

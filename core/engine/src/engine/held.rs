@@ -6,12 +6,12 @@ use crate::document::Document;
 use crate::engine::Engine;
 use crate::engine::resident::Resident;
 use crate::limits::{
-    ADDRESSES_PER_DEVICE_MAX, ADDRESSES_UNPROVEN_MAX, ASSEMBLY_BYTES_MAX, BULK_CREDIT_BYTES, BULK_MESSAGE_BYTES_MAX,
-    COMMANDS_PENDING_MAX, COMMIT_BYTES_MAX, DEVICES_REMEMBERED_MAX, DOCUMENTS_PER_SPACE_MAX, DOCUMENTS_UNRECORDED_MAX,
-    ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, LISTENING_MAX, OFFENDERS_REMEMBERED_MAX,
-    ORPHAN_BYTES_MAX, ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX, OUTGOING_BYTES_MAX, POISONED_MAX,
-    REFUSED_REMEMBERED_MAX, RUN_BYTES_MAX, RUNS_PER_MESSAGE_MAX, SERVED_REMEMBERED_MAX, SESSIONS_MAX, SPACES_MAX,
-    TRANSFER_QUEUE_MAX, UNSIGNED_BYTES_MAX, WRITERS_REMEMBERED_MAX,
+    ADDRESSES_PER_DEVICE_MAX, ADDRESSES_UNPROVEN_MAX, ASSEMBLY_BYTES_MAX, BLOCKED_MAX, BULK_CREDIT_BYTES,
+    BULK_MESSAGE_BYTES_MAX, COMMANDS_PENDING_MAX, COMMIT_BYTES_MAX, DEVICES_REMEMBERED_MAX, DOCUMENTS_PER_SPACE_MAX,
+    DOCUMENTS_UNRECORDED_MAX, ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, LISTENING_MAX,
+    OFFENDERS_REMEMBERED_MAX, ORPHAN_BYTES_MAX, ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX,
+    OUTGOING_BYTES_MAX, POISONED_MAX, REFUSED_REMEMBERED_MAX, RUN_BYTES_MAX, RUNS_PER_MESSAGE_MAX,
+    SERVED_REMEMBERED_MAX, SESSIONS_MAX, SPACES_MAX, TRANSFER_QUEUE_MAX, UNSIGNED_BYTES_MAX, WRITERS_REMEMBERED_MAX,
 };
 use crate::sync::lanes::{Lanes, message_bytes_max};
 use crate::sync::session::{HEARD_ACLS_MAX, Shared};
@@ -50,6 +50,8 @@ impl Engine {
             lasting("sessions", self.sessions.len(), SESSIONS_MAX),
             lasting("devices whose sessions were replaced", self.replaced.len(), SESSIONS_MAX),
             lasting("devices that misbehaved", self.offences.len(), OFFENDERS_REMEMBERED_MAX),
+            lasting("devices whose cost is counted", self.tolls.len(), DEVICES_REMEMBERED_MAX),
+            lasting("blocked devices", self.blocked.len(), BLOCKED_MAX),
             lasting("idle documents in memory", idle, self.residents_max),
             lasting("actors of documents that are not in memory", self.writers.len(), WRITERS_REMEMBERED_MAX),
             lasting("documents that nothing is stored of", self.unrecorded.len(), DOCUMENTS_UNRECORDED_MAX),

@@ -209,6 +209,23 @@ pub enum Command {
         /// The peer.
         peer: DeviceId,
     },
+    /// Find out what each device has made us keep of a space, receive and check. Reads all that is stored of the space.
+    /// Answered with `Usage`.
+    MeasureUsage {
+        /// The space.
+        space: SpaceId,
+    },
+    /// Have nothing to do with a device from now on, on disk too: no session, no dial, and of what it writes only what others
+    /// have built on is taken. Nobody else is told. Answered with `Done`.
+    Block {
+        /// The device.
+        device: DeviceId,
+    },
+    /// Take a block back. Answered with `Done`.
+    Unblock {
+        /// The device.
+        device: DeviceId,
+    },
     /// Call this device so; members that are met are told. Answered with `Done` once it is on disk.
     NameDevice {
         /// At most `DEVICE_NAME_BYTES_MAX` bytes without control characters. Empty takes the name away.

@@ -159,7 +159,7 @@ impl Engine {
         self.counters.leftovers_read += runs.len() as u64;
         let stood_on: BTreeSet<AclHash> = runs.iter().map(|(header, _)| header.acl).collect();
         for (header, payload) in runs {
-            document.receive_read(header, payload);
+            document.receive_read(header, Ok(payload), false);
         }
         // However long they wait, what they stand on may not be forgotten before them.
         let lists: Vec<Acl> = stood_on.iter().filter_map(|acl| resident.acls.remove(acl)).collect();

@@ -377,10 +377,12 @@ impl Engine {
                 }
             }
             self.counters.entries_checked += 1;
+            self.tolls.of(peer).checks += 1;
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.useless_entries.spend(useless, now, allowance);
         session.bad_entries += bad.len();
+        self.tolls.of(peer).refused += bad.len() as u64;
         let goes_on = session.bad_entries < BAD_ENTRIES_MAX;
         match bad.first() {
             Some(error) if goes_on => self.event(Event::PeerMisbehaved { peer, reason: error.to_string() }),

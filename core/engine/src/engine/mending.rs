@@ -11,6 +11,7 @@ use crate::engine::documents::DocumentKey;
 use crate::engine::output::{Event, Reply};
 use crate::engine::resident::{Resident, State};
 use crate::engine::{Engine, Scan};
+use crate::gate::Payload;
 use crate::limits::{COMMIT_BYTES_MAX, MENDING_MAX, SCAN_BYTES};
 use crate::run::{Run, RunHeader, UnsignedRun};
 use crate::space::{Acl, Record};
@@ -104,10 +105,14 @@ impl Engine {
 
     /// Asks for a page of what is readable of a document's runs.
     pub(super) fn salvage_runs(&mut self, scan: Scan, key: DocumentKey, from: Vec<u8>) {
+        self.salvage(scan, from, prefix_end(&document_key(&key.0, &key.1)));
+    }
+
+    /// Asks for a page of runs, of which those that cannot be read are named.
+    pub(super) fn salvage(&mut self, scan: Scan, from: Vec<u8>, to: Vec<u8>) {
         self.last_scan += 1;
         let id = ScanId(self.last_scan);
         self.scans.insert(id, scan);
-        let to = prefix_end(&document_key(&key.0, &key.1));
         let request = Request::Salvage { id, table: Table::Runs, from, to, bytes_max: SCAN_BYTES };
         self.out(crate::Output::Store(request));
     }
@@ -154,7 +159,8 @@ impl Engine {
         let left_out = document.left_out().to_vec();
         let mut document = Box::new(document);
         for run in inbox.drain(..) {
-            document.receive(run);
+            let on_demand = self.blocked.contains(&run.header.device);
+            document.receive_read(run.header, Payload::read(run.payload), on_demand);
         }
         resident.state = State::Live(document);
         let runs = held.len();

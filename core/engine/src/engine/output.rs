@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use crate::document::work::Work;
 use crate::engine::input::{CommandId, HintId, SessionId};
+use crate::engine::usage::Usage;
 use crate::feed::FeedRow;
 use crate::id::{DeviceId, DocumentId, SpaceId};
 use crate::space::Fork;
@@ -106,6 +107,8 @@ pub enum Reply {
     Synced,
     /// Rows of the feed.
     Feed(Vec<FeedRow>),
+    /// By device: members, and who has signed something that is kept.
+    Usage(Vec<(DeviceId, Usage)>),
 }
 
 impl Reply {
@@ -114,7 +117,12 @@ impl Reply {
         match self {
             Self::SpaceReady(space) => Some(space),
             Self::Ticket(ticket) => Some(&ticket.space),
-            Self::Done | Self::DocumentOpen | Self::DocumentCreated { .. } | Self::Synced | Self::Feed(_) => None,
+            Self::Done
+            | Self::DocumentOpen
+            | Self::DocumentCreated { .. }
+            | Self::Synced
+            | Self::Feed(_)
+            | Self::Usage(_) => None,
         }
     }
 }

@@ -34,6 +34,7 @@ impl Engine {
         let Some(peer) = self.sessions.get(&session).map(|session| session.peer) else {
             return;
         };
+        self.tolls.of(peer).refused += 1;
         if let Refusal::Fork { seq, .. } = refusal {
             if let Some((_, shared)) = self.sessions.get_mut(&session).and_then(|s| s.shared_in(&header.space)) {
                 shared.fork(header.document, header.actor);

@@ -10,6 +10,7 @@ use minicbor::bytes::ByteArray;
 use tracing::{debug, info, trace};
 
 use crate::engine::Engine;
+use crate::engine::blocked;
 use crate::engine::input::SessionId;
 use crate::engine::output::{Event, Output};
 use crate::engine::reach;
@@ -55,8 +56,11 @@ impl Engine {
             };
             return self.out(Output::Close { session: id, reason });
         }
-        if let Some(wait) = self.offences.wait(&peer, self.now.mono) {
-            let reason = format!("it misbehaved a moment ago, and is heard again in {} ms", wait.0 / 1_000);
+        let waits = self
+            .offences
+            .wait(&peer, self.now.mono)
+            .map(|wait| format!("it misbehaved a moment ago, and is heard again in {} ms", wait.0 / 1_000));
+        if let Some(reason) = self.blocked.contains(&peer).then(|| blocked::REASON.to_string()).or(waits) {
             if opener {
                 let jitter = self.random_u32();
                 self.dialer.failed(&address, &reason, self.now.mono, jitter);
@@ -182,6 +186,7 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         self.counters.frames_in += 1;
         self.counters.bytes_in += bytes.len() as u64;
+        self.tolls.of(session.peer).bytes += bytes.len() as u64;
         session.heard_at = self.now.mono;
         session.check_by = None;
         if core::mem::take(&mut session.has_rival) {

@@ -43,6 +43,8 @@ pub struct SpaceStatus {
 pub struct PeerStatus {
     /// The peer.
     pub peer: DeviceId,
+    /// It is blocked here.
+    pub blocked: bool,
     /// There is an authenticated session.
     pub connected: bool,
     /// What it calls itself: a claim.
@@ -124,6 +126,7 @@ impl Engine {
     pub fn peers(&self) -> Vec<PeerStatus> {
         let mut peers = self.dialer.peers();
         peers.extend(self.sessions.values().filter(|session| session.is_open()).map(|session| session.peer));
+        peers.extend(&self.blocked);
         peers.remove(&self.device);
         peers
             .into_iter()
@@ -131,6 +134,7 @@ impl Engine {
                 let open = self.sessions.values().find(|session| session.peer == peer && session.is_open());
                 PeerStatus {
                     peer,
+                    blocked: self.blocked.contains(&peer),
                     connected: open.is_some(),
                     name: self.device_name(&peer).map(String::from),
                     copied: self.copied(&peer),

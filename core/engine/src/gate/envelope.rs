@@ -24,6 +24,8 @@ use crate::run::{Run, RunHeader};
 pub(crate) struct Candidate {
     pub run: Run,
     pub links: Vec<Link>,
+    /// It is merged only where another one builds on it.
+    pub on_demand: bool,
 }
 
 /// One change of a candidate, as the inspector read it.
@@ -83,7 +85,7 @@ impl Candidate {
     pub(crate) fn of(header: RunHeader, payload: Payload) -> Result<Self, Refusal> {
         let Payload { bytes, tip, links } = payload;
         tip.is_of(&header)?;
-        Ok(Self { run: Run { header, payload: bytes }, links })
+        Ok(Self { run: Run { header, payload: bytes }, links, on_demand: false })
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -511,7 +513,7 @@ mod tests {
             tip: last.hash,
             signature: [0; 64],
         };
-        Candidate { run: Run { header, payload: Vec::new() }, links }
+        Candidate { run: Run { header, payload: Vec::new() }, links, on_demand: false }
     }
 
     fn verdicts(candidates: &[Candidate], before: impl FnOnce(&mut Planner<'_>)) -> Vec<Verdict> {

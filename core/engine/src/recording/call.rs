@@ -286,6 +286,21 @@ pub enum Asked {
         #[n(1)]
         entry: EntryHash,
     },
+    #[n(15)]
+    Block {
+        #[n(0)]
+        device: DeviceId,
+    },
+    #[n(16)]
+    Unblock {
+        #[n(0)]
+        device: DeviceId,
+    },
+    #[n(17)]
+    MeasureUsage {
+        #[n(0)]
+        space: SpaceId,
+    },
 }
 
 /// A key and its value.
@@ -454,6 +469,9 @@ impl From<&Command> for Asked {
             Command::ForgetAddress { address } => Self::ForgetAddress { address: address.clone() },
             Command::NameDevice { name } => Self::NameDevice { name: name.clone() },
             Command::VoidEntry { space, entry } => Self::VoidEntry { space: *space, entry: *entry },
+            Command::MeasureUsage { space } => Self::MeasureUsage { space: *space },
+            Command::Block { device } => Self::Block { device: *device },
+            Command::Unblock { device } => Self::Unblock { device: *device },
             Command::Forget(id) => Self::Forget { id: id.0 },
             Command::Shutdown => Self::Shutdown,
         }
@@ -484,6 +502,9 @@ impl Asked {
             Self::ForgetAddress { address } => Command::ForgetAddress { address },
             Self::NameDevice { name } => Command::NameDevice { name },
             Self::VoidEntry { space, entry } => Command::VoidEntry { space, entry },
+            Self::MeasureUsage { space } => Command::MeasureUsage { space },
+            Self::Block { device } => Command::Block { device },
+            Self::Unblock { device } => Command::Unblock { device },
             Self::Forget { id } => Command::Forget(CommandId(id)),
             Self::Shutdown => Command::Shutdown,
         })
@@ -527,6 +548,9 @@ mod tests {
             Command::ForgetAddress { address: "b".into() },
             Command::NameDevice { name: "laptop".into() },
             Command::VoidEntry { space, entry: EntryHash([10; 32]) },
+            Command::MeasureUsage { space },
+            Command::Block { device },
+            Command::Unblock { device },
             Command::Forget(CommandId(9)),
             Command::Shutdown,
         ];

@@ -394,6 +394,11 @@ impl Membership {
         self.log.tips(ACL_REF_ENTRIES_MAX, needed.as_slice()).0
     }
 
+    /// Who signed each entry, and its bytes.
+    pub fn authors(&self) -> impl Iterator<Item = (DeviceId, usize)> {
+        self.log.records().map(|record| (record.author, record.bytes.len()))
+    }
+
     /// Every member with its role now, by device.
     pub fn members(&self) -> Vec<Member> {
         let member = |device: &DeviceId| {

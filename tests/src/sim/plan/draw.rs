@@ -23,6 +23,7 @@ impl Plan {
         plan.add_disk_faults(&mut dice, options);
         plan.add_copies(&mut dice, options);
         plan.scatter(&mut dice, options.chaos, options.steps / 15, |dice| Act::Draft(dice.index(options.replicas)));
+        plan.add_blocks(&mut dice, options);
         plan.steps.extend(options.byzantine.iter().flat_map(|byzantine| byzantine.plan(options)));
         plan.steps.sort_by_key(|step| step.at);
         plan
@@ -57,6 +58,25 @@ impl Plan {
                 _ => Act::WaitSynced(replica),
             }
         });
+    }
+
+    fn add_blocks(&mut self, dice: &mut Dice, options: &Options) {
+        let (end, replicas) = (options.chaos, options.replicas);
+        if replicas < 2 || !dice.percent(15) {
+            return;
+        }
+        for _ in 0..dice.between(1, 3) {
+            let (replica, other) = two(dice, replicas);
+            let at = dice.below(end);
+            let until = at + dice.heavy(SECONDS, 10 * SECONDS, 300, end);
+            self.add(dice, at, Act::Block { replica, other });
+            let asks = dice.between(at, end - 1);
+            self.add(dice, asks, Act::MeasureUsage(replica));
+            // One that is not taken back in time is when the chaos is over.
+            if until < end {
+                self.add(dice, until, Act::Unblock { replica, other });
+            }
+        }
     }
 
     fn add_crashes(&mut self, dice: &mut Dice, options: &Options) {

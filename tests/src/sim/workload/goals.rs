@@ -431,8 +431,9 @@ impl World {
     }
 
     /// A command came to nothing because a replica cannot write at present: it is given again.
-    pub(super) fn put_off(&mut self, waiting: &Waiting) {
+    pub(super) fn put_off(&mut self, replica: usize, waiting: &Waiting) {
         match waiting {
+            Waiting::ToUnblock => self.schedule(SECONDS, Happening::Unblock { replica }),
             Waiting::ForSpace(index) => {
                 let state = &mut self.spaces[*index].state;
                 if matches!(state, Founding::Asked { .. }) {
@@ -459,6 +460,8 @@ impl World {
                 }
             }
             Waiting::ForNothing
+            | Waiting::ForUsage(_)
+            | Waiting::ToBlock
             | Waiting::ToOpen(..)
             | Waiting::ForSync
             | Waiting::ForFeed(..)

@@ -201,6 +201,11 @@ impl Log {
         &self.records[place as usize]
     }
 
+    /// Every entry, in order of place.
+    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
+    }
+
     /// Hashes in order.
     pub(super) fn hashes(&self) -> impl Iterator<Item = &EntryHash> {
         self.places.keys()
