@@ -62,6 +62,7 @@ mod resident;
 mod said;
 mod sessions;
 pub mod status;
+mod unread;
 pub mod usage;
 mod waiting;
 mod works;
@@ -81,6 +82,7 @@ use output::{CommandError, Event, Output};
 use reach::OwnAddresses;
 use remembered::RememberedDevices;
 use resident::Resident;
+use unread::Unread;
 use usage::{Tolls, Usage};
 use works::Works;
 use writers::Writers;
@@ -136,6 +138,8 @@ pub struct Engine {
     feed_seq_told: u64,
     /// Where we can be reached.
     own: OwnAddresses,
+    /// Runs that arrived and whose turn has not come.
+    unread: Unread,
     tolls: Tolls,
     /// Devices that people here want nothing to do with.
     blocked: BTreeSet<DeviceId>,
@@ -277,6 +281,7 @@ impl Engine {
             admission: Admission::default(),
             offences: Offences::default(),
             tolls: Tolls::default(),
+            unread: Unread::default(),
             blocked,
             replaced: BTreeMap::new(),
             dialer: Dialer::default(),
@@ -432,6 +437,7 @@ impl Engine {
             info!("this machine has slept: looking for the peers");
             self.look_around();
         }
+        self.read_runs();
         self.settle_documents();
         self.mend_due();
         self.commit();
@@ -541,6 +547,7 @@ impl Engine {
             self.orphans_deadline(),
             self.own.deadline().map(|at| (at, "own addresses")),
             self.resume_deadline(),
+            self.unread_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -627,7 +634,7 @@ impl Engine {
     }
 
     fn backlog_bytes(&self) -> usize {
-        self.residents.values().map(Resident::inbox_bytes).sum()
+        self.unread.bytes() + self.residents.values().map(Resident::inbox_bytes).sum::<usize>()
     }
 
     fn out(&mut self, output: Output) {

@@ -32,6 +32,8 @@ pub const RUNS_MESSAGE_BYTES: usize = 60 * 1024;
 pub const LIVE_BATCH_BYTES_MAX: usize = 128 * 1024;
 /// Runs in one message.
 pub const RUNS_PER_MESSAGE_MAX: usize = 1024;
+/// Runs that one turn reads and checks: two milliseconds, and sixteen where each makes a new document.
+pub const RUNS_PER_TURN_MAX: usize = 16;
 /// Items of a list in a message where each may be a single byte on the wire, and 24 or more in memory: membership entries,
 /// `acl_ref`s, ranges, addresses.
 pub const LIST_ITEMS_MAX: usize = 1024;

@@ -384,12 +384,10 @@ impl Engine {
                 }
             }
         }
-        for wire in runs.into_iter().take(RUNS_PER_MESSAGE_MAX) {
-            self.heard_run(id, space_id, wire);
-        }
+        self.unread.add(id, space_id, runs.into_iter().take(RUNS_PER_MESSAGE_MAX));
     }
 
-    fn heard_run(&mut self, id: SessionId, space_id: SpaceId, wire: WireRun) {
+    pub(super) fn heard_run(&mut self, id: SessionId, space_id: SpaceId, wire: WireRun) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let peer = session.peer;
         let Some(space) = self.spaces.get(&space_id) else { return };

@@ -389,6 +389,8 @@ impl Engine {
 
     /// Merges what has arrived in this turn, one batch for each document.
     pub(super) fn settle_documents(&mut self) {
+        // Where more is to come, one merge for all of it costs much less than one for each turn.
+        let later: Vec<DocumentKey> = self.touched.extract_if(.., |key| self.unread.has(key)).collect();
         while let Some(key) = self.touched.pop_first() {
             let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else {
                 continue;
@@ -405,6 +407,7 @@ impl Engine {
                 }
             }
         }
+        self.touched.extend(later);
     }
 
     /// Stores and forwards what was merged, answers what was refused.

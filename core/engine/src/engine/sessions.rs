@@ -95,6 +95,7 @@ impl Engine {
         let others = self.sessions.get(&id).map_or(0, |session| self.others_of(&session.peer));
         let Some(session) = self.sessions.remove(&id) else { return };
         self.admission.forget(&id);
+        self.unread.forget(&id);
         debug!(peer = %session.peer, reason, "session closed");
         self.dial_check = true;
         // The second of two with one device may end at any time: that is no outage.
