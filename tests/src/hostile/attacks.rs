@@ -1,0 +1,43 @@
+//! Every attack, by what it is made of.
+
+pub mod changes;
+pub mod connections;
+pub mod membership;
+pub mod messages;
+
+use crate::hostile::attack::Attack;
+
+/// Every attack, in the order in which they are made.
+pub fn all() -> Vec<Attack> {
+    [connections::ALL, membership::ALL, messages::ALL, changes::ALL].concat()
+}
+
+/// The attacks with these names, or all if there is no name.
+///
+/// # Errors
+/// The name that no attack has.
+pub fn named(names: &[String]) -> Result<Vec<Attack>, String> {
+    let all = all();
+    if names.is_empty() {
+        return Ok(all);
+    }
+    let find = |name: &String| all.iter().find(|attack| attack.name == name).copied();
+    names.iter().map(|name| find(name).ok_or_else(|| format!("no attack `{name}`; see `hostile --list`"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn there_are_thirty_attacks_and_each_has_a_name_of_its_own() {
+        let all = all();
+        let names: BTreeSet<&str> = all.iter().map(|attack| attack.name).collect();
+        assert!(all.len() >= 30 && names.len() == all.len(), "{} attacks, {} names", all.len(), names.len());
+        assert!(all.iter().all(|attack| attack.does.len() > 10 && attack.does.ends_with('.')));
+        assert_eq!(named(&[]).map(|found| found.len()), Ok(all.len()));
+        assert!(named(&["nothing".to_owned()]).is_err());
+    }
+}
