@@ -57,6 +57,19 @@ pub struct Effect {
     pub sent: u64,
     /// How it shows that the other side heard them.
     pub seen: String,
+    /// What the attacker reached that nobody may.
+    pub broken: Vec<String>,
+}
+
+impl Effect {
+    /// Holds that something is so; if not, `what` is a promise that was broken.
+    #[must_use]
+    pub fn holds(mut self, is_so: bool, what: impl Into<String>) -> Self {
+        if !is_so {
+            self.broken.push(what.into());
+        }
+        self
+    }
 }
 
 /// One attack.
@@ -80,5 +93,5 @@ pub struct Attack {
 /// It was not heard.
 pub fn reached(heard: bool, sent: u64, seen: impl Into<String>) -> Result<Effect, String> {
     let seen = seen.into();
-    if heard && sent > 0 { Ok(Effect { sent, seen }) } else { Err(format!("{sent} sent; {seen}")) }
+    if heard && sent > 0 { Ok(Effect { sent, seen, broken: Vec::new() }) } else { Err(format!("{sent} sent; {seen}")) }
 }

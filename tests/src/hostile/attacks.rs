@@ -1,15 +1,31 @@
 //! Every attack, by what it is made of.
 
+pub mod addresses;
 pub mod changes;
 pub mod connections;
+pub mod control;
+pub mod frames;
+pub mod guests;
 pub mod membership;
 pub mod messages;
+pub mod writing;
 
 use crate::hostile::attack::Attack;
 
 /// Every attack, in the order in which they are made.
 pub fn all() -> Vec<Attack> {
-    [connections::ALL, membership::ALL, messages::ALL, changes::ALL].concat()
+    let kinds = [
+        connections::ALL,
+        guests::ALL,
+        membership::ALL,
+        addresses::ALL,
+        messages::ALL,
+        frames::ALL,
+        changes::ALL,
+        writing::ALL,
+        control::ALL,
+    ];
+    kinds.concat()
 }
 
 /// The attacks with these names, or all if there is no name.

@@ -60,6 +60,8 @@ pub struct Heard {
     pub runs: u64,
     /// Some of them.
     pub kept: Vec<WireRun>,
+    /// Hints.
+    pub hints: u64,
     /// Greatest number of bulk bytes that the other side says it has taken.
     pub credit: u64,
 }
@@ -94,6 +96,7 @@ pub enum Manners {
 pub struct Client {
     runtime: Rc<Runtime>,
     network: Network,
+    seed: [u8; 32],
     key: SecretKey,
     ticket: Ticket,
     address: String,
@@ -131,6 +134,7 @@ impl Client {
         Ok(Self {
             runtime: Rc::clone(runtime),
             network,
+            seed,
             key: SecretKey::from_seed(&seed),
             ticket: ticket.clone(),
             address: address.to_owned(),
@@ -144,6 +148,17 @@ impl Client {
             heard: Heard::default(),
             sent: 0,
         })
+    }
+
+    /// The same device as another process, which dials another address.
+    ///
+    /// # Errors
+    /// Its network does not start, or there is no session.
+    pub fn at(&mut self, address: &str) -> Result<Self, String> {
+        let dice = Dice::salted(self.dice.any());
+        let mut other = Self::new(&self.runtime, self.seed, &self.ticket, address, dice)?;
+        other.connect(Some(Vec::new()))?;
+        Ok(other)
     }
 
     /// Its key.
@@ -282,8 +297,24 @@ impl Client {
         self.until(BLOCKED_MAX, written) && self.talks.contains_key(&session)
     }
 
+    /// The same without hearing anything: only so much is handed over as is taken without that.
+    pub fn say_deaf(&mut self, message: &Message) {
+        let newest = self.talks.iter().rev().find(|(_, talk)| talk.is_open).map(|(id, _)| *id);
+        let Some(session) = newest else { return };
+        let _inside = self.runtime.enter();
+        for bytes in to_frames(message.lane(), message.to_bytes()) {
+            self.network.execute(NetCommand::Send { session, bytes });
+        }
+        self.sent += 1;
+    }
+
     /// Asks for roots and waits for the answer: all that was said before has been heard then. Says whether it came.
     pub fn is_heard(&mut self) -> bool {
+        // One that misbehaved waits until it is heard again.
+        let clock = Stopwatch::start();
+        while !self.reconnect() && clock.elapsed() < ANSWER_MAX {
+            self.pump(Duration::from_millis(100));
+        }
         self.asks += 1;
         let ask = self.asks;
         self.say(&Message::Roots { ask, answer: 0, spaces: Vec::new() });
@@ -315,7 +346,7 @@ impl Client {
 
     /// Lets its connections go on, without hearing anything.
     pub fn deafen(&mut self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     /// Hears what comes for so long.
@@ -371,6 +402,7 @@ impl Client {
                 self.heard.reason = reason;
             }
             Input::Frame { session, bytes } => self.hear_frame(session, &bytes),
+            Input::Hint { .. } => self.heard.hints += 1,
             _ => {}
         }
     }

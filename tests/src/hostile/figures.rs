@@ -17,12 +17,12 @@ const DISK_PER_EDIT: u64 = 2 << 10;
 const MEMORY_PER_EDIT: u64 = 8 << 10;
 /// A log may grow by this, whatever is done.
 pub const LOG_BYTES_MAX: u64 = 256 << 10;
-/// So long after the attack the nodes must be as busy as before.
+/// So long after the attack the nodes must be at rest, where nobody writes.
 pub const CALM_MAX: Duration = Duration::from_secs(10);
 /// So long after a restart, or after the attack, the peers must have met and have all that is honest.
 pub const RECONNECT_MAX: Duration = Duration::from_secs(10);
-/// A process counts as calm that takes less of a core than in the quiet time and this.
-const CALM_PLAY: f64 = 0.20;
+/// Nodes are at rest that together take less of a core than this.
+const REST_MAX: f64 = 0.20;
 /// Of what a core does, seen over this time.
 const CALM_WINDOW: Duration = Duration::from_millis(250);
 /// The kernel counts processor time in these.
@@ -85,21 +85,21 @@ pub fn busy(pids: &[u32]) -> f64 {
     (all() - before) / clock.elapsed().as_secs_f64()
 }
 
-/// Waits until processes are as busy as in the quiet time; returns how long that took.
+/// Waits until processes are at rest; returns how long that took.
 ///
 /// # Errors
 /// They are not within [`CALM_MAX`].
-pub fn calm(pids: &[u32], quiet: f64) -> Result<Duration, Finding> {
+pub fn rest(pids: &[u32]) -> Result<Duration, Finding> {
     let clock = Stopwatch::start();
     loop {
         let now = busy(pids);
-        if now <= quiet * 1.5 + CALM_PLAY {
+        if now <= REST_MAX {
             return Ok(clock.elapsed().saturating_sub(CALM_WINDOW));
         }
         if clock.elapsed() > CALM_MAX {
             let max = CALM_MAX.as_secs();
             return Err(Finding::liveness(format!(
-                "{now:.2} cores are busy {max} s after the attack, quiet {quiet:.2}"
+                "{now:.2} cores are busy {max} s after the attack, with nobody writing"
             )));
         }
     }

@@ -32,7 +32,7 @@ struct Notes {
     edits: Vec<Noted>,
     /// The edit that is under way, since when.
     begun: Option<Duration>,
-    /// The first one that was refused or not answered.
+    /// The first edit that was refused or not answered.
     trouble: Option<String>,
 }
 
@@ -41,19 +41,21 @@ pub struct Honest {
     clock: Stopwatch,
     notes: Arc<Mutex<Notes>>,
     is_over: Arc<AtomicBool>,
+    rests: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Honest {
     /// Begins to write into a document at the node on a directory.
     pub fn begin(directory: &Path, document: &str) -> Self {
-        let (clock, notes, is_over) = (Stopwatch::start(), Arc::default(), Arc::new(AtomicBool::new(false)));
+        let (clock, notes) = (Stopwatch::start(), Arc::<Mutex<Notes>>::default());
+        let [is_over, rests] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let thread = std::thread::spawn({
             let (directory, document) = (directory.to_path_buf(), document.to_owned());
-            let (notes, is_over) = (Arc::clone(&notes), Arc::clone(&is_over));
-            move || write(&directory, &document, clock, &notes, &is_over)
+            let (notes, is_over, rests) = (Arc::clone(&notes), Arc::clone(&is_over), Arc::clone(&rests));
+            move || write(&directory, &document, clock, &notes, (&is_over, &rests))
         });
-        Self { clock, notes, is_over, thread: Some(thread) }
+        Self { clock, notes, is_over, rests, thread: Some(thread) }
     }
 
     /// Now, on the writer's clock.
@@ -67,6 +69,11 @@ impl Honest {
         let pending = notes.begun.map(|begun| Noted { begun, took: self.clock.elapsed().saturating_sub(begun) });
         let edits = notes.edits.iter().copied().chain(pending);
         edits.filter(|edit| edit.begun >= from && edit.begun < to).map(|edit| edit.took).collect()
+    }
+
+    /// Writes nothing for a while, or goes on.
+    pub fn rest(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Relaxed);
     }
 
     /// Stops, and says what went wrong.
@@ -89,7 +96,13 @@ impl Drop for Honest {
     }
 }
 
-fn write(directory: &Path, document: &str, clock: Stopwatch, notes: &Mutex<Notes>, is_over: &AtomicBool) {
+fn write(
+    directory: &Path,
+    document: &str,
+    clock: Stopwatch,
+    notes: &Mutex<Notes>,
+    (is_over, rests): (&AtomicBool, &AtomicBool),
+) {
     let note = || notes.lock().unwrap_or_else(PoisonError::into_inner);
     let mut socket = match Socket::open(directory, ANSWER_MAX) {
         Ok(socket) => socket,
@@ -99,6 +112,9 @@ fn write(directory: &Path, document: &str, clock: Stopwatch, notes: &Mutex<Notes
         }
     };
     for number in 0..NOTED_MAX {
+        while rests.load(Ordering::Relaxed) && !is_over.load(Ordering::Relaxed) {
+            std::thread::sleep(PAUSE);
+        }
         if is_over.load(Ordering::Relaxed) {
             return;
         }
