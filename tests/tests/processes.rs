@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 #[path = "processes/addresses.rs"]
 mod addresses;
+#[path = "processes/attacks.rs"]
+mod attacks;
 #[path = "processes/commands.rs"]
 mod commands;
 #[path = "processes/conflicts.rs"]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anabranch_tests::hostile::attack::Attack;
 use anabranch_tests::hostile::attacks;
-use anabranch_tests::hostile::course::{self, AROUND, Settings};
+use anabranch_tests::hostile::course::{self, AROUND, Settings, TRIES};
 use anabranch_tests::processes::finding::Report;
 use anabranch_tests::processes::patience::Stopwatch;
 use anabranch_tests::sim::Kind;
@@ -99,7 +99,7 @@ fn run(arguments: &Arguments, attacks: &[Attack]) -> Option<Kind> {
         let left = (attacks.len() - number) as u32;
         let fair = (time.saturating_sub(clock.elapsed()) / left).saturating_sub(AROUND);
         let length = if arguments.full { LENGTH_FULL } else { fair.clamp(LENGTH_MIN, LENGTH_MAX) };
-        let report = course::run(attack, Settings { length, seed: arguments.seed });
+        let report = course::run(attack, Settings { length, seed: arguments.seed, tries: TRIES });
         worst = worst.into_iter().chain(report.worst()).min();
         print(&report, arguments.json);
     }

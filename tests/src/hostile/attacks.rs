@@ -56,4 +56,15 @@ mod tests {
         assert_eq!(named(&[]).map(|found| found.len()), Ok(all.len()));
         assert!(named(&["nothing".to_owned()]).is_err());
     }
+
+    #[test]
+    fn the_threat_model_names_every_attack() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/threat-model.md");
+        let page = std::fs::read_to_string(page).expect("the threat model is in the tree");
+        let rows = page.lines().filter(|line| line.starts_with("| "));
+        let ticked = rows.flat_map(|line| line.split('`').skip(1).step_by(2));
+        let in_page: BTreeSet<&str> = ticked.filter_map(|item| item.strip_prefix("hostile ")).collect();
+        let in_tree: BTreeSet<&str> = all().iter().map(|attack| attack.name).collect();
+        assert_eq!(in_page, in_tree);
+    }
 }
