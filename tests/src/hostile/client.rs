@@ -276,7 +276,7 @@ impl Client {
     /// Sends frames in every open session.
     pub fn send_everywhere(&mut self, frames: &[Vec<u8>]) -> bool {
         let open: Vec<SessionId> = self.talks.iter().filter(|(_, talk)| talk.is_open).map(|(id, _)| *id).collect();
-        open.into_iter().fold(false, |any, session| self.send_in(session, frames.to_vec()) || any)
+        open.into_iter().filter(|session| self.send_in(*session, frames.to_vec())).count() > 0
     }
 
     fn send_in(&mut self, session: SessionId, frames: Vec<Vec<u8>>) -> bool {
@@ -308,18 +308,26 @@ impl Client {
         self.sent += 1;
     }
 
-    /// Asks for roots and waits for the answer: all that was said before has been heard then. Says whether it came.
+    /// Asks for roots and waits for the answer: all that was said before has been heard then. Where the session was ended for
+    /// what was said, a new one is asked. Says whether the answer came.
     pub fn is_heard(&mut self) -> bool {
-        // One that misbehaved waits until it is heard again.
         let clock = Stopwatch::start();
-        while !self.reconnect() && clock.elapsed() < ANSWER_MAX {
-            self.pump(Duration::from_millis(100));
+        while clock.elapsed() < ANSWER_MAX {
+            // Who misbehaved waits until it has a session again.
+            if !self.reconnect() {
+                self.pump(Duration::from_millis(100));
+                continue;
+            }
+            self.asks += 1;
+            let ask = self.asks;
+            self.say(&Message::Roots { ask, answer: 0, spaces: Vec::new() });
+            let left = ANSWER_MAX.saturating_sub(clock.elapsed());
+            self.until(left, |client| client.heard.answers.contains(&ask) || !client.is_open());
+            if self.heard.answers.contains(&ask) {
+                return true;
+            }
         }
-        self.asks += 1;
-        let ask = self.asks;
-        self.say(&Message::Roots { ask, answer: 0, spaces: Vec::new() });
-        self.until(ANSWER_MAX, |client| client.heard.answers.contains(&ask) || !client.is_open());
-        self.heard.answers.contains(&ask)
+        false
     }
 
     /// Takes part in the space's gossip.
@@ -377,11 +385,8 @@ impl Client {
                 let talk = Session::new(peer, opener, address, self.dice.bytes(), now);
                 let hello = talk.hello();
                 self.talks.insert(session, Talk { session: talk, is_open: false, unwritten: 0, roots: Vec::new() });
-                match self.opening.clone() {
-                    None => self.reply(session, &hello),
-                    Some(frames) => {
-                        frames.into_iter().for_each(|bytes| self.network.execute(NetCommand::Send { session, bytes }))
-                    }
+                for bytes in self.opening.clone().unwrap_or_else(|| to_frames(hello.lane(), hello.to_bytes())) {
+                    self.network.execute(NetCommand::Send { session, bytes });
                 }
             }
             Input::Written { session, bytes } => {

@@ -206,7 +206,7 @@ fn orphans(scene: &mut Scene) -> Result<Effect, String> {
             let (actor, parent) = (ActorId(scene.dice.bytes()), ChangeHash(scene.dice.bytes()));
             let change = Chain::new(actor, vec![parent], 7).grow(number);
             let elsewhere = DocumentId(scene.dice.bytes());
-            let document = if number % 2 == 0 { elsewhere } else { scene.ground.document };
+            let document = if number.is_multiple_of(2) { elsewhere } else { scene.ground.document };
             forge::run(client.key(), client.space(), document, acl, &[change])
         };
         (0..100).map(run).collect()

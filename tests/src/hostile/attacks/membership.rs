@@ -201,8 +201,8 @@ fn kept_of(scene: &mut Scene, client: &mut Client, sent: u64, made: usize) -> Re
 fn bad_entries(scene: &mut Scene) -> Result<Effect, String> {
     let mut client = scene.reader()?;
     // By somebody who may: of others the signature is not looked at.
-    let known = client.log.hashes().into_iter().filter_map(|hash| client.log.entry(&hash));
-    let mut made = known.last().ok_or("the log is empty")?.to_vec();
+    let mut known = client.log.hashes().into_iter().filter_map(|hash| client.log.entry(&hash));
+    let mut made = known.next_back().ok_or("the log is empty")?.to_vec();
     let at = made.len() - 5;
     made[at] ^= 1;
     let message = entries(&vec![made; 1_000]);
