@@ -241,8 +241,8 @@ fn unknown_members(scene: &mut Scene) -> Result<Effect, String> {
         let (mut acls, mut runs) = (Vec::new(), Vec::new());
         for _ in 0..40 {
             lists += 1;
-            let list = if lists.is_multiple_of(8) {
-                // Some of the entries that there are.
+            let list = if lists.is_multiple_of(8) && lists < 512 {
+                // Some of the entries that there are: runs on such a list are good, and of these there are few.
                 let some = known.iter().enumerate().filter(|(at, _)| (lists / 8) >> at & 1 == 1);
                 some.map(|(_, entry)| *entry).chain(own.entries.clone()).collect()
             } else {
