@@ -238,15 +238,19 @@ impl Log {
         // Whether an admission holds may depend on others by its invite, which are all later than that.
         let floor = grants.iter().filter_map(|grant| grant.invite).min().unwrap_or(0);
         let ancestors = self.ancestors(from, floor);
-        let among = |place| ancestors.contains(place);
+        self.role_among(device, &|place| ancestors.contains(place))
+    }
+
+    /// The role in the state that a set of entries stands for.
+    fn role_among(&self, device: &DeviceId, among: &impl Fn(Place) -> bool) -> Option<Role> {
         // Of what one member signed by one invite all holds or nothing: the device is among the first, or is not.
         let mut role = None;
         let mut looked_at = BTreeSet::new();
-        for grant in grants.iter().filter(|grant| among(grant.place)) {
+        for grant in self.grants.get(device)?.iter().filter(|grant| among(grant.place)) {
             let holds = |invite: Place| {
                 let max = self.max_uses(invite);
                 let admissions = self.admissions.get(&(invite, grant.by));
-                admissions.is_none_or(|admissions| admissions.admits_among(device, max, &among))
+                admissions.is_none_or(|admissions| admissions.admits_among(device, max, among))
             };
             let is_new = grant.invite.is_none_or(|invite| looked_at.insert((invite, grant.by)));
             if is_new && role < Some(grant.role) && grant.invite.is_none_or(holds) {
@@ -304,7 +308,9 @@ impl Log {
 
     /// How many members there are in the state that the given entries stand for. Looked at only where there may be too many.
     fn members_at(&self, from: &[Place]) -> usize {
-        self.grants.keys().filter(|device| self.role_at(from, device).is_some()).count()
+        let ancestors = self.ancestors(from, 0);
+        let among = |place| ancestors.contains(place);
+        self.grants.keys().filter(|device| self.role_among(device, &among).is_some()).count()
     }
 
     /// Authority that we do not understand: the entry of the smallest kind, with its author.
