@@ -188,6 +188,12 @@ impl MergeWork {
         self.candidates.iter().map(Candidate::ops).fold(0, u64::saturating_add)
     }
 
+    /// Operations of the document that automerge moves for it: all of them for each new actor, as it keeps actors in order.
+    fn moves(&self) -> u64 {
+        let new = self.candidates.iter().filter(|candidate| candidate.run.header.first_seq == 1).count();
+        self.history.ops().saturating_mul(new as u64)
+    }
+
     /// Merges the batch into a copy.
     pub fn run(self, guard: &dyn Guard) -> Merged {
         let Self { space, document, history, index, suspects, candidates, unwanted, follow, refused, known } = self;
@@ -362,7 +368,7 @@ impl Document {
         let heavy =
             self.history.ops() > INLINE_OPS_MAX || self.inbox.bytes() > INLINE_BATCH_BYTES_MAX || self.index.is_none();
         let Some(work) = self.begin_merge() else { return Settle::Done(Settled::default()) };
-        let heavy = heavy || work.ops() > INLINE_BATCH_OPS_MAX;
+        let heavy = heavy || work.ops() > INLINE_BATCH_OPS_MAX || work.moves() > INLINE_OPS_MAX;
         if heavy && !work.candidates.is_empty() {
             return Settle::Work(work);
         }
