@@ -188,7 +188,7 @@ impl Peer {
     /// Takes a block back: what was not taken is fetched.
     ///
     /// # Errors
-    /// The device is not blocked, or the replica has stopped.
+    /// The replica has stopped.
     pub async fn unblock(&self, device: DeviceId) -> Result<(), CommandError> {
         self.command(Command::Unblock { device }).await.map(drop)
     }

@@ -247,8 +247,7 @@ fn of_a_blocked_device_only_what_others_have_built_on_is_taken() {
     assert!(of_carol.toll.bytes > of_bob.run_bytes && of_carol.toll.checks >= 2, "{of_carol:?}");
 
     assert!(matches!(story.ask(alice, Command::Unblock { device }), Ok(Reply::Done)));
-    let error = story.ask(alice, Command::Unblock { device }).unwrap_err();
-    assert!(error.to_string().contains("is not blocked"), "{error}");
+    assert!(matches!(story.ask(alice, Command::Unblock { device }), Ok(Reply::Done)), "once more does no harm");
     story.agree();
     assert_eq!(story.read(alice, alone, |view| view.get("/bob")), Some(json!(1)));
 }

@@ -111,9 +111,12 @@ fn heal(world: &mut World) {
             world.start(replica);
         }
     }
-    // Behind the commands that a process which was stopped has yet to hear.
+    // Behind the commands that a process which was stopped has yet to hear; and again for those that start again meanwhile.
     if world.stats.blocks > 0 {
-        (0..world.replicas.len()).for_each(|replica| world.schedule(SECONDS, Happening::Unblock { replica }));
+        for (replica, times) in (0..world.replicas.len()).flat_map(|replica| (0..4).map(move |times| (replica, times)))
+        {
+            world.schedule((1 + 20 * times) * SECONDS, Happening::Unblock { replica, device: None });
+        }
     }
     world.tell_moves();
     world.want_everyone();

@@ -50,7 +50,7 @@ pub enum Waiting {
     /// A device to be blocked.
     ToBlock,
     /// A device to be blocked no more.
-    ToUnblock,
+    ToUnblock(DeviceId),
     /// A space to be gone.
     ToLeave,
     /// The end.
@@ -80,11 +80,15 @@ pub enum Then {
 }
 
 impl World {
-    /// Takes a replica's block of a device back, if there is one.
+    /// Takes a replica's block of a device back.
     pub(super) fn unblock(&mut self, replica: usize, device: DeviceId) {
-        if self.engine(replica).is_some_and(|engine| engine.blocked().contains(&device)) {
-            self.command_for(replica, Command::Unblock { device }, Waiting::ToUnblock);
-        }
+        self.command_for(replica, Command::Unblock { device }, Waiting::ToUnblock(device));
+    }
+
+    /// Takes back whatever blocks a replica has.
+    pub(super) fn unblock_all(&mut self, replica: usize) {
+        let blocked = self.engine(replica).map(|engine| engine.blocked().clone()).unwrap_or_default();
+        blocked.into_iter().for_each(|device| self.unblock(replica, device));
     }
 
     /// Performs a planned act. One that makes no sense now does nothing.
@@ -390,7 +394,11 @@ impl World {
         };
         match (waiting, reply) {
             (
-                Waiting::ForNothing | Waiting::ForShutdown | Waiting::ToLeave | Waiting::ToBlock | Waiting::ToUnblock,
+                Waiting::ForNothing
+                | Waiting::ForShutdown
+                | Waiting::ToLeave
+                | Waiting::ToBlock
+                | Waiting::ToUnblock(_),
                 Reply::Done,
             ) => {}
             (Waiting::ForUsage(space), Reply::Usage(usage)) => {

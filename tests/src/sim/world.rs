@@ -137,10 +137,12 @@ pub(super) enum Happening {
     Publish { replica: usize, process: u64, draft: u64 },
     /// An application gives up waiting.
     Forget { replica: usize, process: u64, command: CommandId },
-    /// All blocks of a replica are taken back.
+    /// A block is taken back.
     Unblock {
         /// Where.
         replica: usize,
+        /// Of whom; `None` is everybody.
+        device: Option<DeviceId>,
     },
     /// For a tampered world: a connection is reset, again and again.
     Restless,
@@ -558,10 +560,8 @@ impl World {
                 }
             }
             Happening::Publish { replica, process, draft } => self.publish_draft(replica, process, draft),
-            Happening::Unblock { replica } => {
-                let blocked = self.engine(replica).map(|engine| engine.blocked().clone()).unwrap_or_default();
-                blocked.into_iter().for_each(|device| self.unblock(replica, device));
-            }
+            Happening::Unblock { replica, device: Some(device) } => self.unblock(replica, device),
+            Happening::Unblock { replica, device: None } => self.unblock_all(replica),
             Happening::Restless => {
                 let ends: BTreeSet<(usize, usize)> =
                     self.connections.values().map(|c| (c.ends[0].replica, c.ends[1].replica)).collect();

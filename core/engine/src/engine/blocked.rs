@@ -45,16 +45,16 @@ impl Engine {
     }
 
     pub(super) fn unblock(&mut self, command: CommandId, device: DeviceId) {
-        if !self.blocked.remove(&device) {
-            let text = format!("{device} is not blocked");
-            return self.reply(command, Err(CommandError::Invalid(text)));
-        }
-        info!(%device, "blocked no more");
+        let was_blocked = self.blocked.remove(&device);
+        // The row may still be there where a disk failed before.
         self.commits.remove(Table::Meta, [META_BLOCKED, &device.0].concat());
-        self.choose_again_whom_to_dial();
-        // What was left of its runs is asked for again.
-        for id in self.open_sessions() {
-            self.close_session(id, "connecting again, to ask for what was not taken");
+        if was_blocked {
+            info!(%device, "blocked no more");
+            self.choose_again_whom_to_dial();
+            // What was left of its runs is asked for again.
+            for id in self.open_sessions() {
+                self.close_session(id, "connecting again, to ask for what was not taken");
+            }
         }
         self.commits.follow(command, Reply::Done);
     }

@@ -433,7 +433,9 @@ impl World {
     /// A command came to nothing because a replica cannot write at present: it is given again.
     pub(super) fn put_off(&mut self, replica: usize, waiting: &Waiting) {
         match waiting {
-            Waiting::ToUnblock => self.schedule(SECONDS, Happening::Unblock { replica }),
+            Waiting::ToUnblock(device) => {
+                return self.schedule(SECONDS, Happening::Unblock { replica, device: Some(*device) });
+            }
             Waiting::ForSpace(index) => {
                 let state = &mut self.spaces[*index].state;
                 if matches!(state, Founding::Asked { .. }) {
