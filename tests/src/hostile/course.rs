@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::hostile::attack::{Attack, Effect};
+use crate::hostile::attack::{Attack, Effect, Who};
 use crate::hostile::figures::{self, Look, RECONNECT_MAX};
 use crate::hostile::honest::Honest;
 use crate::hostile::scene::Scene;
@@ -107,7 +107,7 @@ fn perform(attack: &Attack, settings: Settings, report: &mut Report) -> Result<(
     if let Err(trouble) = honest.end() {
         report.findings.push(Finding::liveness(format!("an honest edit: {trouble}")));
     }
-    hold_p99(&quiet, &attacked, &later, report);
+    hold_edits(attack.who, &quiet, &attacked, &later, report);
     stage.check_alive()?;
 
     let clock = Stopwatch::start();
@@ -185,17 +185,19 @@ fn be_less_urgent() {
     }
 }
 
-fn hold_p99(quiet: &[Duration], attacked: &[Duration], later: &[Duration], report: &mut Report) {
+fn hold_edits(who: Who, quiet: &[Duration], attacked: &[Duration], later: &[Duration], report: &mut Report) {
     let quiet = figures::p99(quiet);
     let limit = figures::p99_max(quiet);
     report.figure("edits", attacked.len() as u64);
     report.figure("quiet_p99_us", micros(quiet));
     report.figure("slowest_us", micros(attacked.iter().max().copied().unwrap_or_default()));
     for (when, name, times) in [("during", "p99_us", attacked), ("after", "later_p99_us", later)] {
-        let p99 = figures::p99(times);
-        report.figure(name, micros(p99));
-        if p99 > limit {
-            let text = format!("{SLOW} {when} the attack: p99 {p99:?}, quiet {quiet:?}, limit {limit:?}");
+        report.figure(name, micros(figures::p99(times)));
+        let tail = figures::tail(times);
+        // A process of the same user could as well end the node: it is held to memory, and to what comes after it.
+        let is_held = when == "after" || who != Who::Process;
+        if is_held && tail > limit {
+            let text = format!("{SLOW} {when} the attack: {tail:?}, quiet {quiet:?}, limit {limit:?}");
             report.findings.push(Finding::liveness(text));
         }
     }

@@ -134,7 +134,7 @@ fn bad_signatures(scene: &mut Scene) -> Result<Effect, String> {
     let mut client = scene.writer()?;
     let (member, document) = (scene.ground.member, scene.ground.document);
     let acl = own_acl(&client)?;
-    let made: Vec<Run> = (0..2_000)
+    let made: Vec<Run> = (0..400)
         .map(|value| {
             let change = fresh(scene).grow(value);
             forge::run(client.key(), client.space(), document, &acl, &[change])

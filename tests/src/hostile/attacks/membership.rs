@@ -54,7 +54,7 @@ pub const ALL: &[Attack] = &[
     Attack {
         name: "empty-entries",
         who: Who::Reader,
-        does: "Two million empty entries in a message of a few bytes.",
+        does: "Two hundred thousand empty entries in a message of a few bytes.",
         share: Share::NOTHING,
         strike: empty_entries,
     },
@@ -221,7 +221,7 @@ fn bad_entries(scene: &mut Scene) -> Result<Effect, String> {
 
 fn empty_entries(scene: &mut Scene) -> Result<Effect, String> {
     let mut client = scene.reader()?;
-    let message = Message::Entries { space: 0, entries: vec![ByteVec::from(Vec::new()); 2_000_000] };
+    let message = Message::Entries { space: 0, entries: vec![ByteVec::from(Vec::new()); 200_000] };
     let mut sent = 0;
     while scene.lasts() {
         if !client.reconnect() {
