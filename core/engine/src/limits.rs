@@ -32,8 +32,8 @@ pub const RUNS_MESSAGE_BYTES: usize = 60 * 1024;
 pub const LIVE_BATCH_BYTES_MAX: usize = 128 * 1024;
 /// Runs in one message.
 pub const RUNS_PER_MESSAGE_MAX: usize = 1024;
-/// Runs that one turn reads and checks: two milliseconds, and sixteen where each makes a new document.
-pub const RUNS_PER_TURN_MAX: usize = 16;
+/// Runs that one turn reads and checks: a millisecond, and eight where each makes a new document.
+pub const RUNS_PER_TURN_MAX: usize = 8;
 /// Items of a list in a message where each may be a single byte on the wire, and 24 or more in memory: membership entries,
 /// `acl_ref`s, ranges, addresses.
 pub const LIST_ITEMS_MAX: usize = 1024;
@@ -287,8 +287,9 @@ pub const ENTRIES_PER_DEVICE_MAX: usize = 4_096;
 pub const USELESS_ENTRIES_PER_SECOND: u64 = 500;
 /// And at once: two peers bring a whole log each. Beyond it the session's entries are skipped, and found missing later.
 pub const USELESS_ENTRIES_BURST: u64 = 100_000;
-/// Entries that are malformed or badly signed after which a session ends.
-pub const BAD_ENTRIES_MAX: usize = 8;
+/// Entries that are malformed or badly signed, and runs that are badly signed, after which a session ends. Honest peers have checked
+/// what they pass on.
+pub const BADLY_SIGNED_MAX: usize = 8;
 /// A device that misbehaved waits this long for its next session, and twice as long each time.
 pub const OFFENCE_WAIT_MIN: Duration = Duration::from_secs(1);
 /// At most.

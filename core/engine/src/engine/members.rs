@@ -14,7 +14,7 @@ use crate::engine::{Engine, Scan};
 use crate::id::{EntryHash, SpaceId};
 use crate::keys::SecretKey;
 use crate::limits::{
-    BAD_ENTRIES_MAX, RANGES_PER_MESSAGE_MAX, SCAN_BYTES, SPACES_MAX, TICKET_ADDRESSES_MAX, USELESS_ENTRIES_BURST,
+    BADLY_SIGNED_MAX, RANGES_PER_MESSAGE_MAX, SCAN_BYTES, SPACES_MAX, TICKET_ADDRESSES_MAX, USELESS_ENTRIES_BURST,
     USELESS_ENTRIES_PER_SECOND,
 };
 use crate::mutants::Mutant;
@@ -352,7 +352,7 @@ impl Engine {
         }
         let (mut useless, mut bad) = (0, Vec::new());
         let Some(session) = self.sessions.get(&id) else { return };
-        let bad_left = BAD_ENTRIES_MAX.saturating_sub(session.bad_entries);
+        let bad_left = BADLY_SIGNED_MAX.saturating_sub(session.badly_signed);
         for bytes in entries {
             if bad.len() >= bad_left && !checks_repeats {
                 break;
@@ -381,9 +381,9 @@ impl Engine {
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.useless_entries.spend(useless, now, allowance);
-        session.bad_entries += bad.len();
+        session.badly_signed += bad.len();
         self.tolls.of(peer).refused += bad.len() as u64;
-        let goes_on = session.bad_entries < BAD_ENTRIES_MAX;
+        let goes_on = session.badly_signed < BADLY_SIGNED_MAX;
         match bad.first() {
             Some(error) if goes_on => self.event(Event::PeerMisbehaved { peer, reason: error.to_string() }),
             Some(error) => return self.offended(id, &error.to_string()),

@@ -11,7 +11,7 @@ use crate::engine::output::Event;
 use crate::engine::sessions::ANSWERS;
 use crate::gate::Refusal;
 use crate::id::ChangeHash;
-use crate::limits::{PEER_TEXT_CHARS_MAX, POISONED_MAX};
+use crate::limits::{BADLY_SIGNED_MAX, PEER_TEXT_CHARS_MAX, POISONED_MAX};
 use crate::mutants::Mutant;
 use crate::run::RunHeader;
 use crate::space::Fork;
@@ -41,6 +41,12 @@ impl Engine {
             }
             let fork = Fork { actor: header.actor, seq: *seq, is_seen: true };
             self.note_fork((header.space, header.document), peer, fork);
+        }
+        if let (Refusal::BadSignature, Some(of)) = (refusal, self.sessions.get_mut(&session)) {
+            of.badly_signed += 1;
+            if of.badly_signed >= BADLY_SIGNED_MAX {
+                return self.offended(session, &reason);
+            }
         }
         if !self.answer_refusal(session, header, refusal_code(refusal), &reason) {
             return;

@@ -86,8 +86,8 @@ pub struct Session {
     pub live_runs: Rate,
     /// The membership entries that it brought for nothing.
     pub useless_entries: Rate,
-    /// And those that were malformed or badly signed.
-    pub bad_entries: usize,
+    /// And those that were malformed or badly signed, with the badly signed runs.
+    pub badly_signed: usize,
     /// The last question for roots that is not answered, and since when.
     pub asked: Option<(u32, Timestamp)>,
     last_ask: u32,
@@ -241,7 +241,7 @@ impl Session {
             answers: Rate::default(),
             live_runs: Rate::default(),
             useless_entries: Rate::default(),
-            bad_entries: 0,
+            badly_signed: 0,
             asked: None,
             last_ask: 0,
             nonce,
