@@ -28,6 +28,8 @@ const FAILURES: &[(&[&str], i32, &str)] = &[
     (&["peer", "dial", "/ip4/127.0.0.1/tcp/1", "--timeout", "0.2"], 6, "no session with /ip4/127.0.0.1/tcp/1"),
     (&["peer", "forget", "0000"], 4, "no peer `0000` here: peers go by name, by id"),
     (&["peer", "forget", "/ip4/192.0.2.7/tcp/4510"], 4, "no peer is known at /ip4/192.0.2.7/tcp/4510"),
+    (&["peer", "block", "0000"], 4, "no peer `0000` here: peers go by name, by id"),
+    (&["peer", "unblock", "0000"], 4, "no peer `0000` here: peers go by name, by id"),
     (&["space", "fold"], 2, "unrecognized subcommand 'fold'"),
     (&["space", "create"], 2, "<NAME>"),
     (&["space", "create", ""], 2, "a space's name is empty"),

@@ -1,5 +1,5 @@
 //! Devices that people here want nothing to do with, until a member can be removed. It is this replica's own business, kept on
-//! its disk and known to nobody else: no session with them, and of what they write only what others have built on.
+//! its disk and told to nobody but the device: no session with them, and of what they write only what others have built on.
 
 use alloc::collections::BTreeSet;
 use alloc::format;

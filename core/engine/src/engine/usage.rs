@@ -31,9 +31,9 @@ pub struct Usage {
 pub struct Toll {
     /// Bytes of frames.
     pub bytes: u64,
-    /// Runs and membership entries that had to be checked, whoever had signed them.
+    /// Runs and membership entries that were read, whoever had signed them; runs that were known already, too.
     pub checks: u64,
-    /// Of these, how many were refused.
+    /// How many runs and entries were refused.
     pub refused: u64,
 }
 
@@ -69,7 +69,7 @@ impl Engine {
     }
 
     fn read_usage(&mut self, command: CommandId, space: SpaceId, usage: BTreeMap<DeviceId, Usage>, from: Vec<u8>) {
-        // Rows that cannot be read are passed over: their documents are mended when they are opened.
+        // Rows that are damaged are passed over: their documents are mended when they are opened.
         self.salvage(Scan::Usage { command, space, usage }, from, prefix_end(&space.0));
     }
 
