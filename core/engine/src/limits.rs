@@ -37,6 +37,8 @@ pub const RUNS_PER_TURN_MAX: usize = 8;
 /// Items of a list in a message where each may be a single byte on the wire, and 24 or more in memory: membership entries,
 /// `acl_ref`s, ranges, addresses.
 pub const LIST_ITEMS_MAX: usize = 1024;
+/// The same of a list inside of such a list: the addresses of a device.
+pub const INNER_LIST_ITEMS_MAX: usize = 64;
 /// Tree nodes, items or frontiers in one message.
 pub const RANGES_PER_MESSAGE_MAX: usize = 1024;
 

@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 
 use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, StorageId};
 use crate::keys::SIGNATURE_LEN;
-use crate::limits::LIST_ITEMS_MAX;
+use crate::limits::{INNER_LIST_ITEMS_MAX, LIST_ITEMS_MAX};
 use crate::space::auth::Tag;
 use crate::sync::collection::{Fingerprint, Key, Prefix};
 use crate::sync::transfer;
@@ -56,7 +56,7 @@ pub enum Message {
         #[n(1)]
         epoch: u64,
         /// Where we can be reached.
-        #[cbor(n(2), decode_with = "few")]
+        #[cbor(n(2), decode_with = "very_few")]
         addresses: Vec<String>,
         /// A random number of this process: two that share a store id are told apart by it.
         #[n(3)]
@@ -191,7 +191,7 @@ pub enum Message {
         #[n(0)]
         space: SpaceIndex,
         /// Devices and addresses.
-        #[n(1)]
+        #[cbor(n(1), decode_with = "few")]
         peers: Vec<PeerAddresses>,
     },
     /// The sender ends the session.
@@ -269,10 +269,23 @@ pub struct Node {
 
 /// Reads a list whose items may have a single byte each, and take many times that in memory.
 fn few<'b, C, T: Decode<'b, C>>(decoder: &mut Decoder<'b>, context: &mut C) -> Result<Vec<T>, decode::Error> {
+    at_most(LIST_ITEMS_MAX, decoder, context)
+}
+
+/// The same for lists inside of lists.
+fn very_few<'b, C, T: Decode<'b, C>>(decoder: &mut Decoder<'b>, context: &mut C) -> Result<Vec<T>, decode::Error> {
+    at_most(INNER_LIST_ITEMS_MAX, decoder, context)
+}
+
+fn at_most<'b, C, T: Decode<'b, C>>(
+    max: usize,
+    decoder: &mut Decoder<'b>,
+    context: &mut C,
+) -> Result<Vec<T>, decode::Error> {
     let mut items = Vec::new();
     for item in decoder.array_iter_with(context)? {
-        if items.len() >= LIST_ITEMS_MAX {
-            return Err(decode::Error::message(alloc::format!("a list of more than {LIST_ITEMS_MAX} items")));
+        if items.len() >= max {
+            return Err(decode::Error::message(alloc::format!("a list of more than {max} items")));
         }
         items.push(item?);
     }
@@ -365,7 +378,7 @@ pub struct PeerAddresses {
     #[n(0)]
     pub device: DeviceId,
     /// Multiaddrs.
-    #[cbor(n(1), decode_with = "few")]
+    #[cbor(n(1), decode_with = "very_few")]
     pub addresses: Vec<String>,
 }
 
@@ -426,7 +439,7 @@ impl Message {
         bytes
     }
 
-    /// Reads a message; never allocates more than a few times the bytes given, and 24 KiB.
+    /// Reads a message; never allocates more than a few times the bytes given, and 2 MiB.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
         let mut decoder = Decoder::new(bytes);
         let message = decoder.decode::<Self>().map_err(|error| {
