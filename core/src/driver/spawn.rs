@@ -30,7 +30,8 @@ pub(crate) async fn yield_now() {
 
 /// Rings when the engine's deadline has come.
 pub(crate) struct Alarm {
-    set: Option<(Timestamp, Pin<Box<Sleep>>)>,
+    /// Without a timer where the time has come already: a timer takes a millisecond even then.
+    set: Option<(Timestamp, Option<Pin<Box<Sleep>>>)>,
 }
 
 impl Alarm {
@@ -41,14 +42,18 @@ impl Alarm {
     /// Sets it to `at`, or never.
     pub(crate) fn set(&mut self, at: Option<Timestamp>, clock: &Clock) {
         if self.set.as_ref().map(|(set, _)| *set) != at {
-            self.set = at.map(|at| (at, Box::pin(sleep(clock.until(at)))));
+            self.set = at.map(|at| {
+                let left = clock.until(at);
+                (at, (!left.is_zero()).then(|| Box::pin(sleep(left))))
+            });
         }
     }
 
     /// Returns when the time has come; the alarm is unset then.
     pub(crate) async fn ring(&mut self) {
         match &mut self.set {
-            Some((_, sleep)) => sleep.as_mut().await,
+            Some((_, Some(sleep))) => sleep.as_mut().await,
+            Some((_, None)) => {}
             None => std::future::pending().await,
         }
         self.set = None;
