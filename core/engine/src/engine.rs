@@ -140,6 +140,8 @@ pub struct Engine {
     own: OwnAddresses,
     /// Runs that arrived and whose turn has not come.
     unread: Unread,
+    /// Documents wait for the rest of a message before they are merged.
+    has_put_off: bool,
     tolls: Tolls,
     /// Devices that people here want nothing to do with.
     blocked: BTreeSet<DeviceId>,
@@ -282,6 +284,7 @@ impl Engine {
             offences: Offences::default(),
             tolls: Tolls::default(),
             unread: Unread::default(),
+            has_put_off: false,
             blocked,
             replaced: BTreeMap::new(),
             dialer: Dialer::default(),
@@ -437,8 +440,8 @@ impl Engine {
             info!("this machine has slept: looking for the peers");
             self.look_around();
         }
-        self.read_runs();
-        self.settle_documents();
+        let message_ended = self.read_runs();
+        self.settle_documents(message_ended);
         self.mend_due();
         self.commit();
         self.leftovers_due();
@@ -485,6 +488,9 @@ impl Engine {
             (Err(storage::Failure::Damaged(error)), Scan::Transfer { session, key, .. }) => {
                 self.transfer_ended(*session, key);
                 return self.mend_document(*key, &error);
+            }
+            (Err(failure @ storage::Failure::Damaged(_)), Scan::Usage { command, .. }) => {
+                return self.reply(*command, Err(CommandError::Damaged(failure.to_string())));
             }
             (Err(failure), _) => return self.stop(failure.to_string()),
         };
@@ -634,7 +640,11 @@ impl Engine {
     }
 
     fn backlog_bytes(&self) -> usize {
-        self.unread.bytes() + self.residents.values().map(Resident::inbox_bytes).sum::<usize>()
+        self.unread.bytes() + self.inbox_bytes()
+    }
+
+    fn inbox_bytes(&self) -> usize {
+        self.residents.values().map(Resident::inbox_bytes).sum()
     }
 
     fn out(&mut self, output: Output) {

@@ -373,7 +373,7 @@ impl Engine {
             too_many
         });
         let busy =
-            lane != Lane::Bulk && (self.backlog_bytes() > INBOX_BYTES_MAX || self.commits.bytes() > COMMIT_BYTES_MAX);
+            lane != Lane::Bulk && (self.inbox_bytes() > INBOX_BYTES_MAX || self.commits.bytes() > COMMIT_BYTES_MAX);
         if unasked || busy {
             return self.space_changed(&space_id);
         }
@@ -384,7 +384,10 @@ impl Engine {
                 }
             }
         }
-        self.unread.add(id, space_id, runs.into_iter().take(RUNS_PER_MESSAGE_MAX));
+        let is_member = self.spaces.get(&space_id).is_some_and(|space| space.membership.role(&peer).is_some());
+        // Whoever is none is told so, once for a message.
+        let some = if is_member { RUNS_PER_MESSAGE_MAX } else { 1 };
+        self.unread.add(id, space_id, runs.into_iter().take(some));
     }
 
     pub(super) fn heard_run(&mut self, id: SessionId, space_id: SpaceId, wire: WireRun) {

@@ -326,6 +326,12 @@ impl Engine {
         }
         let (first_seq, device) = (header.first_seq, header.device);
         let on_demand = self.blocked.contains(&device);
+        let exists = self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1));
+        if on_demand && !exists && !self.residents.contains_key(&key) {
+            // A document that a blocked device has to itself. If others write in it, it is found again.
+            self.counters.orphans_evicted += 1;
+            return;
+        }
         if !self.residents.contains_key(&key) && !self.has_room_for_unrecorded(&key, &device) {
             // Documents of which nothing fits yet: what is dropped is found again when roots are compared.
             self.counters.orphans_evicted += 1;
@@ -388,9 +394,12 @@ impl Engine {
     }
 
     /// Merges what has arrived in this turn, one batch for each document.
-    pub(super) fn settle_documents(&mut self) {
-        // Where more is to come, one merge for all of it costs much less than one for each turn.
-        let later: Vec<DocumentKey> = self.touched.extract_if(.., |key| self.unread.has(key)).collect();
+    pub(super) fn settle_documents(&mut self, message_ended: bool) {
+        // Where more is to come, one merge for all of it costs much less than one for each turn. At the end of any message all are
+        // merged: else two peers who take turns would keep a document waiting for ever.
+        let later: Vec<DocumentKey> =
+            self.touched.extract_if(.., |key| !message_ended && self.unread.has(key)).collect();
+        self.has_put_off = !later.is_empty();
         while let Some(key) = self.touched.pop_first() {
             let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else {
                 continue;

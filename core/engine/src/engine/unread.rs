@@ -18,6 +18,8 @@ use crate::wire::WireRun;
 pub(crate) struct Unread {
     by: BTreeMap<SessionId, VecDeque<Message>>,
     bytes: usize,
+    /// Of messages of which some was read, how much more there is of each document.
+    to_come: BTreeMap<DocumentKey, usize>,
     /// Whose run was read last.
     last: Option<SessionId>,
 }
@@ -50,7 +52,13 @@ impl Unread {
         let messages = self.by.get_mut(&session)?;
         let message = messages.front_mut()?;
         let (space, run) = (message.space, message.runs.pop_front()?);
-        message.begun = true;
+        if !core::mem::replace(&mut message.begun, true) {
+            for run in &message.runs {
+                *self.to_come.entry((space, run.document)).or_default() += 1;
+            }
+        } else {
+            came(&mut self.to_come, (space, run.document));
+        }
         let ends = message.runs.is_empty();
         if ends {
             messages.pop_front();
@@ -66,7 +74,12 @@ impl Unread {
     /// A session is over. What it brought is found again when roots are compared.
     pub(crate) fn forget(&mut self, session: &SessionId) {
         let gone = self.by.remove(session).unwrap_or_default();
-        self.bytes -= gone.iter().map(|message| bytes_of(&message.runs)).sum::<usize>();
+        for message in gone {
+            self.bytes -= bytes_of(&message.runs);
+            if message.begun {
+                message.runs.iter().for_each(|run| came(&mut self.to_come, (message.space, run.document)));
+            }
+        }
     }
 
     /// Their bytes.
@@ -81,9 +94,17 @@ impl Unread {
 
     /// Whether more of a document is to come, in a message of which some was read.
     pub(crate) fn has(&self, key: &DocumentKey) -> bool {
-        let begun =
-            self.by.values().filter_map(VecDeque::front).filter(|message| message.begun && message.space == key.0);
-        begun.flat_map(|message| &message.runs).any(|run| run.document == key.1)
+        self.to_come.contains_key(key)
+    }
+}
+
+/// One run less is to come of a document.
+fn came(to_come: &mut BTreeMap<DocumentKey, usize>, key: DocumentKey) {
+    if let Some(count) = to_come.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            to_come.remove(&key);
+        }
     }
 }
 
@@ -92,21 +113,27 @@ fn bytes_of(runs: &VecDeque<WireRun>) -> usize {
 }
 
 impl Engine {
-    /// Reads as many runs as one turn may.
-    pub(super) fn read_runs(&mut self) {
-        // Between two messages of a session its documents are merged: else who goes on sending would keep them waiting.
+    /// Reads as many runs as one turn may. Says whether a message was read to its end.
+    pub(super) fn read_runs(&mut self) -> bool {
+        if self.halted.is_some() {
+            // They cannot be kept. The peers are asked when they can be.
+            self.unread = Unread::default();
+            return true;
+        }
+        // A session whose message has ended goes on in the next turn, when the documents of this one are merged.
         let mut done = BTreeSet::new();
         for _ in 0..RUNS_PER_TURN_MAX {
-            let Some((session, space, run, ends)) = self.unread.next(&done) else { return };
+            let Some((session, space, run, ends)) = self.unread.next(&done) else { break };
             self.heard_run(session, space, run);
             if ends {
                 done.insert(session);
             }
         }
+        !done.is_empty()
     }
 
     pub(super) fn unread_deadline(&self) -> Option<(Timestamp, &'static str)> {
-        (!self.unread.is_empty()).then_some((self.now.mono, "runs that wait to be read"))
+        (!self.unread.is_empty() || self.has_put_off).then_some((self.now.mono, "runs that wait to be read"))
     }
 }
 

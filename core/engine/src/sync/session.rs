@@ -86,7 +86,7 @@ pub struct Session {
     pub live_runs: Rate,
     /// The membership entries that it brought for nothing.
     pub useless_entries: Rate,
-    /// And those that were malformed or badly signed, with the badly signed runs.
+    /// Malformed or badly signed entries, and badly signed runs, that it brought.
     pub badly_signed: usize,
     /// The last question for roots that is not answered, and since when.
     pub asked: Option<(u32, Timestamp)>,
