@@ -176,7 +176,7 @@ impl Peer {
     }
 
     /// Has nothing to do with a device from now on, over restarts too: no session, and of what it writes only what others have
-    /// built on is taken. What is here already stays, it stays a member, and only the device itself is told. Until the block is taken back
+    /// built on is taken. What is here already stays, the device stays a member, and only it is told. Until the block is taken back
     /// this replica may not be in sync with others, which hold all that the device writes.
     ///
     /// # Errors
@@ -185,7 +185,7 @@ impl Peer {
         self.command(Command::Block { device }).await.map(drop)
     }
 
-    /// Takes a block back: what was not taken is fetched.
+    /// Takes a block back, and fetches what the block left out.
     ///
     /// # Errors
     /// The replica has stopped.

@@ -25,7 +25,7 @@ pub(crate) enum Peer {
     },
     /// Have nothing to do with a device: no session, and of what it writes only what others have built on
     ///
-    /// What is here already stays, it stays a member, and only the device itself is told. Members that take what it writes hold more than
+    /// What is here already stays, the device stays a member, and only it is told. Members that take what it writes hold more than
     /// this node, so they are not in sync until the block is taken back.
     Block {
         /// Device id, or the name of a known one
@@ -33,7 +33,7 @@ pub(crate) enum Peer {
     },
     /// Take a block back, and fetch what was not taken
     Unblock {
-        /// Device id
+        /// Device id, or the name of a known one
         peer: String,
     },
 }

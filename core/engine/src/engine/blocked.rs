@@ -53,7 +53,7 @@ impl Engine {
             self.choose_again_whom_to_dial();
             // What was left of its runs is asked for again.
             for id in self.open_sessions() {
-                self.close_session(id, "connecting again, to ask for what was not taken");
+                self.close_session(id, "reconnecting to fetch what the block left out");
             }
         }
         self.commits.follow(command, Reply::Done);

@@ -216,7 +216,7 @@ pub enum Command {
         space: SpaceId,
     },
     /// Have nothing to do with a device from now on, on disk too: no session, no dial, and of what it writes only what others
-    /// have built on is taken. Only the device itself is told. Answered with `Done`.
+    /// have built on is taken. Only that device is told. Answered with `Done`.
     Block {
         /// The device.
         device: DeviceId,

@@ -108,7 +108,7 @@ impl Engine {
         self.salvage(scan, from, prefix_end(&document_key(&key.0, &key.1)));
     }
 
-    /// Asks for a page of runs, of which those that cannot be read are named.
+    /// Asks for a page of runs. Rows that cannot be read are named, not fatal.
     pub(super) fn salvage(&mut self, scan: Scan, from: Vec<u8>, to: Vec<u8>) {
         self.last_scan += 1;
         let id = ScanId(self.last_scan);

@@ -18,7 +18,7 @@ use crate::wire::WireRun;
 pub(crate) struct Unread {
     by: BTreeMap<SessionId, VecDeque<Message>>,
     bytes: usize,
-    /// Of messages of which some was read, how much more there is of each document.
+    /// How many unread runs of each document are left in the messages that are partly read.
     to_come: BTreeMap<DocumentKey, usize>,
     /// Whose run was read last.
     last: Option<SessionId>,
@@ -92,7 +92,7 @@ impl Unread {
         self.by.is_empty()
     }
 
-    /// Whether more of a document is to come, in a message of which some was read.
+    /// Whether a message that is partly read has more runs of a document.
     pub(crate) fn has(&self, key: &DocumentKey) -> bool {
         self.to_come.contains_key(key)
     }
