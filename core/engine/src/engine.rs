@@ -181,6 +181,8 @@ pub struct Engine {
     turn: u64,
     /// Something came in and its consequences are not drawn yet.
     turn_open: bool,
+    /// This turn reads runs that arrived. One that an edit or the store began is not held up by them.
+    turn_reads: bool,
     /// Documents with runs to merge.
     touched: BTreeSet<DocumentKey>,
     /// Documents with changes that no commit has yet.
@@ -320,6 +322,7 @@ impl Engine {
             out: VecDeque::new(),
             turn: 0,
             turn_open: true,
+            turn_reads: false,
             touched: BTreeSet::new(),
             dirty: BTreeSet::new(),
             changed_members: BTreeSet::new(),
@@ -365,6 +368,7 @@ impl Engine {
     pub fn handle(&mut self, now: Now, input: Input) {
         trace!(?input, "in");
         self.begin_turn(now);
+        self.turn_reads = matches!(input, Input::Timeout | Input::Frame { .. });
         match input {
             Input::Command(id, command) => self.command(id, command),
             Input::Timeout => self.timeout(),
@@ -410,6 +414,7 @@ impl Engine {
         self.now = Now { mono: self.now.mono.max(now.mono), wall_s: now.wall_s };
         self.turn += 1;
         self.turn_open = true;
+        self.turn_reads = false;
     }
 
     fn timeout(&mut self) {
@@ -440,7 +445,7 @@ impl Engine {
             info!("this machine has slept: looking for the peers");
             self.look_around();
         }
-        let message_ended = self.read_runs();
+        let message_ended = self.turn_reads && self.read_runs();
         self.settle_documents(message_ended);
         self.mend_due();
         self.commit();
