@@ -51,7 +51,7 @@ pub(crate) async fn drive(replica: &Replica, network: &mut Network, orders: &Rec
             }
         };
         match news {
-            News::Input(input) => replica.handle(input),
+            News::Input(input) => replica.handle_last(input),
             News::Clocks => {
                 let now = replica.clock().now();
                 if now.slept_since(&seen) >= SLEEP_MIN {

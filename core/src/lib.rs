@@ -51,6 +51,7 @@ mod replica;
 mod slot;
 mod space;
 mod store_thread;
+mod turnstile;
 
 pub use anabranch_engine::document::summary::Summary;
 pub use anabranch_engine::document::{

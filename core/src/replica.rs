@@ -22,7 +22,7 @@ use anabranch_net::NetCommand;
 use anabranch_store::Salvaged;
 use async_channel::{Receiver, Sender, TrySendError};
 use futures::channel::oneshot;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tracing::{Span, debug, error, trace};
 
 use crate::driver::clock::Clock;
@@ -30,6 +30,7 @@ use crate::driver::worker::WorkHand;
 use crate::events::{Broadcast, Events};
 use crate::recorder::Recorded;
 use crate::store_thread::StoreHand;
+use crate::turnstile::Turnstile;
 use crate::{Edit, EditError, Stopped};
 
 /// Outputs between engine and network. The engine bounds what it has on its way to each peer; this bounds all of it.
@@ -52,7 +53,7 @@ pub(crate) struct Replica {
     storage: (StorageId, u64),
     clock: Clock,
     span: Span,
-    state: Mutex<State>,
+    state: Turnstile<State>,
     /// Which thread holds `state`, so that a call from inside a closure is told so instead of waiting for itself.
     holder: AtomicUsize,
     deferred: Mutex<Vec<Deferred>>,
@@ -116,7 +117,7 @@ enum Deferred {
 /// The lock, held.
 struct Held<'a> {
     replica: &'a Replica,
-    state: MutexGuard<'a, State>,
+    state: std::sync::MutexGuard<'a, State>,
     panicking: bool,
 }
 
@@ -148,7 +149,7 @@ impl Replica {
             storage,
             clock,
             span: tracing::info_span!("replica", device = format_args!("{device:.8}")),
-            state: Mutex::new(state),
+            state: Turnstile::new(state),
             holder: AtomicUsize::new(0),
             deferred: Mutex::new(Vec::new()),
             due: AtomicU64::new(NEVER),
@@ -188,6 +189,12 @@ impl Replica {
                 running.engine.handle(now, input);
             }
         });
+    }
+
+    /// The same for the driver, which lets everyone else go first.
+    pub(crate) fn handle_last(&self, input: Input) {
+        self.state.let_others_go_first();
+        self.handle(input);
     }
 
     /// Drains what a new engine has to say.
@@ -501,7 +508,7 @@ impl Replica {
             me,
             "a replica was used inside one of its own `edit` closures: use the `Edit` given to it"
         );
-        let state = self.state.lock();
+        let state = self.state.lock(me);
         self.holder.store(me, Ordering::Relaxed);
         Held { replica: self, state, panicking: thread::panicking() }
     }
