@@ -306,11 +306,19 @@ impl Log {
         self.admissions.range(range).map(|((_, by), admissions)| (by, admissions))
     }
 
-    /// How many members there are in the state that the given entries stand for. Looked at only where there may be too many.
-    fn members_at(&self, from: &[Place]) -> usize {
+    /// How many members there are in the state that the given entries stand for, if there is no room for another. They are
+    /// counted only where there may be so many: each takes an entry.
+    fn members_if_full(&self, from: &[Place]) -> Option<usize> {
+        if self.devices().len() < MEMBERS_MAX {
+            return None;
+        }
         let ancestors = self.ancestors(from, 0);
+        if ancestors.len() < MEMBERS_MAX {
+            return None;
+        }
         let among = |place| ancestors.contains(place);
-        self.grants.keys().filter(|device| self.role_among(device, &among).is_some()).count()
+        let members = self.grants.keys().filter(|device| self.role_among(device, &among).is_some()).count();
+        (members >= MEMBERS_MAX).then_some(members)
     }
 
     /// Authority that we do not understand: the entry of the smallest kind, with its author.
@@ -417,11 +425,10 @@ impl Log {
             // What gives nothing would only fill the log.
             return Err(MembershipError::AlreadyMember(role));
         }
-        if before.is_none() && self.devices().len() >= MEMBERS_MAX {
-            let members = self.members_at(prev);
-            if members >= MEMBERS_MAX {
-                return Err(too_large("the space", members + 1, "members", MEMBERS_MAX));
-            }
+        if before.is_none()
+            && let Some(members) = self.members_if_full(prev)
+        {
+            return Err(too_large("the space", members + 1, "members", MEMBERS_MAX));
         }
         if !keys::verify(&invite.key, Domain::Invite, &proof_bytes(space, device), proof) {
             return Err(MembershipError::Malformed("its proof was not made with the invite's key".into()));
@@ -508,6 +515,12 @@ struct Ancestors {
 }
 
 impl Ancestors {
+    /// How many places there are, or a few more: those of the bits that are at or below `all_up_to` count twice.
+    fn len(&self) -> usize {
+        let below = self.all_up_to.map_or(0, |place| place as usize + 1);
+        below + self.bits.iter().map(|word| word.count_ones() as usize).sum::<usize>()
+    }
+
     fn contains(&self, place: Place) -> bool {
         let word = |at: Place| self.bits.get(at as usize / 64).copied().unwrap_or(0);
         self.all_up_to >= Some(place) || place.checked_sub(self.floor).is_some_and(|at| word(at) >> (at % 64) & 1 == 1)
