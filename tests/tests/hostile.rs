@@ -6,8 +6,8 @@ use anabranch_engine::engine::input::SessionId;
 use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, EntryHash, SpaceId};
 use anabranch_engine::keys::SecretKey;
 use anabranch_engine::limits::{
-    CHANGE_DEPS_MAX, DIALS_BURST, DIALS_PER_SECOND, DOCUMENTS_UNRECORDED_PER_DEVICE_MAX, ORPHAN_AGE_MAX,
-    RECONCILIATIONS_BURST,
+    CHANGE_DEPS_MAX, DIALS_BURST, DIALS_PER_SECOND, DOCUMENTS_UNRECORDED_PER_DEVICE_MAX, ENTRIES_PER_MESSAGE_MAX,
+    ORPHAN_AGE_MAX, RECONCILIATIONS_BURST,
 };
 use anabranch_engine::run::Run;
 use anabranch_engine::space::Acl;
@@ -407,7 +407,7 @@ fn a_log_larger_than_any_queue_reaches_who_joins() {
         (prev, depth) = (vec![entry_hash(&entry)], depth + 1);
         entries.push(ByteVec::from(entry));
     }
-    for some in entries.chunks(300) {
+    for some in entries.chunks(ENTRIES_PER_MESSAGE_MAX) {
         scene.say(alice, Lane::Control, &Message::Entries { space: 0, entries: some.to_vec() });
         scene.story.wait(2);
     }
@@ -442,7 +442,7 @@ fn one_members_rubbish_ends_only_its_own_sessions() {
     let mut done = 0;
     for salt in 0..130 {
         done += usize::from(scene.story.world.strike(scene.mallory.0, attacks[salt as usize % attacks.len()], salt));
-        scene.story.wait(2);
+        scene.story.wait(1);
         assert_eq!(scene.streams(), streams, "after {:?}", attacks[salt as usize % attacks.len()]);
     }
     assert!(done > 100, "{done} of 130 attacks had somebody to go to");

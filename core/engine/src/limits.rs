@@ -34,8 +34,8 @@ pub const LIVE_BATCH_BYTES_MAX: usize = 128 * 1024;
 pub const RUNS_PER_MESSAGE_MAX: usize = 1024;
 /// Runs that one turn reads and checks: a millisecond, and eight where each makes a new document.
 pub const RUNS_PER_TURN_MAX: usize = 8;
-/// Items of a list in a message where each may be a single byte on the wire, and 24 or more in memory: membership entries,
-/// `acl_ref`s, ranges, addresses.
+/// Items of a list in a message where each may be a single byte on the wire, and 24 or more in memory: `acl_ref`s, ranges,
+/// addresses.
 pub const LIST_ITEMS_MAX: usize = 1024;
 /// The same of a list inside of such a list: the addresses of a device.
 pub const INNER_LIST_ITEMS_MAX: usize = 64;
@@ -281,6 +281,8 @@ pub const ENTRY_BYTES_MAX: usize = 4 * 1024;
 /// Entries of one membership log.
 pub const ENTRIES_PER_SPACE_MAX: usize = 100_000;
 /// Entries of one log that are kept for admins.
+/// Membership entries in one message. They are checked in one turn, at up to 0.25 ms each.
+pub const ENTRIES_PER_MESSAGE_MAX: usize = 16;
 pub const ENTRIES_RESERVED: usize = 10_000;
 /// Entries of one log that a device may have signed which is no admin. It signs one for each device that it lets in: without
 /// the limit a single member could fill the log for all.

@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 
 use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, StorageId};
 use crate::keys::SIGNATURE_LEN;
-use crate::limits::{INNER_LIST_ITEMS_MAX, LIST_ITEMS_MAX};
+use crate::limits::{ENTRIES_PER_MESSAGE_MAX, INNER_LIST_ITEMS_MAX, LIST_ITEMS_MAX};
 use crate::space::auth::Tag;
 use crate::sync::collection::{Fingerprint, Key, Prefix};
 use crate::sync::transfer;
@@ -20,7 +20,7 @@ pub mod frame;
 pub use frame::{Lane, frame_lane};
 
 /// The version of the session protocol that this program speaks.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Position of a shared space in the list that both sides of a session derive from the handshake.
 pub type SpaceIndex = u32;
@@ -118,7 +118,7 @@ pub enum Message {
         #[n(0)]
         space: SpaceIndex,
         /// As kept.
-        #[cbor(n(1), decode_with = "few")]
+        #[cbor(n(1), decode_with = "few_entries")]
         entries: Vec<ByteVec>,
     },
     /// What we hold of documents that differ. The receiver sends what we lack.
@@ -270,6 +270,11 @@ pub struct Node {
 /// Reads a list whose items may have a single byte each, and take many times that in memory.
 fn few<'b, C, T: Decode<'b, C>>(decoder: &mut Decoder<'b>, context: &mut C) -> Result<Vec<T>, decode::Error> {
     at_most(LIST_ITEMS_MAX, decoder, context)
+}
+
+/// The same for membership entries.
+fn few_entries<'b, C, T: Decode<'b, C>>(decoder: &mut Decoder<'b>, context: &mut C) -> Result<Vec<T>, decode::Error> {
+    at_most(ENTRIES_PER_MESSAGE_MAX, decoder, context)
 }
 
 /// The same for lists inside of lists.
@@ -669,8 +674,8 @@ mod tests {
     #[test]
     fn a_list_of_too_many_small_items_is_refused_before_it_is_kept() {
         let of = |count: usize| Message::Entries { space: 0, entries: vec![Vec::new().into(); count] }.to_bytes();
-        assert!(Message::from_bytes(&of(LIST_ITEMS_MAX)).is_ok());
-        let error = Message::from_bytes(&of(LIST_ITEMS_MAX + 1)).expect_err("one too many");
-        assert!(alloc::format!("{error}").contains("more than 1024 items"), "{error}");
+        assert!(Message::from_bytes(&of(ENTRIES_PER_MESSAGE_MAX)).is_ok());
+        let error = Message::from_bytes(&of(ENTRIES_PER_MESSAGE_MAX + 1)).expect_err("one too many");
+        assert!(alloc::format!("{error}").contains("more than 16 items"), "{error}");
     }
 }

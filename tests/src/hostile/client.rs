@@ -9,6 +9,7 @@ use anabranch_engine::Input;
 use anabranch_engine::engine::input::SessionId;
 use anabranch_engine::id::{SpaceId, StorageId};
 use anabranch_engine::keys::SecretKey;
+use anabranch_engine::limits::ENTRIES_PER_MESSAGE_MAX;
 use anabranch_engine::space::membership::Membership;
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::space::ticket::Ticket;
@@ -262,6 +263,11 @@ impl Client {
         self.say_on(message.lane(), message)
     }
 
+    /// Sends membership entries, in as many messages as they need; how many that were.
+    pub fn say_entries(&mut self, all: &[Vec<u8>]) -> u64 {
+        all.chunks(ENTRIES_PER_MESSAGE_MAX).map(|some| u64::from(self.say(&entries(some)))).sum()
+    }
+
     /// The same in another lane.
     pub fn say_on(&mut self, lane: Lane, message: &Message) -> bool {
         self.send(to_frames(lane, message.to_bytes()))
@@ -499,7 +505,7 @@ impl Client {
     }
 }
 
-/// Membership entries as one message.
+/// Membership entries as one message: at most `ENTRIES_PER_MESSAGE_MAX`.
 pub fn entries(entries: &[Vec<u8>]) -> Message {
     Message::Entries { space: 0, entries: entries.iter().map(|entry| ByteVec::from(entry.clone())).collect() }
 }

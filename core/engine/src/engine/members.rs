@@ -14,8 +14,8 @@ use crate::engine::{Engine, Scan};
 use crate::id::{EntryHash, SpaceId};
 use crate::keys::SecretKey;
 use crate::limits::{
-    BADLY_SIGNED_MAX, RANGES_PER_MESSAGE_MAX, SCAN_BYTES, SPACES_MAX, TICKET_ADDRESSES_MAX, USELESS_ENTRIES_BURST,
-    USELESS_ENTRIES_PER_SECOND,
+    BADLY_SIGNED_MAX, ENTRIES_PER_MESSAGE_MAX, RANGES_PER_MESSAGE_MAX, SCAN_BYTES, SPACES_MAX, TICKET_ADDRESSES_MAX,
+    USELESS_ENTRIES_BURST, USELESS_ENTRIES_PER_SECOND,
 };
 use crate::mutants::Mutant;
 use crate::space::auth::topic;
@@ -321,6 +321,7 @@ impl Engine {
         let space = self.spaces.get(&shared.space)?;
         let (mut entries, mut bytes) = (Vec::new(), 0);
         while bytes <= ENTRIES_MESSAGE_BYTES
+            && entries.len() < ENTRIES_PER_MESSAGE_MAX
             && let Some(number) = shared.entries.pop_first()
         {
             let entry = space.membership.numbered(number)?;

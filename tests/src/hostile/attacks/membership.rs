@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anabranch_engine::id::{DeviceId, EntryHash};
 use anabranch_engine::keys::{Domain, SecretKey};
+use anabranch_engine::limits::ENTRIES_PER_MESSAGE_MAX;
 use anabranch_engine::space::membership::entry_hash;
 use anabranch_engine::wire::Message;
 use minicbor::Encoder;
@@ -47,7 +48,7 @@ pub const ALL: &[Attack] = &[
     Attack {
         name: "bad-entries",
         who: Who::Reader,
-        does: "The same entry with a bad signature, a thousand times in a message of a few bytes.",
+        does: "The same entry with a bad signature, as often as a message may have entries, in a few bytes.",
         share: Share::NOTHING,
         strike: bad_entries,
     },
@@ -121,7 +122,7 @@ fn read_only(scene: &mut Scene) -> Result<Effect, String> {
         // 8 is known.
         let kind = [3, 4, 5, 6, 7, 9, 64, 127][sent as usize % 8];
         let made = forged(&mut client, &key, kind, &[0xf6]);
-        sent += u64::from(client.say(&entries(&[made])));
+        sent += client.say_entries(&[made]);
         client.pump(Duration::from_millis(2));
     }
     let heard = client.is_heard();
@@ -144,7 +145,7 @@ fn own_entries(scene: &mut Scene) -> Result<Effect, String> {
             })
             .collect();
         made += batch.len();
-        sent += u64::from(client.say(&entries(&batch)));
+        sent += client.say_entries(&batch);
     }
     kept_of(scene, &mut client, sent, made)
 }
@@ -161,7 +162,7 @@ fn made_up_entries(scene: &mut Scene) -> Result<Effect, String> {
             })
             .collect();
         made += batch.len();
-        sent += u64::from(client.say(&entries(&batch)));
+        sent += client.say_entries(&batch);
     }
     kept_of(scene, &mut client, sent, made)
 }
@@ -181,7 +182,7 @@ fn own_ticket(scene: &mut Scene) -> Result<Effect, String> {
             })
             .collect();
         made += batch.len();
-        sent += u64::from(client.say(&entries(&batch)));
+        sent += client.say_entries(&batch);
     }
     kept_of(scene, &mut client, sent, made)
 }
@@ -205,7 +206,7 @@ fn bad_entries(scene: &mut Scene) -> Result<Effect, String> {
     let mut made = known.next_back().ok_or("the log is empty")?.to_vec();
     let at = made.len() - 5;
     made[at] ^= 1;
-    let message = entries(&vec![made; 1_000]);
+    let message = entries(&vec![made; ENTRIES_PER_MESSAGE_MAX]);
     let mut sent = 0;
     while scene.lasts() {
         if !client.reconnect() {
@@ -239,14 +240,12 @@ fn known_entries(scene: &mut Scene) -> Result<Effect, String> {
     let mut client = scene.reader()?;
     let log: Vec<Vec<u8>> =
         client.log.hashes().iter().filter_map(|hash| client.log.entry(hash)).map(<[u8]>::to_vec).collect();
-    let all: Vec<Vec<u8>> = log.iter().cycle().take(1_000).cloned().collect();
-    let message = entries(&all);
     let mut sent = 0;
     while scene.lasts() && client.reconnect() {
-        sent += u64::from(client.say(&message));
+        sent += client.say_entries(&log);
     }
     let heard = client.is_heard();
-    reached(heard, sent, format!("heard: {heard}; {} entries", sent * 1_000))
+    reached(heard, sent, format!("heard: {heard}; {} entries", sent * log.len() as u64))
 }
 
 fn letting_in(scene: &mut Scene) -> Result<Effect, String> {
@@ -267,7 +266,7 @@ fn letting_in(scene: &mut Scene) -> Result<Effect, String> {
             })
             .collect();
         made += batch.len();
-        sent += u64::from(client.say(&entries(&batch)));
+        sent += client.say_entries(&batch);
         client.pump(Duration::from_millis(2));
     }
     client.pump(Duration::from_millis(200));

@@ -2,7 +2,7 @@
 
 use anabranch_engine::id::{EntryHash, SpaceId};
 use anabranch_engine::keys::SecretKey;
-use anabranch_engine::limits::{ADDRESSES_PER_DEVICE_MAX, INVITE_USES_MAX};
+use anabranch_engine::limits::{ADDRESSES_PER_DEVICE_MAX, ENTRIES_PER_MESSAGE_MAX, INVITE_USES_MAX};
 use anabranch_engine::space::membership::{Membership, entry_hash};
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::wire::{Message, PeerAddresses};
@@ -97,9 +97,10 @@ pub(super) fn crowds(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
     }
     let entries: Vec<ByteVec> = made.into_iter().map(|entry| entry.bytes.into()).collect();
     let messages = |space| {
-        let entries = Message::Entries { space, entries: entries.clone() };
+        let entries = entries.chunks(ENTRIES_PER_MESSAGE_MAX);
+        let entries = entries.map(move |entries| Message::Entries { space, entries: entries.to_vec() });
         let peers = peers.chunks(64).map(move |peers| Message::Peers { space, peers: peers.to_vec() });
-        [entries].into_iter().chain(peers).collect::<Vec<_>>()
+        entries.chain(peers).collect::<Vec<_>>()
     };
     let to = scene.sharing(&space).into_iter();
     to.map(|(opening, space)| Move::Send(opening.session, messages(space).iter().flat_map(frames).collect())).collect()
@@ -126,7 +127,8 @@ pub(super) fn repeated_entries(attacker: &mut Attacker, scene: &Scene<'_>) -> Ve
     if let Some(last) = entry.last_mut() {
         *last ^= 1; // of the signature
     }
-    let copies = attacker.dice.between(2, 2_000) as usize;
+    // Now and then more than a message may have.
+    let copies = attacker.dice.between(2, 40) as usize;
     to_all(scene, &log.space, &vec![entry.into(); copies])
 }
 
