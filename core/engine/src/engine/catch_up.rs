@@ -387,7 +387,7 @@ impl Engine {
         let is_member = self.spaces.get(&space_id).is_some_and(|space| space.membership.role(&peer).is_some());
         // A peer that is no member is told so once for each message.
         let some = if is_member { RUNS_PER_MESSAGE_MAX } else { 1 };
-        self.unread.add(id, space_id, runs.into_iter().take(some));
+        self.unread.add(id, lane, space_id, runs.into_iter().take(some).collect());
     }
 
     pub(super) fn heard_run(&mut self, id: SessionId, space_id: SpaceId, wire: WireRun) {

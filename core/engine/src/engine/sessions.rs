@@ -641,6 +641,7 @@ impl Engine {
             .sessions
             .iter_mut()
             .filter(|(id, session)| session.lanes.large_message().is_none() || self.admission.may_go_on(id))
+            .filter(|(id, _)| self.unread.bulk_bytes(id) as u64 <= BULK_CREDIT_BYTES)
             .filter_map(|(id, session)| session.lanes.credit_due().map(|taken| (*id, taken)))
             .collect();
         for (id, taken) in due {

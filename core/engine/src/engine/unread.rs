@@ -1,5 +1,6 @@
 //! Runs that arrived and whose turn has not come. To check a signature takes a tenth of a millisecond, and a message has up to a
-//! thousand runs: a turn reads some of them, of each session in turn, so that edits and other peers get in between.
+//! thousand runs: a turn reads some of them, of each session in turn and live ones before bulk, so that edits and other peers get
+//! in between.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::ops::Bound;
@@ -11,17 +12,31 @@ use crate::id::SpaceId;
 use crate::limits::RUNS_PER_TURN_MAX;
 use crate::sync::transfer::wire_bytes;
 use crate::time::Timestamp;
-use crate::wire::WireRun;
+use crate::wire::{Lane, WireRun};
 
 /// What is left of messages, by session.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
-    by: BTreeMap<SessionId, VecDeque<Message>>,
+    by: BTreeMap<SessionId, Queue>,
     bytes: usize,
     /// How many unread runs of each document are left in the messages that are partly read.
     to_come: BTreeMap<DocumentKey, usize>,
     /// Whose run was read last.
     last: Option<SessionId>,
+}
+
+/// What is left of the messages of one session.
+#[derive(Debug, Default)]
+struct Queue {
+    live: VecDeque<Message>,
+    bulk: VecDeque<Message>,
+    bulk_bytes: usize,
+}
+
+impl Queue {
+    fn lane(&mut self, is_live: bool) -> &mut VecDeque<Message> {
+        if is_live { &mut self.live } else { &mut self.bulk }
+    }
 }
 
 #[derive(Debug)]
@@ -36,12 +51,14 @@ type Next = (SessionId, SpaceId, WireRun, bool);
 
 impl Unread {
     /// A message arrived.
-    pub(crate) fn add(&mut self, session: SessionId, space: SpaceId, runs: impl IntoIterator<Item = WireRun>) {
-        let runs: VecDeque<WireRun> = runs.into_iter().collect();
-        if !runs.is_empty() {
-            self.bytes += bytes_of(&runs);
-            self.by.entry(session).or_default().push_back(Message { space, runs, begun: false });
+    pub(crate) fn add(&mut self, session: SessionId, lane: Lane, space: SpaceId, runs: VecDeque<WireRun>) {
+        if runs.is_empty() {
+            return;
         }
+        let (bytes, queue) = (bytes_of(&runs), self.by.entry(session).or_default());
+        self.bytes += bytes;
+        queue.bulk_bytes += if lane == Lane::Bulk { bytes } else { 0 };
+        queue.lane(lane != Lane::Bulk).push_back(Message { space, runs, begun: false });
     }
 
     /// The next one to read: of the session after the last one's, but of none of these.
@@ -49,7 +66,9 @@ impl Unread {
         let behind = self.last.map_or(Bound::Unbounded, Bound::Excluded);
         let mut sessions = self.by.range((behind, Bound::Unbounded)).chain(&self.by).map(|(id, _)| *id);
         let session = sessions.find(|id| !but.contains(id))?;
-        let messages = self.by.get_mut(&session)?;
+        let queue = self.by.get_mut(&session)?;
+        let is_live = !queue.live.is_empty();
+        let messages = queue.lane(is_live);
         let message = messages.front_mut()?;
         let (space, run) = (message.space, message.runs.pop_front()?);
         if !core::mem::replace(&mut message.begun, true) {
@@ -62,11 +81,12 @@ impl Unread {
         let ends = message.runs.is_empty();
         if ends {
             messages.pop_front();
-            if messages.is_empty() {
-                self.by.remove(&session);
-            }
         }
         self.bytes -= wire_bytes(&run);
+        queue.bulk_bytes -= if is_live { 0 } else { wire_bytes(&run) };
+        if queue.live.is_empty() && queue.bulk.is_empty() {
+            self.by.remove(&session);
+        }
         self.last = Some(session);
         Some((session, space, run, ends))
     }
@@ -74,7 +94,7 @@ impl Unread {
     /// A session is over. What it brought is found again when roots are compared.
     pub(crate) fn forget(&mut self, session: &SessionId) {
         let gone = self.by.remove(session).unwrap_or_default();
-        for message in gone {
+        for message in gone.live.into_iter().chain(gone.bulk) {
             self.bytes -= bytes_of(&message.runs);
             if message.begun {
                 message.runs.iter().for_each(|run| came(&mut self.to_come, (message.space, run.document)));
@@ -85,6 +105,11 @@ impl Unread {
     /// Their bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Those of one session that came as bulk.
+    pub(crate) fn bulk_bytes(&self, session: &SessionId) -> usize {
+        self.by.get(session).map_or(0, |queue| queue.bulk_bytes)
     }
 
     /// There is nothing to read.
@@ -160,9 +185,11 @@ mod tests {
     #[test]
     fn sessions_take_turns_and_a_closed_one_leaves_nothing() {
         let (mut unread, space, nobody) = (Unread::default(), SpaceId([1; 32]), BTreeSet::new());
-        unread.add(SessionId(1), space, (0..4).map(|document| run(document, 10)));
-        unread.add(SessionId(2), space, [run(9, 5)]);
-        unread.add(SessionId(3), space, [run(8, 1)]);
+        let mut add = |session: u64, runs: Vec<WireRun>| unread.add(SessionId(session), Lane::Bulk, space, runs.into());
+        add(1, (0..4).map(|document| run(document, 10)).collect());
+        add(2, vec![run(9, 5)]);
+        add(3, vec![run(8, 1)]);
+        assert!(unread.bulk_bytes(&SessionId(1)) > 40 && unread.bulk_bytes(&SessionId(4)) == 0);
         assert!(unread.bytes() > 46);
         let order: Vec<u64> = (0..4).filter_map(|_| unread.next(&nobody)).map(|(session, ..)| session.0).collect();
         assert_eq!(order, [1, 2, 3, 1]);
@@ -175,12 +202,30 @@ mod tests {
     fn a_document_waits_for_the_rest_of_a_message_and_not_for_the_next() {
         let (mut unread, space, nobody) = (Unread::default(), SpaceId([1; 32]), BTreeSet::new());
         let key = (space, DocumentId([7; 16]));
-        unread.add(SessionId(1), space, [run(7, 1), run(7, 1)]);
-        unread.add(SessionId(1), space, [run(7, 1)]);
+        unread.add(SessionId(1), Lane::Bulk, space, [run(7, 1), run(7, 1)].into());
+        unread.add(SessionId(1), Lane::Bulk, space, [run(7, 1)].into());
         assert!(!unread.has(&key), "nothing of it was read");
         assert!(unread.next(&nobody).is_some_and(|(.., ends)| !ends) && unread.has(&key));
         assert!(unread.next(&nobody).is_some_and(|(.., ends)| ends) && !unread.has(&key));
         assert!(unread.next(&BTreeSet::from([SessionId(1)])).is_none(), "its turn is over");
         assert!(unread.next(&nobody).is_some() && unread.is_empty());
+    }
+
+    #[test]
+    fn live_runs_are_read_before_the_bulk_that_came_before_them() {
+        let (mut unread, space, nobody) = (Unread::default(), SpaceId([1; 32]), BTreeSet::new());
+        unread.add(SessionId(1), Lane::Bulk, space, [run(7, 1), run(7, 1), run(8, 1)].into());
+        let next = |unread: &mut Unread| unread.next(&nobody).map(|(_, _, run, ends)| (run.document.0[0], ends));
+        assert_eq!(next(&mut unread), Some((7, false)));
+        let bulk = unread.bulk_bytes(&SessionId(1));
+        unread.add(SessionId(1), Lane::Live, space, [run(9, 1)].into());
+        assert_eq!(next(&mut unread), Some((9, true)));
+        assert_eq!(unread.bulk_bytes(&SessionId(1)), bulk);
+        assert!(unread.has(&(space, DocumentId([7; 16]))), "the message is still to be read to its end");
+        assert_eq!(
+            [next(&mut unread), next(&mut unread), next(&mut unread)],
+            [Some((7, false)), Some((8, true)), None]
+        );
+        assert!(unread.bytes() == 0 && unread.is_empty());
     }
 }
