@@ -423,7 +423,7 @@ impl Engine {
         self.hints_due();
         self.orphans_due();
         self.resume_due();
-        self.dial_check = true;
+        self.dial_check |= self.dial_deadline().is_some_and(|(at, _)| self.now.mono >= at);
     }
 
     /// What to do next; `None` when all is said for this turn.
