@@ -70,7 +70,8 @@ pub const ALL: &[Attack] = &[
         name: "letting-in",
         who: Who::Writer,
         does: "Many made-up devices let in with a ticket for one, beside each other.",
-        share: Share::NOTHING,
+        // ENTRIES_PER_DEVICE_MAX of them are kept.
+        share: Share::of(32, 8),
         strike: letting_in,
     },
 ];
