@@ -10,7 +10,7 @@ use automerge as am;
 
 use crate::gate::envelope::Candidate;
 use crate::gate::validator::OpIndex;
-use crate::gate::{Guard, Payload, Refusal, Slot};
+use crate::gate::{Guard, Intake, Payload, Refusal, Slot};
 use crate::id::{ActorId, ChangeHash, DeviceId, DocumentId, SpaceId};
 use crate::limits::{INLINE_BATCH_BYTES_MAX, INLINE_BATCH_OPS_MAX, INLINE_OPS_MAX, POISONED_REMEMBERED_MAX};
 use crate::run::{Run, RunHeader};
@@ -122,10 +122,13 @@ pub struct Settled {
     pub refused: Vec<(RunHeader, Refusal)>,
     /// Dropped because everything in them was known.
     pub known: usize,
-    /// Of those in the inbox, how many have to wait for others that they depend on, if the limits leave them.
+    /// Of those in the inbox that are always merged, how many have to wait for others that they depend on, if the limits leave
+    /// them.
     pub waiting: usize,
     /// Waiting runs, these or earlier ones, that were pushed out by the limits. They are found again by reconciliation.
     pub evicted: usize,
+    /// Waiting runs, these or earlier ones, that are merged on demand: none is to be expected.
+    pub left_out: Vec<Run>,
     /// A run shows that a copy of this process goes on under our actor; we write under another one from now on.
     pub cloned: bool,
     /// Runs that are in the store and were given up in memory may fit now: see [`Document::note_what_is_given_up`].
@@ -326,13 +329,13 @@ impl Document {
 
     /// Takes a verified run (gate stages 1 to 5 passed) into the inbox.
     pub fn receive(&mut self, run: Run) {
-        self.receive_read(run.header, Payload::read(run.payload), false);
+        self.receive_read(run.header, Payload::read(run.payload), Intake::Always);
     }
 
-    /// The same where the payload was read already. A run `on_demand` is merged only where another one builds on it, and waits
-    /// for that.
-    pub fn receive_read(&mut self, header: RunHeader, payload: Result<Payload, Refusal>, on_demand: bool) {
-        self.inbox.put(header, payload, on_demand);
+    /// The same where the payload was read already. A run that is merged on demand waits for one as long as other runs wait that
+    /// may build on it, and is left out then.
+    pub fn receive_read(&mut self, header: RunHeader, payload: Result<Payload, Refusal>, intake: Intake) {
+        self.inbox.put(header, payload, intake);
     }
 
     /// Bytes waiting in the inbox, orphans not counted.
@@ -452,12 +455,14 @@ impl Document {
             }
         }
         self.clear_suspicion(&outcome);
-        let waiting = outcome.waiting.len();
+        let waiting = outcome.waiting.iter().filter(|(candidate, _)| candidate.intake == Intake::Always).count();
         let evicted = self.inbox.keep_waiting(core::mem::take(&mut outcome.waiting));
+        let left_out = self.inbox.leave_out();
         let read_again = self.inbox.gave_up_for(&outcome.accepted);
         let accepted = core::mem::take(&mut outcome.accepted).into_iter().map(|candidate| candidate.run).collect();
         let cloned = core::mem::take(&mut self.cloned);
-        Settled { accepted, refused: outcome.refused, known: outcome.known, waiting, evicted, cloned, read_again }
+        let Outcome { refused, known, .. } = outcome;
+        Settled { accepted, refused, known, waiting, evicted, left_out, cloned, read_again }
     }
 
     /// A merge is running.

@@ -23,6 +23,8 @@ pub mod inspector;
 mod operations;
 pub(crate) mod validator;
 
+pub use envelope::Intake;
+
 /// Why a run was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

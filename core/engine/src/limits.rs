@@ -231,6 +231,9 @@ pub const DEATHS_UNTIL_POISONED: u8 = 5;
 pub const POISONED_MAX: usize = 1_024;
 /// Devices that are blocked here. Each is a row of some 40 bytes.
 pub const BLOCKED_MAX: usize = MEMBERS_MAX;
+/// Actors of blocked devices, each in a document, of which it is remembered how far one peer has shown us what they wrote. What
+/// others wrote comes with each comparison. Some 120 bytes each.
+pub const LEFT_OUT_MAX: usize = 4_096;
 /// Tips of runs that broke the merge, remembered for one document while it is in memory.
 pub const POISONED_REMEMBERED_MAX: usize = 1_024;
 /// A merge into a document with more operations than this is handed to a worker. Measured: applying costs about 0.1 us
@@ -278,11 +281,11 @@ pub const DOCUMENTS_PER_SPACE_MAX: usize = 1_000_000;
 pub const SPACE_NAME_BYTES_MAX: usize = 128;
 /// One membership entry.
 pub const ENTRY_BYTES_MAX: usize = 4 * 1024;
+/// Membership entries in one message. They are checked in one turn, at up to 0.25 ms each.
+pub const ENTRIES_PER_MESSAGE_MAX: usize = 16;
 /// Entries of one membership log.
 pub const ENTRIES_PER_SPACE_MAX: usize = 100_000;
 /// Entries of one log that are kept for admins.
-/// Membership entries in one message. They are checked in one turn, at up to 0.25 ms each.
-pub const ENTRIES_PER_MESSAGE_MAX: usize = 16;
 pub const ENTRIES_RESERVED: usize = 10_000;
 /// Entries of one log that a device may have signed which is no admin. It signs one for each device that it lets in: without
 /// the limit a single member could fill the log for all.

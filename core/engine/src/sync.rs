@@ -6,6 +6,7 @@ pub mod collection;
 pub mod dialer;
 pub mod hint;
 pub mod lanes;
+pub(crate) mod left_out;
 pub mod rate;
 pub(crate) mod recent;
 pub mod reconcile;

@@ -418,6 +418,9 @@ pub enum RefusalCode {
     /// The receiver does not take runs in this space (it is not a member yet, or the sender is not).
     #[n(8)]
     NotAMember,
+    /// The receiver wants nothing of this document but what it asks for.
+    #[n(9)]
+    NotWanted,
 }
 
 /// A message could not be read.
@@ -591,6 +594,17 @@ mod tests {
                     detail: "fork".into(),
                 },
             ),
+            (
+                "not wanted",
+                Message::Refused {
+                    space: 0,
+                    document,
+                    actor,
+                    first_seq: 1,
+                    code: RefusalCode::NotWanted,
+                    detail: "not wanted".into(),
+                },
+            ),
             ("credit", Message::Credit { taken: 1 << 33 }),
             ("join refused", Message::JoinRefused { space: 0, reason: "used".into() }),
             ("copies", Message::Copies { others: 2 }),
@@ -663,7 +677,7 @@ mod tests {
         }
 
         #[test]
-        fn any_change_to_a_message_is_read_or_refused(which in 0_usize..15, at in any::<prop::sample::Index>(), byte: u8) {
+        fn any_change_to_a_message_is_read_or_refused(which in 0_usize..16, at in any::<prop::sample::Index>(), byte: u8) {
             let mut bytes = samples()[which].1.to_bytes();
             let at = at.index(bytes.len());
             bytes[at] = byte;

@@ -4,7 +4,7 @@
 
 mod common;
 
-use anabranch_engine::gate::{Payload, inspect, payload_tip, vouch};
+use anabranch_engine::gate::{Intake, Payload, inspect, payload_tip, vouch};
 use anabranch_engine::limits::{RUN_BYTES_MAX, RUN_CHANGES_MAX};
 use anabranch_engine::run::{Run, UnsignedRun};
 use common::{Peer, WRITER, settle};
@@ -71,7 +71,7 @@ fn a_header_says_what_is_in_the_payload() {
         assert_eq!(inspect(&other, WRITER).unwrap_err().to_string(), reason);
         assert_eq!(vouch(&other.header, &payload, WRITER).unwrap_err().to_string(), reason);
         let mut bob = Peer::new(2);
-        bob.document.receive_read(other.header, Ok(payload.clone()), false);
+        bob.document.receive_read(other.header, Ok(payload.clone()), Intake::Always);
         assert_eq!(settle(&mut bob.document).refused[0].1.to_string(), reason);
     };
     refused("range of sequence numbers", |run| run.header.first_seq += 1);
@@ -80,7 +80,7 @@ fn a_header_says_what_is_in_the_payload() {
     refused("tip", |run| run.header.tip.0[0] ^= 1);
     let length = run.payload.len();
     let mut bob = Peer::new(2);
-    bob.document.receive_read(run.header, Ok(payload), false);
+    bob.document.receive_read(run.header, Ok(payload), Intake::Always);
     assert_eq!(bob.document.inbox_bytes(), length);
     assert_eq!(settle(&mut bob.document).accepted.len(), 1);
 }

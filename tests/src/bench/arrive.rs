@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anabranch_engine::document::{Document, Settle};
-use anabranch_engine::gate::{Authority, Guard, Panicked, Payload, Slot, payload_tip, vouch};
+use anabranch_engine::gate::{Authority, Guard, Intake, Panicked, Payload, Slot, payload_tip, vouch};
 use anabranch_engine::id::{AclHash, DocumentId, SpaceId};
 use anabranch_engine::keys::SecretKey;
 use anabranch_engine::run::{Run, UnsignedRun};
@@ -166,7 +166,7 @@ fn ours(runs: &[Run]) -> Result<(Duration, Document)> {
         let payload = Payload::read(run.payload)?;
         vouch(&run.header, &payload, authority)?;
         waiting += payload.tip().changes as usize;
-        document.receive_read(run.header, Ok(payload), false);
+        document.receive_read(run.header, Ok(payload), Intake::Always);
         if waiting >= BATCH_CHANGES {
             settle(&mut document)?;
             waiting = 0;

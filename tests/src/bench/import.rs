@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anabranch_engine::document::import::{Import, Rules};
 use anabranch_engine::document::{Author, Document, Publish, Settle, Strings, Value};
-use anabranch_engine::gate::{Authority, Payload, vouch};
+use anabranch_engine::gate::{Authority, Intake, Payload, vouch};
 use anabranch_engine::id::{AclHash, ActorId, DocumentId, SpaceId};
 use anabranch_engine::keys::SecretKey;
 use anabranch_engine::run::Run;
@@ -193,7 +193,7 @@ fn receive(document: &mut Document, runs: Vec<Run>) -> Result<()> {
     for run in runs {
         let payload = Payload::read(run.payload)?;
         vouch(&run.header, &payload, authority)?;
-        document.receive_read(run.header, Ok(payload), false);
+        document.receive_read(run.header, Ok(payload), Intake::Always);
     }
     let settled = match document.settle(&Unguarded) {
         Settle::Done(settled) => settled,

@@ -191,6 +191,8 @@ stats! {
     runs_waited => "runs that waited",
     /// Waiting runs pushed out by a limit.
     orphans_evicted => "waiting runs evicted",
+    /// Runs of blocked devices that were not taken.
+    runs_left_out => "runs left out for a block",
     /// Runs that a mending had left in the store and that were handed to their document again.
     leftovers_read => "leftovers read",
     /// Hints that came again.
@@ -323,6 +325,7 @@ impl Stats {
         self.refused_fork += counters.refused_fork;
         self.runs_waited += counters.runs_waited;
         self.orphans_evicted += counters.orphans_evicted;
+        self.runs_left_out += counters.runs_left_out;
         self.leftovers_read += counters.leftovers_read;
         self.reconciliations += counters.reconciliations;
         self.ranges_compared += counters.ranges_compared;

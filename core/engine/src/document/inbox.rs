@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 
 use crate::document::open::led_to;
 use crate::gate::envelope::Candidate;
-use crate::gate::{Payload, Refusal};
+use crate::gate::{Intake, Payload, Refusal};
 use crate::id::{ChangeHash, DeviceId};
 use crate::limits::{ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX};
-use crate::run::RunHeader;
+use crate::run::{Run, RunHeader};
 
 /// One document's waiting runs.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ struct Orphan {
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub candidates: Vec<Candidate>,
-    /// Runs to be merged on demand, for which there is none.
+    /// Runs that are merged on demand, and for which there is none.
     pub unwanted: Vec<Candidate>,
     pub refused: Vec<(RunHeader, Refusal)>,
     pub known: usize,
@@ -44,20 +44,19 @@ pub(crate) struct Taken {
 
 impl Inbox {
     /// Takes a run in. One that waits here already is looked at once more: its sender thinks that we can use it.
-    /// One on demand is merged only where another one builds on it.
-    pub(crate) fn put(&mut self, header: RunHeader, payload: Result<Payload, Refusal>, on_demand: bool) {
+    pub(crate) fn put(&mut self, header: RunHeader, payload: Result<Payload, Refusal>, intake: Intake) {
         let mut candidate = match payload.and_then(|payload| Candidate::of(header.clone(), payload)) {
             Ok(candidate) => candidate,
             Err(refusal) => return self.refused.push((header, refusal)),
         };
-        candidate.on_demand = on_demand;
+        candidate.intake = intake;
         let tip = key(&candidate);
         if !self.present.insert(tip) {
             self.known += 1;
             if let Some(index) = self.orphans.iter().position(|orphan| key(&orphan.candidate) == tip) {
                 let orphan = self.orphans.remove(index);
                 self.orphan_bytes -= orphan.candidate.bytes();
-                self.put_back(Candidate { on_demand, ..orphan.candidate });
+                self.put_back(Candidate { intake, ..orphan.candidate });
             }
             return;
         }
@@ -155,6 +154,17 @@ impl Inbox {
         self.shrink(ORPHAN_BYTES_PER_DOCUMENT_MAX)
     }
 
+    /// Takes out the runs that wait for a demand, if nothing waits that may be one.
+    pub(crate) fn leave_out(&mut self) -> Vec<Run> {
+        let waiting = self.orphans.iter().map(|orphan| &orphan.candidate).chain(&self.arrived);
+        if waiting.into_iter().any(|candidate| candidate.intake == Intake::Always) {
+            return Vec::new();
+        }
+        self.orphan_bytes = 0;
+        let left_out = core::mem::take(&mut self.orphans).into_iter().map(|orphan| orphan.candidate);
+        left_out.inspect(|candidate| _ = self.present.remove(&key(candidate))).map(|candidate| candidate.run).collect()
+    }
+
     /// Gives up waiting runs until there are at most so many bytes of them. Says how many were given up.
     pub(crate) fn shrink(&mut self, bytes_max: usize) -> usize {
         if self.orphans.len() <= ORPHANS_PER_DOCUMENT_MAX && self.orphan_bytes <= bytes_max {
@@ -209,14 +219,15 @@ impl Inbox {
 
 /// Takes out what is to be merged on demand and what no other candidate builds on.
 fn without_demand(candidates: &mut Vec<Candidate>) -> Vec<Candidate> {
-    if !candidates.iter().any(|candidate| candidate.on_demand) {
+    let is_on_demand = |candidate: &Candidate| candidate.intake == Intake::OnDemand;
+    if !candidates.iter().any(is_on_demand) {
         return Vec::new();
     }
-    let others = candidates.iter().filter(|candidate| !candidate.on_demand);
+    let others = candidates.iter().filter(|candidate| !is_on_demand(candidate));
     let tips = others.flat_map(|candidate| candidate.links.iter().map(|link| link.hash)).collect();
     let wanted = led_to(tips, candidates.iter().flat_map(|candidate| &candidate.links));
     let is_wanted = |candidate: &Candidate| candidate.links.iter().any(|link| wanted.contains(&link.hash));
-    candidates.extract_if(.., |candidate| candidate.on_demand && !is_wanted(candidate)).collect()
+    candidates.extract_if(.., |candidate| is_on_demand(candidate) && !is_wanted(candidate)).collect()
 }
 
 fn key(candidate: &Candidate) -> (ChangeHash, u64) {

@@ -1,5 +1,6 @@
 //! Devices that people here want nothing to do with, until a member can be removed. It is this replica's own business, kept on
-//! its disk and told to nobody but the device: no session with them, and of what they write only what others have built on.
+//! its disk and told to nobody but the device: no session with them, and of what they write only what others have built on. From
+//! what we ask for, other peers can tell of which documents we take nothing.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -8,16 +9,54 @@ use alloc::vec::Vec;
 use tracing::info;
 
 use crate::engine::Engine;
-use crate::engine::input::CommandId;
+use crate::engine::documents::DocumentKey;
+use crate::engine::input::{CommandId, SessionId};
 use crate::engine::output::{CommandError, Reply};
+use crate::gate::{self, Intake};
 use crate::id::DeviceId;
 use crate::limits::BLOCKED_MAX;
+use crate::run::Run;
 use crate::storage::{META_BLOCKED, Table};
+use crate::wire::ActorTip;
 
 /// Why a session with a blocked device ends.
 pub(super) const REASON: &str = "this device is blocked here";
 
+/// When a run by a device is merged.
+pub(super) fn intake(blocked: &BTreeSet<DeviceId>, device: &DeviceId) -> Intake {
+    if blocked.contains(device) { Intake::OnDemand } else { Intake::Always }
+}
+
 impl Engine {
+    /// A run of a blocked device that nobody builds on is not taken from the peer that brought it.
+    pub(super) fn leave_out(&mut self, from: Option<SessionId>, run: &Run) {
+        self.counters.runs_left_out += 1;
+        let header = &run.header;
+        if !self.blocked.contains(&header.device) {
+            // The block was taken back meanwhile.
+            return self.space_changed(&header.space);
+        }
+        let shared =
+            from.and_then(|id| self.sessions.get_mut(&id)).and_then(|session| session.shared_in(&header.space));
+        if let (Some((_, shared)), Ok((_, lamport))) = (shared, gate::lamports(&run.payload)) {
+            let tip = ActorTip { actor: header.actor, seq: header.last_seq, lamport, tip: header.tip };
+            shared.left_out.note(header.document, tip);
+        }
+    }
+
+    /// Something may build on what was left out of a document: peers are asked for all of it.
+    pub(super) fn ask_for_left_out(&mut self, key: DocumentKey) {
+        let mut has_any = false;
+        for session in self.sessions.values_mut() {
+            if let Some((_, shared)) = session.shared_in(&key.0) {
+                has_any |= shared.left_out.forget(&key.1);
+            }
+        }
+        if has_any {
+            self.space_changed(&key.0);
+        }
+    }
+
     /// Devices that are blocked here.
     pub fn blocked(&self) -> &BTreeSet<DeviceId> {
         &self.blocked

@@ -82,27 +82,34 @@ impl Engine {
     fn exchange_frontiers(&mut self, id: SessionId, index: SpaceIndex, differences: Differences) {
         let Some((space_id, _)) = self.shared_space(id, index) else { return };
         let Some(space) = self.spaces.get(&space_id) else { return };
+        let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) else { return };
         let mut frontiers = Vec::new();
         // What cannot be written is not asked for.
         let takes = self.halted.is_none();
         for key in differences.missing_here.into_iter().filter(|_| takes) {
-            frontiers.push(DocumentFrontier { document: DocumentId(key), actors: Vec::new(), reply: false });
+            let document = DocumentId(key);
+            let actors = shared.left_out.shown(&document, &Record::default().signed);
+            frontiers.push(DocumentFrontier { document, actors, reply: false });
         }
         for key in differences.differing {
             let document = DocumentId(key);
             if let Some(record) = space.records.get(&document) {
-                frontiers.push(DocumentFrontier { document, actors: tips(&record.signed), reply: true });
+                let actors = shared.left_out.shown(&document, &record.signed);
+                frontiers.push(DocumentFrontier { document, actors, reply: true });
             }
         }
-        if let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) {
-            for key in differences.missing_there {
-                let document = DocumentId(key);
-                if space.documents.get(&key).is_some_and(|digest| !shared.takes(&document, &digest)) {
-                    continue;
-                }
-                // Where there is no place for it, the next comparison finds it missing.
-                _ = shared.transfer.want(document, Job::everything());
+        for key in differences.missing_there {
+            let document = DocumentId(key);
+            if space.documents.get(&key).is_some_and(|digest| !shared.takes(&document, &digest)) {
+                continue;
             }
+            if shared.wants_to_be_asked(&document) {
+                let actors = space.records.get(&document).map(|record| tips(&record.signed)).unwrap_or_default();
+                frontiers.push(DocumentFrontier { document, actors, reply: true });
+                continue;
+            }
+            // Where there is no place for it, the next comparison finds it missing.
+            _ = shared.transfer.want(document, Job::everything());
         }
         self.say_frontiers(id, index, frontiers);
         self.to_pump.insert(id);
@@ -155,8 +162,10 @@ impl Engine {
             if let Some(fork) = comparison.fork {
                 forks.push((theirs.document, fork));
             }
-            if theirs.reply && comparison.behind && self.halted.is_none() {
-                answers.push(DocumentFrontier { document: theirs.document, actors: tips(ours), reply: false });
+            let lacks = comparison.behind && !shared.left_out.covers(&theirs.document, ours, &theirs.actors);
+            if theirs.reply && lacks && self.halted.is_none() {
+                let actors = shared.left_out.shown(&theirs.document, ours);
+                answers.push(DocumentFrontier { document: theirs.document, actors, reply: false });
             }
         }
         for (document, (actor, seq)) in forks {
@@ -455,6 +464,11 @@ impl Engine {
             RefusalCode::MembersUnknown | RefusalCode::NotAMember => {
                 shared.forget_told_acls();
                 shared.roots_changed(now);
+            }
+            RefusalCode::NotWanted => {
+                if self.spaces.get(&space).is_some_and(|space| space.records.contains_key(&document)) {
+                    shared.ask_first(document);
+                }
             }
             RefusalCode::NotAWriter
             | RefusalCode::BadSignature

@@ -43,6 +43,8 @@ pub struct Counters {
     pub runs_waited: u64,
     /// Waiting runs evicted by a limit.
     pub orphans_evicted: u64,
+    /// Runs of blocked devices that were not taken, as nobody builds on them.
+    pub runs_left_out: u64,
     /// Runs that a mending had left in the store and that were handed to their document again.
     pub leftovers_read: u64,
     /// Documents read from the store into memory.

@@ -10,12 +10,13 @@ use tracing::{debug, warn};
 use crate::document::mend::MendWork;
 use crate::document::work::{Work, WorkDone, WorkKind, WorkResult, ops_at_once};
 use crate::document::{Document, Edit, OpenWork, Settle, Settled};
+use crate::engine::blocked::intake;
 use crate::engine::input::{Begins, CommandId, SessionId};
 use crate::engine::output::{CommandError, Event, Output, Reply};
 use crate::engine::resident::{Resident, State};
 use crate::engine::{DocumentError, Engine, Scan};
 use crate::frontier::Proof;
-use crate::gate::{self, Refusal};
+use crate::gate::{self, Intake, Refusal};
 use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
 use crate::limits::{
     CHANGE_OPS_MAX, DOCUMENTS_PER_SPACE_MAX, LIVE_BATCH_BYTES_MAX, ORPHANS_PER_DOCUMENT_MAX, RUNS_PER_MESSAGE_MAX,
@@ -28,6 +29,7 @@ use crate::storage::{
     CommitId, META_POISONED, Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end, run_key,
     space_hash_key,
 };
+use crate::wire::RefusalCode;
 
 /// Lists of members that a document's waiting runs stand on, beside those that something stored stands on. And of those that
 /// are not known, as many.
@@ -244,8 +246,8 @@ impl Engine {
                 let left_out = document.left_out().to_vec();
                 document.resume(self.device, &self.writers.take(&key));
                 for run in inbox.drain(..) {
-                    let on_demand = self.blocked.contains(&run.header.device);
-                    document.receive_read(run.header, gate::Payload::read(run.payload), on_demand);
+                    let intake = intake(&self.blocked, &run.header.device);
+                    document.receive_read(run.header, gate::Payload::read(run.payload), intake);
                 }
                 resident.state = State::Live(document);
                 let waiting = core::mem::take(&mut resident.waiting);
@@ -325,12 +327,16 @@ impl Engine {
             return self.refuse(session, &header, &Refusal::TooLarge(text));
         }
         let (first_seq, device) = (header.first_seq, header.device);
-        let on_demand = self.blocked.contains(&device);
+        let intake = intake(&self.blocked, &device);
         let exists = self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1));
-        if on_demand && !exists && !self.residents.contains_key(&key) {
-            // A document that a blocked device has to itself. If others write in it, it is found again.
-            self.counters.orphans_evicted += 1;
-            return;
+        if intake == Intake::OnDemand && !exists && !self.residents.contains_key(&key) {
+            // A document that a blocked device has to itself. If others write in it, it is asked for again.
+            let shared = self.sessions.get_mut(&session).and_then(|session| session.shared_in(&key.0));
+            if shared.is_some_and(|(_, shared)| !shared.left_out.has(&key.1)) {
+                let text = "of this document nothing is taken that was not asked for";
+                _ = self.answer_refusal(session, &header, RefusalCode::NotWanted, text);
+            }
+            return self.leave_out(Some(session), &Run { header, payload: payload.into_bytes() });
         }
         if !self.residents.contains_key(&key) && !self.has_room_for_unrecorded(&key, &device) {
             // Documents of which nothing fits yet: what is dropped is found again when roots are compared.
@@ -357,7 +363,7 @@ impl Engine {
             resident.origins.insert((actor, first_seq), session);
         }
         match &mut resident.state {
-            State::Live(document) => document.receive_read(header, Ok(payload), on_demand),
+            State::Live(document) => document.receive_read(header, Ok(payload), intake),
             State::Opening { inbox, inbox_bytes, .. } => {
                 // Bytes are what is counted, so nothing else is kept: it is read again.
                 let run = Run { header, payload: payload.into_bytes() };
@@ -428,10 +434,17 @@ impl Engine {
         if settled.waiting > 0 {
             self.waiting_since.entry(key).or_insert(self.now.mono);
             self.bound_orphans();
+            // One of them may build on what a block has left out.
+            self.ask_for_left_out(key);
         }
         if settled.cloned {
             warn!(document = %key.1, "a copy of this process writes as this device");
             self.copy_seen(self.device);
+        }
+        for run in settled.left_out {
+            let resident = self.residents.get_mut(&key);
+            let from = resident.and_then(|resident| resident.origins.remove(&(run.header.actor, run.header.first_seq)));
+            self.leave_out(from, &run);
         }
         let Some(resident) = self.residents.get_mut(&key) else { return };
         let mut refused = Vec::new();

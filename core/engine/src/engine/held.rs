@@ -8,8 +8,8 @@ use crate::engine::resident::Resident;
 use crate::limits::{
     ADDRESSES_PER_DEVICE_MAX, ADDRESSES_UNPROVEN_MAX, ASSEMBLY_BYTES_MAX, BLOCKED_MAX, BULK_CREDIT_BYTES,
     BULK_MESSAGE_BYTES_MAX, COMMANDS_PENDING_MAX, COMMIT_BYTES_MAX, DEVICES_REMEMBERED_MAX, DOCUMENTS_PER_SPACE_MAX,
-    DOCUMENTS_UNRECORDED_MAX, ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, LISTENING_MAX,
-    OFFENDERS_REMEMBERED_MAX, ORPHAN_BYTES_MAX, ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX,
+    DOCUMENTS_UNRECORDED_MAX, ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, LEFT_OUT_MAX,
+    LISTENING_MAX, OFFENDERS_REMEMBERED_MAX, ORPHAN_BYTES_MAX, ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX,
     OUTGOING_BYTES_MAX, POISONED_MAX, REFUSED_REMEMBERED_MAX, RUN_BYTES_MAX, RUNS_PER_MESSAGE_MAX,
     SERVED_REMEMBERED_MAX, SESSIONS_MAX, SPACES_MAX, TRANSFER_QUEUE_MAX, UNSIGNED_BYTES_MAX, WRITERS_REMEMBERED_MAX,
 };
@@ -75,6 +75,16 @@ impl Engine {
                 "documents that a peer refused",
                 most(&mut shared().map(Shared::refused_len)),
                 REFUSED_REMEMBERED_MAX
+            ),
+            lasting(
+                "documents that a peer wants to be asked about",
+                most(&mut shared().map(Shared::to_ask_len)),
+                REFUSED_REMEMBERED_MAX
+            ),
+            lasting(
+                "chains of a peer that a block leaves out",
+                most(&mut shared().map(|shared| shared.left_out.len())),
+                LEFT_OUT_MAX
             ),
             lasting(
                 "forked documents of a space",

@@ -90,7 +90,9 @@ impl Engine {
         }
         let key = space.connection_key();
         let (members, documents) = hint_roots(&key, &space.entries.root(), &space.documents.root());
-        if (*hint.roots.0, *hint.roots.1) != (members, documents) && hint.device != self.device {
+        // A hint of a blocked device goes on to others, and means nothing here.
+        let is_heard = hint.device != self.device && !self.blocked.contains(&hint.device);
+        if is_heard && (*hint.roots.0, *hint.roots.1) != (members, documents) {
             self.compare_after_hint(id, hint.device, from);
         }
         Verdict::Accept

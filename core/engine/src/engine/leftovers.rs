@@ -13,7 +13,7 @@ use crate::document::work::{Work, WorkKind};
 use crate::engine::documents::{DocumentKey, WAITING_ACLS_MAX};
 use crate::engine::resident::Page;
 use crate::engine::{Engine, Scan};
-use crate::gate::{Authority, Payload};
+use crate::gate::{Authority, Intake, Payload};
 use crate::id::{AclHash, SpaceId};
 use crate::limits::MENDING_MAX;
 use crate::run::{Run, RunHeader};
@@ -159,7 +159,7 @@ impl Engine {
         self.counters.leftovers_read += runs.len() as u64;
         let stood_on: BTreeSet<AclHash> = runs.iter().map(|(header, _)| header.acl).collect();
         for (header, payload) in runs {
-            document.receive_read(header, Ok(payload), false);
+            document.receive_read(header, Ok(payload), Intake::Always);
         }
         // However long they wait, what they stand on may not be forgotten before them.
         let lists: Vec<Acl> = stood_on.iter().filter_map(|acl| resident.acls.remove(acl)).collect();

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use tracing::{info, warn};
 
 use crate::document::mend::Mended;
+use crate::engine::blocked::intake;
 use crate::engine::documents::DocumentKey;
 use crate::engine::output::{Event, Reply};
 use crate::engine::resident::{Resident, State};
@@ -159,8 +160,8 @@ impl Engine {
         let left_out = document.left_out().to_vec();
         let mut document = Box::new(document);
         for run in inbox.drain(..) {
-            let on_demand = self.blocked.contains(&run.header.device);
-            document.receive_read(run.header, Payload::read(run.payload), on_demand);
+            let intake = intake(&self.blocked, &run.header.device);
+            document.receive_read(run.header, Payload::read(run.payload), intake);
         }
         resident.state = State::Live(document);
         let runs = held.len();
@@ -185,6 +186,8 @@ impl Engine {
             self.waiting_since.entry(key).or_insert(self.now.mono);
             self.bound_orphans();
         }
+        // What it has lost may have been among it.
+        self.ask_for_left_out(key);
         if !unvouched.is_empty() {
             let left = unvouched.len();
             warn!(document = %key.1, left, "runs are left as they are: the members that they stand on are not known");

@@ -24,8 +24,17 @@ use crate::run::{Run, RunHeader};
 pub(crate) struct Candidate {
     pub run: Run,
     pub links: Vec<Link>,
-    /// It is merged only where another one builds on it.
-    pub on_demand: bool,
+    /// When it is merged.
+    pub intake: Intake,
+}
+
+/// When a run that arrives is merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// As soon as what it depends on is there.
+    Always,
+    /// Only where a run that is always merged builds on it.
+    OnDemand,
 }
 
 /// One change of a candidate, as the inspector read it.
@@ -85,7 +94,7 @@ impl Candidate {
     pub(crate) fn of(header: RunHeader, payload: Payload) -> Result<Self, Refusal> {
         let Payload { bytes, tip, links } = payload;
         tip.is_of(&header)?;
-        Ok(Self { run: Run { header, payload: bytes }, links, on_demand: false })
+        Ok(Self { run: Run { header, payload: bytes }, links, intake: Intake::Always })
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -513,7 +522,7 @@ mod tests {
             tip: last.hash,
             signature: [0; 64],
         };
-        Candidate { run: Run { header, payload: Vec::new() }, links, on_demand: false }
+        Candidate { run: Run { header, payload: Vec::new() }, links, intake: Intake::Always }
     }
 
     fn verdicts(candidates: &[Candidate], before: impl FnOnce(&mut Planner<'_>)) -> Vec<Verdict> {

@@ -14,6 +14,7 @@ use crate::space::Acl;
 use crate::space::auth::{Handshake, Side, Tag};
 use crate::sync::collection::{Digest, Fingerprint};
 use crate::sync::lanes::Lanes;
+use crate::sync::left_out::LeftOut;
 use crate::sync::rate::Rate;
 use crate::sync::recent::Recent;
 use crate::sync::transfer::Transfer;
@@ -207,6 +208,10 @@ pub struct Shared {
     /// How we last asked the peer to let us in.
     asked_to_join: Option<Asked>,
     refused: Recent<Digest>,
+    /// Documents of which the peer wants only what it asks for.
+    to_ask: Recent<()>,
+    /// What we do not take of what it has.
+    pub(crate) left_out: LeftOut,
     served: Recent<Served>,
     told_acls: BTreeMap<Lane, BTreeSet<AclHash>>,
     heard_acls: BTreeMap<AclHash, Acl>,
@@ -395,6 +400,8 @@ impl Shared {
             reconciliations: Rate::default(),
             asked_to_join: None,
             refused: Recent::new(REFUSED_REMEMBERED_MAX),
+            to_ask: Recent::new(REFUSED_REMEMBERED_MAX),
+            left_out: LeftOut::default(),
             served: Recent::new(SERVED_REMEMBERED_MAX),
             told_acls: BTreeMap::new(),
             heard_acls: BTreeMap::new(),
@@ -511,6 +518,16 @@ impl Shared {
         self.refused.insert(document, digest);
     }
 
+    /// The peer wants to be asked what it takes of a document, before anything of it is sent.
+    pub fn ask_first(&mut self, document: DocumentId) {
+        self.to_ask.insert(document, ());
+    }
+
+    /// Whether it does.
+    pub fn wants_to_be_asked(&self, document: &DocumentId) -> bool {
+        self.to_ask.get(document).is_some()
+    }
+
     /// We may write what we could not before: what was refused for that can be sent again.
     pub fn forget_refused(&mut self) {
         self.refused.clear();
@@ -529,6 +546,11 @@ impl Shared {
     /// How many documents are remembered as compared.
     pub(crate) fn served_len(&self) -> usize {
         self.served.len()
+    }
+
+    /// Of how many documents it is remembered that the peer wants to be asked.
+    pub(crate) fn to_ask_len(&self) -> usize {
+        self.to_ask.len()
     }
 
     /// How many documents are remembered as refused.

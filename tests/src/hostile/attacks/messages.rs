@@ -210,7 +210,13 @@ fn hints(scene: &mut Scene) -> Result<Effect, String> {
 
 fn refusals(scene: &mut Scene) -> Result<Effect, String> {
     flood(scene, Manners::Content, |scene, sent| {
-        let codes = [RefusalCode::Fork, RefusalCode::Misfit, RefusalCode::NotAMember, RefusalCode::MembersUnknown];
+        let codes = [
+            RefusalCode::Fork,
+            RefusalCode::Misfit,
+            RefusalCode::NotAMember,
+            RefusalCode::MembersUnknown,
+            RefusalCode::NotWanted,
+        ];
         let known = sent % 2 == 0;
         Message::Refused {
             space: 0,

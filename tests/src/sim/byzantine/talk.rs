@@ -211,7 +211,13 @@ pub(super) fn greetings(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move>
 pub(super) fn refusals(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
     about_one(attacker, scene, |dice, opening, space| {
         let documents = scene.engine.documents(&opening.spaces[space as usize]);
-        let codes = [RefusalCode::Fork, RefusalCode::Misfit, RefusalCode::MembersUnknown, RefusalCode::NotAMember];
+        let codes = [
+            RefusalCode::Fork,
+            RefusalCode::Misfit,
+            RefusalCode::MembersUnknown,
+            RefusalCode::NotAMember,
+            RefusalCode::NotWanted,
+        ];
         let known = dice.pick(&documents).copied();
         (0..dice.between(1, 10))
             .map(|_| Message::Refused {
