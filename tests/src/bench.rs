@@ -14,7 +14,9 @@ pub mod edit_latency;
 pub mod floor;
 pub mod follow;
 pub mod import;
+pub mod memory;
 pub mod pair;
+pub mod reads;
 pub mod reconnect;
 pub mod stall;
 pub mod trace;
@@ -104,6 +106,21 @@ pub fn make_small(document: &anabranch::Document, number: usize) -> Result<()> {
         edit.set("/done", number.is_multiple_of(2))
     })?;
     document.edit(|edit| edit.set("/title", format!("Document number {number}, revised")))?;
+    Ok(())
+}
+
+/// Makes so many small documents in a space, and waits until they are on disk.
+///
+/// # Errors
+/// The space does not take them.
+pub async fn fill(space: anabranch::Space, documents: usize) -> Result<()> {
+    for number in 0..documents {
+        let document = space.create_document().await?;
+        make_small(&document, number)?;
+        if number % 256 == 255 || number + 1 == documents {
+            document.saved().await?;
+        }
+    }
     Ok(())
 }
 

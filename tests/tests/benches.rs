@@ -47,6 +47,22 @@ fn trace_reports_time_and_bytes() {
 }
 
 #[test]
+fn memory_reports_time_and_memory_of_another_process() {
+    let report = bench(&["memory", "--docs", "3"]);
+    let figures = ["ready_ms", "idle_rss_mib", "first_read_ms"];
+    assert_reports(&report, "memory", &figures, &figures);
+    assert!(report["ours"]["idle_rss_mib"].as_f64().unwrap() > 1.0, "{report}");
+}
+
+#[test]
+fn reads_reports_what_eight_threads_read() {
+    let report = bench(&["reads"]);
+    let figures = ["gets_per_s", "edits_per_s"];
+    assert_reports(&report, "reads", &figures, &figures);
+    assert!(report["ours"]["gets_per_s"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
 fn arrive_reports_time_of_sequential_and_concurrent_traces() {
     for (name, changes) in [("friendsforever", 501), ("automerge-paper", 501)] {
         let file = format!("{}/data/{name}.json.gz", env!("CARGO_MANIFEST_DIR"));

@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anabranch::{Event, Peer, Space, SpaceId};
+use anabranch::{Event, Peer, SpaceId};
 use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::pair::{Pair, open_dialer, open_listener, through, within};
-use super::{Figures, Report, Size, clock, make_small, rounded};
+use super::{Figures, Report, Size, clock, fill, rounded};
 use crate::processes::link::Link;
 
 /// How long bytes are still counted after the dial was answered: what follows at once (subscriptions, answers, a comparison
@@ -81,17 +81,6 @@ async fn ours(documents: usize, repeats: usize) -> Result<Figures> {
     let round_trips = slow.after_auth.as_secs_f64() / (2.0 * SLOW_LINE.as_secs_f64());
     figures.insert("round_trips".to_owned(), rounded(round_trips, 1));
     Ok(figures)
-}
-
-async fn fill(space: Space, documents: usize) -> Result<()> {
-    for number in 0..documents {
-        let document = space.create_document().await?;
-        make_small(&document, number)?;
-        if number % 256 == 255 || number + 1 == documents {
-            document.saved().await?;
-        }
-    }
-    Ok(())
 }
 
 /// Opens both again, lets them find each other, and closes them.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anabranch_tests::bench::{
-    Report, Size, actors, arrive, durable_writes, edit_latency, follow, import, reconnect, stall, trace,
+    Report, Size, actors, arrive, durable_writes, edit_latency, follow, import, memory, reads, reconnect, stall, trace,
 };
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -86,6 +86,23 @@ enum Workload {
         #[arg(long, default_value_t = 100_000)]
         strings: usize,
     },
+    /// A replica with many small documents of which none is open, in a process of its own.
+    ///
+    /// ready_ms: until it is open and lists its documents. idle_rss_mib: resident memory of the process a second later.
+    /// first_read_ms: to open one of the documents and read it. Floor: redb alone opens the same file and reads one value.
+    Memory {
+        /// Measure this process, on documents that were made before.
+        #[arg(long, hide = true, requires = "opens")]
+        at: Option<PathBuf>,
+        /// What it opens.
+        #[arg(long, hide = true, requires = "at")]
+        opens: Option<memory::Opens>,
+    },
+    /// Values of a document, read by eight threads while one writes into it.
+    ///
+    /// gets_per_s: of all eight. edits_per_s: of the one, which pauses for a millisecond after each. Floor: automerge alone
+    /// behind a lock for readers and writers.
+    Reads,
     /// Two restarted replicas with equal documents, from the dial until their roots are known to be equal.
     ///
     /// ms: from the dial until synced, median of five. bytes: both directions, connection and the two seconds after
@@ -121,6 +138,9 @@ fn run(arguments: &Arguments) -> Result<Report> {
             Workload::Follow => follow::run(size),
             Workload::Stall => stall::run(size),
             Workload::Import { strings } => import::run(*strings, size),
+            Workload::Memory { at: Some(at), opens: Some(opens) } => memory::measure(at, *opens).await,
+            Workload::Memory { .. } => memory::run(size).await,
+            Workload::Reads => reads::run(size).await,
             Workload::Reconnect => reconnect::run(size).await,
         }
     })
