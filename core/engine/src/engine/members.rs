@@ -384,7 +384,7 @@ impl Engine {
         session.useless_entries.spend(useless, now, allowance);
         session.badly_signed += bad.len();
         self.tolls.of(peer).refused += bad.len() as u64;
-        let goes_on = session.badly_signed < BADLY_SIGNED_MAX;
+        let goes_on = session.badly_signed < BADLY_SIGNED_MAX || checks_repeats;
         match bad.first() {
             Some(error) if goes_on => self.event(Event::PeerMisbehaved { peer, reason: error.to_string() }),
             Some(error) => return self.offended(id, &error.to_string()),

@@ -128,8 +128,10 @@ pub(super) fn repeated_entries(attacker: &mut Attacker, scene: &Scene<'_>) -> Ve
         *last ^= 1; // of the signature
     }
     // Now and then more than a message may have.
-    let copies = attacker.dice.between(2, 40) as usize;
-    to_all(scene, &log.space, &vec![entry.into(); copies])
+    let copies = attacker.dice.between(2, 18) as usize;
+    let message = vec![entry.into(); copies];
+    let times = attacker.dice.between(1, 60);
+    (0..times).flat_map(|_| to_all(scene, &log.space, &message)).collect()
 }
 
 pub(super) fn bricks(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
