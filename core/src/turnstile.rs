@@ -2,7 +2,7 @@
 //! from the network, an application that edits in a loop. They must not keep out those who wait.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_micros(50);
 /// So many of them the driver makes at most: who waits may not get a processor.
 const DRIVER_PAUSES_MAX: usize = 20;
-/// How often a thread takes the lock in a row while others wait, between two pauses.
-const STREAK_MAX: usize = 64;
+/// So often a thread takes the lock in a row while others wait. From then on it pauses each time, until another has had it.
+const STREAK_MAX: usize = 16;
 
 /// A lock that lets those have it who wait.
 ///
@@ -35,21 +35,25 @@ impl<T> Turnstile<T> {
 
     /// Waits for the lock. `me` is a number that the thread has to itself, and not 0.
     pub(crate) fn lock(&self, me: usize) -> MutexGuard<'_, T> {
-        if self.waits_anyone() && self.last.load(Ordering::Relaxed) == me {
-            if self.streak.fetch_add(1, Ordering::Relaxed) >= STREAK_MAX {
-                thread::sleep(PAUSE);
-                self.streak.store(0, Ordering::Relaxed);
+        if self.waits_anyone()
+            && self.last.load(Ordering::Relaxed) == me
+            && self.streak.fetch_add(1, Ordering::Relaxed) >= STREAK_MAX
+        {
+            thread::sleep(PAUSE);
+        }
+        let held = match self.state.try_lock() {
+            Ok(held) => held,
+            Err(TryLockError::Poisoned(held)) => held.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                let held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                held
             }
-        } else {
+        };
+        if self.last.swap(me, Ordering::Relaxed) != me {
             self.streak.store(0, Ordering::Relaxed);
         }
-        let held = self.state.try_lock().unwrap_or_else(|_| {
-            self.waiting.fetch_add(1, Ordering::Relaxed);
-            let held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            held
-        });
-        self.last.store(me, Ordering::Relaxed);
         held
     }
 
@@ -94,6 +98,19 @@ mod tests {
         });
         assert_eq!(*lock.lock(3), taken + 200);
         assert_eq!(lock.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_holder_that_panicked_leaves_it_to_others() {
+        let lock = Turnstile::new(1);
+        thread::scope(|scope| {
+            let panicked = scope.spawn(|| {
+                let _held = lock.lock(1);
+                panic!("while it holds the lock");
+            });
+            assert!(panicked.join().is_err());
+            assert_eq!(scope.spawn(|| *lock.lock(2)).join().unwrap(), 1);
+        });
     }
 
     #[test]
