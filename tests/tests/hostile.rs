@@ -7,7 +7,7 @@ use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, EntryHash, SpaceId};
 use anabranch_engine::keys::SecretKey;
 use anabranch_engine::limits::{
     CHANGE_DEPS_MAX, DIALS_BURST, DIALS_PER_SECOND, DOCUMENTS_UNRECORDED_PER_DEVICE_MAX, ENTRIES_PER_MESSAGE_MAX,
-    ORPHAN_AGE_MAX, RECONCILIATIONS_BURST,
+    ORPHAN_AGE_MAX, ORPHANS_PER_DOCUMENT_MAX, RECONCILIATIONS_BURST,
 };
 use anabranch_engine::run::Run;
 use anabranch_engine::space::Acl;
@@ -273,6 +273,31 @@ fn of_a_blocked_device_only_what_others_have_built_on_is_taken() {
     assert!(matches!(story.ask(alice, Command::Unblock { device }), Ok(Reply::Done)), "once more does no harm");
     story.agree();
     assert_eq!(story.read(alice, alone, |view| view.get("/bob")), Some(json!(1)));
+}
+
+// More of it waited for who builds on it than may wait in a document, and none of it was merged.
+#[test]
+fn what_others_have_built_on_is_taken_however_much_it_is() {
+    let mut scene = Scene::new(Role::Writer);
+    let (alice, bob, device) = (scene.alice, scene.bob, scene.key.device());
+    assert!(matches!(scene.story.ask(alice, Command::Block { device }), Ok(Reply::Done)));
+    let place = scene.story.document(bob, scene.space);
+    scene.story.edit(bob, place, |edit| Ok(edit.set("/honest", 1)?));
+    scene.story.wait(5);
+    let mut chain = Chain::new(ActorId([7; 16]), Vec::new(), 0);
+    let runs: Vec<Run> =
+        (0..ORPHANS_PER_DOCUMENT_MAX as u64 + 300).map(|n| scene.run(place.1, &[chain.grow(n)])).collect();
+    for some in runs.chunks(400) {
+        scene.send(bob, some);
+        scene.story.wait(2);
+    }
+    scene.story.wait(60);
+    let heads = |scene: &mut Scene, who: Who| scene.story.world.engine(who.0).unwrap().heads(&scene.space, &place.1);
+    assert_eq!([bob, alice].map(|who| heads(&mut scene, who).len()), [2, 1]);
+    scene.story.edit(bob, place, |edit| Ok(edit.set("/built", 1)?));
+    scene.story.wait(120);
+    assert_eq!(heads(&mut scene, alice), heads(&mut scene, bob));
+    assert_eq!(scene.story.read(alice, place, |view| view.get("/built")), Some(json!(1)));
 }
 
 // Nobody could edit a document again in which one member had left more heads than a change may stand on.

@@ -127,7 +127,7 @@ pub struct Settled {
     pub waiting: usize,
     /// Waiting runs, these or earlier ones, that were pushed out by the limits. They are found again by reconciliation.
     pub evicted: usize,
-    /// Waiting runs, these or earlier ones, that are merged on demand: none is to be expected.
+    /// Waiting runs, these or earlier ones, that are merged on demand, where nothing waits any more that may be one.
     pub left_out: Vec<Run>,
     /// A run shows that a copy of this process goes on under our actor; we write under another one from now on.
     pub cloned: bool,

@@ -97,6 +97,7 @@ impl Inbox {
 
     /// Takes everything that arrived, with the orphans that may fit now because of it.
     pub(crate) fn take(&mut self) -> Taken {
+        let merges_all = self.is_demand_beyond_reach();
         let mut candidates = core::mem::take(&mut self.arrived);
         self.arrived_bytes = 0;
         for candidate in &candidates {
@@ -105,9 +106,17 @@ impl Inbox {
         if !self.orphans.is_empty() && !candidates.is_empty() {
             self.adopt(&mut candidates);
         }
-        let unwanted = without_demand(&mut candidates);
+        let unwanted = if merges_all { Vec::new() } else { without_demand(&mut candidates) };
         let refused = core::mem::take(&mut self.refused);
         Taken { candidates, unwanted, refused, known: core::mem::take(&mut self.known) }
+    }
+
+    /// Something waits that may build on what is merged on demand, and there is hardly room for all that may be between the two:
+    /// then that is merged as it comes.
+    fn is_demand_beyond_reach(&self) -> bool {
+        let is_crowded =
+            2 * self.orphans.len() > ORPHANS_PER_DOCUMENT_MAX || 2 * self.orphan_bytes > ORPHAN_BYTES_PER_DOCUMENT_MAX;
+        is_crowded && self.orphans.iter().any(|orphan| orphan.candidate.intake == Intake::Always)
     }
 
     fn adopt(&mut self, candidates: &mut Vec<Candidate>) {
