@@ -418,7 +418,7 @@ pub enum RefusalCode {
     /// The receiver does not take runs in this space (it is not a member yet, or the sender is not).
     #[n(8)]
     NotAMember,
-    /// The receiver wants nothing of this document but what it asks for.
+    /// The receiver wants nothing of this document but live runs and what it asks for.
     #[n(9)]
     NotWanted,
 }

@@ -466,7 +466,8 @@ impl Engine {
                 shared.roots_changed(now);
             }
             RefusalCode::NotWanted => {
-                if self.spaces.get(&space).is_some_and(|space| space.records.contains_key(&document)) {
+                let is_stored = self.spaces.get(&space).is_some_and(|space| space.records.contains_key(&document));
+                if is_stored || self.residents.contains_key(&(space, document)) {
                     shared.ask_first(document);
                 }
             }

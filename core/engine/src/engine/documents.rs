@@ -29,6 +29,7 @@ use crate::storage::{
     CommitId, META_POISONED, Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end, run_key,
     space_hash_key,
 };
+use crate::sync::left_out::LeftOut;
 use crate::wire::RefusalCode;
 
 /// Lists of members that a document's waiting runs stand on, beside those that something stored stands on. And of those that
@@ -331,8 +332,12 @@ impl Engine {
         let exists = self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1));
         if intake == Intake::OnDemand && !exists && !self.residents.contains_key(&key) {
             // A document that a blocked device has to itself. If others write in it, it is asked for again.
+            // Once for the document, and once more for each chain where the peer sends all of it again.
             let shared = self.sessions.get_mut(&session).and_then(|session| session.shared_in(&key.0));
-            if shared.is_some_and(|(_, shared)| !shared.left_out.has(&key.1)) {
+            let is_to_know = |left_out: &LeftOut| {
+                !left_out.has(&key.1) || left_out.until(&key.1, &header.actor) == Some(header.last_seq)
+            };
+            if shared.is_some_and(|(_, shared)| is_to_know(&shared.left_out)) {
                 let text = "of this document nothing is taken that was not asked for";
                 _ = self.answer_refusal(session, &header, RefusalCode::NotWanted, text);
             }
@@ -441,10 +446,15 @@ impl Engine {
             warn!(document = %key.1, "a copy of this process writes as this device");
             self.copy_seen(self.device);
         }
+        let mut brought = BTreeMap::<_, usize>::new();
+        for Run { header, .. } in &settled.left_out {
+            *brought.entry((header.actor, header.first_seq)).or_default() += 1;
+        }
         for run in settled.left_out {
-            let resident = self.residents.get_mut(&key);
-            let from = resident.and_then(|resident| resident.origins.remove(&(run.header.actor, run.header.first_seq)));
-            self.leave_out(from, &run);
+            let at = (run.header.actor, run.header.first_seq);
+            let from = self.residents.get_mut(&key).and_then(|resident| resident.origins.remove(&at));
+            // Of two histories of an actor it is not known who brought which.
+            self.leave_out(from.filter(|_| brought.get(&at) == Some(&1)), &run);
         }
         let Some(resident) = self.residents.get_mut(&key) else { return };
         let mut refused = Vec::new();

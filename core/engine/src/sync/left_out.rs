@@ -41,6 +41,11 @@ impl LeftOut {
         self.tips.range(of(document)).next().is_some()
     }
 
+    /// How far an actor's chain was left out.
+    pub(crate) fn until(&self, document: &DocumentId, actor: &ActorId) -> Option<u64> {
+        self.tips.get(&(*document, *actor)).map(|tip| tip.seq)
+    }
+
     /// What the peer is told that we have of a document of which we hold `ours`.
     pub(crate) fn shown(&self, document: &DocumentId, ours: &DocumentRecord) -> Vec<ActorTip> {
         let held = tips(ours);
@@ -60,8 +65,7 @@ impl LeftOut {
     pub(crate) fn covers(&self, document: &DocumentId, ours: &DocumentRecord, theirs: &[ActorTip]) -> bool {
         theirs.iter().all(|tip| {
             let held = ours.frontier.actors.get(&tip.actor).map(|proof| proof.header.last_seq);
-            let left_out = self.tips.get(&(*document, tip.actor)).map(|left_out| left_out.seq);
-            held.max(left_out) >= Some(tip.seq)
+            held.max(self.until(document, &tip.actor)) >= Some(tip.seq)
         })
     }
 
