@@ -175,6 +175,9 @@ pub const CHANGE_EXPANDED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Greatest step of a counter, either way. A first value and `DOCUMENT_OPS_MAX` steps stay within 64 bits in all (automerge's
 /// own addition panics beyond).
 pub const COUNTER_STEP_MAX: u64 = 1 << 38;
+/// Most that is added to a counter at once, either way: 1,024 steps, which take a millisecond. automerge goes through all steps of a
+/// counter for one more, so that ten times as many take a hundred times as long.
+pub const COUNTER_ADDITION_MAX: u64 = 1024 * COUNTER_STEP_MAX;
 /// Greatest first value of a counter, either way: 8 PiB in bytes, and what a float holds exactly, as other programs read JSON.
 pub const COUNTER_VALUE_MAX: u64 = 1 << 53;
 const _: () = assert!(

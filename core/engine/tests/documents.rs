@@ -134,6 +134,10 @@ fn what_peers_would_refuse_is_refused_here_with_value_and_limit() {
         "a counter's first value at `/c` is 1152921504606846976 units, limit 9007199254740992"
     );
     assert_eq!(
+        error(&|e| e.set_counter("/c", 1).and_then(|()| e.increment("/c", -(1 << 49)))),
+        "an addition to a counter at `/c` is 562949953421312 units, limit 281474976710656"
+    );
+    assert_eq!(
         error(&|e| e.set("/c", f64::INFINITY)),
         "the number at `/c` is infinite: only finite numbers can be written"
     );

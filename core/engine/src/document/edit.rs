@@ -260,9 +260,9 @@ impl<'a> Edit<'a> {
         self.set(path, Value::Counter(value))
     }
 
-    /// Adds to the counter at `path`, at most [`COUNTER_VALUE_MAX`] either way: one operation for every [`COUNTER_STEP_MAX`].
+    /// Adds to the counter at `path`, at most [`COUNTER_ADDITION_MAX`] either way: one operation for every [`COUNTER_STEP_MAX`].
     ///
-    /// [`COUNTER_VALUE_MAX`]: crate::limits::COUNTER_VALUE_MAX
+    /// [`COUNTER_ADDITION_MAX`]: crate::limits::COUNTER_ADDITION_MAX
     /// [`COUNTER_STEP_MAX`]: crate::limits::COUNTER_STEP_MAX
     pub fn increment(&mut self, path: impl IntoPath, by: i64) -> Result<(), EditError> {
         let path = path.into_path()?;

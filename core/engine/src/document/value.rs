@@ -10,7 +10,9 @@ use serde_json::{Map, Number, Value as Json};
 
 use crate::document::edit::EditError;
 use crate::document::path::Path;
-use crate::limits::{COUNTER_STEP_MAX, COUNTER_VALUE_MAX, DEPTH_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::{
+    COUNTER_ADDITION_MAX, COUNTER_STEP_MAX, COUNTER_VALUE_MAX, DEPTH_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX,
+};
 
 /// A value in a document. What is made of JSON has texts where JSON has strings; the kinds that JSON lacks are named
 /// (`Value::Counter(0)`).
@@ -247,9 +249,9 @@ impl Cost {
     }
 }
 
-/// Refuses an addition to a counter that no counter takes at all.
+/// Refuses an addition to a counter that would take too many steps.
 pub(crate) fn check_increment(at: &Path, by: i64) -> Result<(), EditError> {
-    if by.unsigned_abs() <= COUNTER_VALUE_MAX {
+    if by.unsigned_abs() <= COUNTER_ADDITION_MAX {
         return Ok(());
     }
     Err(EditError::ValueTooLarge {
@@ -257,7 +259,7 @@ pub(crate) fn check_increment(at: &Path, by: i64) -> Result<(), EditError> {
         at: at.clone(),
         value: by.unsigned_abs(),
         unit: "units",
-        limit: COUNTER_VALUE_MAX,
+        limit: COUNTER_ADDITION_MAX,
     })
 }
 
