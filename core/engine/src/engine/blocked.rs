@@ -1,6 +1,6 @@
 //! Devices that people here want nothing to do with, until a member can be removed. It is this replica's own business, kept on
-//! its disk and told to nobody but the device: no session with them, and of what they write only what others have built on. From
-//! what we ask for, other peers can tell of which documents we take nothing.
+//! its disk and told to nobody but the device: no session with them, and of what they write only what others have built on.
+//! Other peers can tell from our requests which documents we take nothing of.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -15,9 +15,10 @@ use crate::engine::output::{CommandError, Reply};
 use crate::gate::{self, Intake};
 use crate::id::DeviceId;
 use crate::limits::BLOCKED_MAX;
-use crate::run::Run;
+use crate::run::{Run, RunHeader};
 use crate::storage::{META_BLOCKED, Table};
-use crate::wire::ActorTip;
+use crate::sync::session::Shared;
+use crate::wire::{ActorTip, RefusalCode};
 
 /// Why a session with a blocked device ends.
 pub(super) const REASON: &str = "this device is blocked here";
@@ -44,7 +45,19 @@ impl Engine {
         }
     }
 
-    /// Something may build on what was left out of a document: peers are asked for all of it.
+    /// Tells a peer to send of a document only what we ask for: once for the document, and again when it comes to the end of a
+    /// chain that it has sent before.
+    pub(super) fn tell_not_wanted(&mut self, session: SessionId, header: &RunHeader) {
+        let shared = self.sessions.get_mut(&session).and_then(|session| session.shared_in(&header.space));
+        let Some((_, Shared { left_out, .. })) = shared else { return };
+        let document = &header.document;
+        if !left_out.has(document) || left_out.until(document, &header.actor) == Some(header.last_seq) {
+            let text = "of this document only what was asked for is taken";
+            _ = self.answer_refusal(session, header, RefusalCode::NotWanted, text);
+        }
+    }
+
+    /// A waiting run may build on what was left out of a document, so peers are asked for all of that document.
     pub(super) fn ask_for_left_out(&mut self, key: DocumentKey) {
         let mut has_any = false;
         for session in self.sessions.values_mut() {

@@ -29,8 +29,6 @@ use crate::storage::{
     CommitId, META_POISONED, Request, ScanId, Scanned, Table, document_key, parse_run_key, prefix_end, run_key,
     space_hash_key,
 };
-use crate::sync::left_out::LeftOut;
-use crate::wire::RefusalCode;
 
 /// Lists of members that a document's waiting runs stand on, beside those that something stored stands on. And of those that
 /// are not known, as many.
@@ -332,15 +330,7 @@ impl Engine {
         let exists = self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1));
         if intake == Intake::OnDemand && !exists && !self.residents.contains_key(&key) {
             // A document that a blocked device has to itself. If others write in it, it is asked for again.
-            // Once for the document, and once more for each chain where the peer sends all of it again.
-            let shared = self.sessions.get_mut(&session).and_then(|session| session.shared_in(&key.0));
-            let is_to_know = |left_out: &LeftOut| {
-                !left_out.has(&key.1) || left_out.until(&key.1, &header.actor) == Some(header.last_seq)
-            };
-            if shared.is_some_and(|(_, shared)| is_to_know(&shared.left_out)) {
-                let text = "of this document nothing is taken that was not asked for";
-                _ = self.answer_refusal(session, &header, RefusalCode::NotWanted, text);
-            }
+            self.tell_not_wanted(session, &header);
             return self.leave_out(Some(session), &Run { header, payload: payload.into_bytes() });
         }
         if !self.residents.contains_key(&key) && !self.has_room_for_unrecorded(&key, &device) {
