@@ -234,8 +234,8 @@ pub const DEATHS_UNTIL_POISONED: u8 = 5;
 pub const POISONED_MAX: usize = 1_024;
 /// Devices that are blocked here. Each is a row of some 40 bytes.
 pub const BLOCKED_MAX: usize = MEMBERS_MAX;
-/// Actors of blocked devices, each in a document, of which it is remembered how far one peer has shown us what they wrote. What
-/// others wrote comes with each comparison. Some 120 bytes each.
+/// Chains of blocked devices that one peer is not asked for again. Chains beyond the limit are fetched with every comparison. Some
+/// 120 bytes each.
 pub const LEFT_OUT_MAX: usize = 4_096;
 /// Tips of runs that broke the merge, remembered for one document while it is in memory.
 pub const POISONED_REMEMBERED_MAX: usize = 1_024;

@@ -1,6 +1,6 @@
-//! What a block leaves out of what one peer has: how far it has shown us chains of blocked devices that nobody builds on. It is told
-//! that we have them, so that it does not send them with every comparison. What others have is another matter: each is told only of
-//! what it has shown us itself, so nobody can hide from us what an honest peer has.
+//! Chains of blocked devices that one peer has sent us and we did not take, because nobody builds on them. We tell that peer that we
+//! have them, so that it does not send them with every comparison. We tell it only of what it sent us itself, so that nobody can hide
+//! from us what an honest peer has.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -46,7 +46,7 @@ impl LeftOut {
         self.tips.get(&(*document, *actor)).map(|tip| tip.seq)
     }
 
-    /// What the peer is told that we have of a document of which we hold `ours`.
+    /// The frontier that the peer is sent for a document: `ours`, and what was left out.
     pub(crate) fn shown(&self, document: &DocumentId, ours: &DocumentRecord) -> Vec<ActorTip> {
         let held = tips(ours);
         if !self.has(document) {
@@ -61,7 +61,7 @@ impl LeftOut {
         all.into_values().collect()
     }
 
-    /// Whether all that the peer has shown of a document and that is not in `ours` was left out.
+    /// Whether we lack nothing of the peer's frontier but what was left out.
     pub(crate) fn covers(&self, document: &DocumentId, ours: &DocumentRecord, theirs: &[ActorTip]) -> bool {
         theirs.iter().all(|tip| {
             let held = ours.frontier.actors.get(&tip.actor).map(|proof| proof.header.last_seq);

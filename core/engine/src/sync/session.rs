@@ -208,7 +208,7 @@ pub struct Shared {
     /// How we last asked the peer to let us in.
     asked_to_join: Option<Asked>,
     refused: Recent<Digest>,
-    /// Documents of which the peer wants only what it asks for.
+    /// Documents that the peer wants to be asked about first.
     to_ask: Recent<()>,
     /// What we do not take of what it has.
     pub(crate) left_out: LeftOut,

@@ -306,8 +306,8 @@ impl Log {
         self.admissions.range(range).map(|((_, by), admissions)| (by, admissions))
     }
 
-    /// How many members there are in the state that the given entries stand for, if there is no room for another. They are
-    /// counted only where there may be so many: each takes an entry.
+    /// How many members there are in the state that the given entries stand for, if there is no room for another. Each takes
+    /// an entry, so with fewer entries than that nothing is counted.
     fn members_if_full(&self, from: &[Place]) -> Option<usize> {
         if self.devices().len() < MEMBERS_MAX {
             return None;
