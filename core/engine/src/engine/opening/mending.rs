@@ -21,7 +21,7 @@ use crate::storage::{Request, ScanId, Table, document_key, prefix_end};
 impl Engine {
     /// What is stored of a document cannot be read whole. Says so, and begins to mend it: at once, or, if it is in memory,
     /// when all of it that is not damaged is on disk.
-    pub(super) fn mend_document(&mut self, key: DocumentKey, error: &str) {
+    pub(in crate::engine) fn mend_document(&mut self, key: DocumentKey, error: &str) {
         if self.is_mending(&key) || self.to_mend.contains(&key) {
             return;
         }
@@ -35,7 +35,7 @@ impl Engine {
     }
 
     /// A page of a document that is being opened or mended cannot be read.
-    pub(super) fn opening_failed(&mut self, key: DocumentKey, birth: u64, error: &str) {
+    pub(in crate::engine) fn opening_failed(&mut self, key: DocumentKey, birth: u64, error: &str) {
         match self.residents.get(&key).filter(|resident| resident.birth == birth) {
             Some(resident) if resident.is_mending() => self.break_document(key, error),
             Some(_) => self.mend_document(key, error),
@@ -49,7 +49,7 @@ impl Engine {
     }
 
     /// Notes the documents of which a salvage saved what it could.
-    pub(super) fn mend_what_was_salvaged(&mut self) {
+    pub(in crate::engine) fn mend_what_was_salvaged(&mut self) {
         for (id, space) in &self.spaces {
             let marked = space.records.iter().filter(|(_, record)| record.is_salvaged());
             self.to_mend.extend(marked.map(|(document, _)| (*id, *document)));
@@ -61,7 +61,7 @@ impl Engine {
     }
 
     /// Begins with as many of the documents to be mended as may be under way at a time.
-    pub(super) fn mend_due(&mut self) {
+    pub(in crate::engine) fn mend_due(&mut self) {
         if self.to_mend.is_empty() || self.stopped.is_some() || self.halted.is_some() {
             return;
         }
@@ -105,12 +105,12 @@ impl Engine {
     }
 
     /// Asks for a page of what is readable of a document's runs.
-    pub(super) fn salvage_runs(&mut self, scan: Scan, key: DocumentKey, from: Vec<u8>) {
+    pub(in crate::engine) fn salvage_runs(&mut self, scan: Scan, key: DocumentKey, from: Vec<u8>) {
         self.salvage(scan, from, prefix_end(&document_key(&key.0, &key.1)));
     }
 
     /// Asks for a page of runs. Rows that cannot be read are named, not fatal.
-    pub(super) fn salvage(&mut self, scan: Scan, from: Vec<u8>, to: Vec<u8>) {
+    pub(in crate::engine) fn salvage(&mut self, scan: Scan, from: Vec<u8>, to: Vec<u8>) {
         self.last_scan += 1;
         let id = ScanId(self.last_scan);
         self.scans.insert(id, scan);
@@ -120,7 +120,7 @@ impl Engine {
 
     /// A stored run as it can be sent. The members that one of ours stands on may be lost, or we were none of them because our
     /// key was new: nobody could be shown why it counts. It is signed once more, on those of now, and stored so.
-    pub(super) fn sign_again(&mut self, row: &[u8], run: Run) -> Run {
+    pub(in crate::engine) fn sign_again(&mut self, row: &[u8], run: Run) -> Run {
         let header = &run.header;
         let Some(space) = self.spaces.get(&header.space) else { return run };
         if header.device != self.device || space.lets_us_write(&header.acl) {
@@ -147,7 +147,7 @@ impl Engine {
     }
 
     /// A document was built from what is readable: what it holds goes into a record that says no more than that.
-    pub(super) fn mended(&mut self, key: DocumentKey, mended: Mended) {
+    pub(in crate::engine) fn mended(&mut self, key: DocumentKey, mended: Mended) {
         let Mended { document, held, bytes, useless, lists, waiting, evicted, unvouched } = mended;
         self.counters.orphans_evicted += evicted as u64;
         let Some(resident) = self.residents.get_mut(&key) else { return };

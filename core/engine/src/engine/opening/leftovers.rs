@@ -24,7 +24,7 @@ use crate::storage::{Scanned, document_key, parse_run_key};
 impl Engine {
     /// A stored run with what is known of its author, before it goes into a document again: it may be anybody's words, as a page
     /// that looks like one of ours can be hidden in what a member writes.
-    pub(super) fn readable(&mut self, key: &DocumentKey, row: Vec<u8>, run: Run) -> Readable {
+    pub(in crate::engine) fn readable(&mut self, key: &DocumentKey, row: Vec<u8>, run: Run) -> Readable {
         let header = &run.header;
         let Some(space) = self.spaces.get(&key.0) else { return Readable { row, run, author: None } };
         let acl = space.acl(&header.acl);
@@ -44,12 +44,12 @@ impl Engine {
     }
 
     /// Reads all of them again, into a document that is in memory, as soon as that may be.
-    pub(super) fn read_leftovers(&mut self, key: DocumentKey) {
+    pub(in crate::engine) fn read_leftovers(&mut self, key: DocumentKey) {
         self.to_reread.insert(key);
     }
 
     /// More is known of a space's members: what stood on them and was not known to.
-    pub(super) fn read_leftovers_of(&mut self, space_id: &SpaceId) {
+    pub(in crate::engine) fn read_leftovers_of(&mut self, space_id: &SpaceId) {
         let Some(space) = self.spaces.get(space_id) else { return };
         let residents = self.residents.iter().filter(|(key, _)| key.0 == *space_id);
         let due = residents.filter(|(_, resident)| resident.leftovers.unknown.iter().any(|acl| space.knows(acl)));
@@ -58,7 +58,11 @@ impl Engine {
 
     /// Notes what some of a document's leftovers stand on. Of more than there is room for, they are read when it comes into
     /// memory again.
-    pub(super) fn note_unknown_members(&mut self, key: DocumentKey, acls: impl IntoIterator<Item = AclHash>) {
+    pub(in crate::engine) fn note_unknown_members(
+        &mut self,
+        key: DocumentKey,
+        acls: impl IntoIterator<Item = AclHash>,
+    ) {
         let Some(resident) = self.residents.get_mut(&key) else { return };
         let unknown = &mut resident.leftovers.unknown;
         for acl in acls {
@@ -70,7 +74,7 @@ impl Engine {
 
     /// Begins to read those of as many documents as may be under way at a time. What a document holds has to be in its record
     /// first: by that leftovers are told from the rest.
-    pub(super) fn leftovers_due(&mut self) {
+    pub(in crate::engine) fn leftovers_due(&mut self) {
         if self.to_reread.is_empty() || self.stopped.is_some() || self.halted.is_some() {
             return;
         }
@@ -102,7 +106,7 @@ impl Engine {
     }
 
     /// Nothing of a page can be read.
-    pub(super) fn leftovers_unreadable(&mut self, key: DocumentKey, birth: u64, error: &str) {
+    pub(in crate::engine) fn leftovers_unreadable(&mut self, key: DocumentKey, birth: u64, error: &str) {
         if let Some(resident) = self.residents.get_mut(&key).filter(|resident| resident.birth == birth) {
             warn!(document = %key.1, error, "what a mending left in the store is not read again");
             resident.leftovers.page = None;
@@ -111,7 +115,7 @@ impl Engine {
     }
 
     /// A page of a document's runs was read, in which they are.
-    pub(super) fn scanned_leftovers(&mut self, key: DocumentKey, birth: u64, scanned: Scanned) {
+    pub(in crate::engine) fn scanned_leftovers(&mut self, key: DocumentKey, birth: u64, scanned: Scanned) {
         if self.residents.get(&key).is_none_or(|resident| resident.birth != birth) {
             return;
         }
@@ -148,7 +152,7 @@ impl Engine {
     }
 
     /// Those of a page that may be part of the document.
-    pub(super) fn leftovers_read(&mut self, key: DocumentKey, runs: Vec<(RunHeader, Payload)>) {
+    pub(in crate::engine) fn leftovers_read(&mut self, key: DocumentKey, runs: Vec<(RunHeader, Payload)>) {
         let Some(resident) = self.residents.get_mut(&key) else { return };
         if let Some(Page::Coming(next)) = resident.leftovers.page.take() {
             resident.leftovers.page = Some(Page::Arrived(next));
@@ -170,7 +174,7 @@ impl Engine {
     }
 
     /// What is in a document's inbox was looked at: if that was a page of leftovers, the next one may come.
-    pub(super) fn next_leftovers(&mut self, key: DocumentKey) {
+    pub(in crate::engine) fn next_leftovers(&mut self, key: DocumentKey) {
         let Some(resident) = self.residents.get_mut(&key) else { return };
         if resident.inbox_bytes() > 0 || resident.live().is_none_or(Document::is_busy) {
             return;

@@ -11,7 +11,7 @@ impl Engine {
     /// it is killed, most easily at the same point of catching up again and again, and to refuse an innocent run is to differ
     /// from everyone else. So they are tried in small groups from now on, only what several processes in a row died of, alone,
     /// is refused, and only by the process that finds it so: the next one tries it once more.
-    pub(super) fn read_slot(&mut self, slot: Option<Slot>) {
+    pub(in crate::engine) fn read_slot(&mut self, slot: Option<Slot>) {
         let tips = slot.as_ref().map(|slot| slot.tips.as_slice()).unwrap_or_default();
         let alone = if let [tip] = tips { Some(*tip) } else { None };
         for (tip, deaths) in core::mem::take(&mut self.deaths) {
