@@ -11,7 +11,6 @@ use rand_core::{Rng as _, SeedableRng as _};
 use tracing::{debug, info, trace};
 
 use crate::document::{DraftError, EditError};
-use crate::feed::FeedRow;
 use crate::gate::{Guard, Slot};
 use crate::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::Signer;
@@ -20,15 +19,15 @@ use crate::mutants::{Mutant, Mutated};
 use crate::space::membership::Member;
 use crate::space::ticket::Ticket;
 use crate::space::{Record, Space};
-use crate::storage::{self, Image, META_BLOCKED, META_BOOT_EPOCH, META_POISONED, META_STORAGE_ID, ScanId, Table};
+use crate::storage::{self, Image, META_BLOCKED, META_BOOT_EPOCH, META_STORAGE_ID, Table};
 use crate::sync::admission::Admission;
 use crate::sync::dialer::{Dialer, Source};
 use crate::sync::rate::Rate;
 use crate::sync::session::{Session, Shared};
-use crate::sync::transfer::Job;
 use crate::time::{Now, Timestamp};
 
 mod addresses;
+mod arrivals;
 mod blocked;
 mod catch_up;
 mod commands;
@@ -59,7 +58,9 @@ mod remembered;
 pub mod renewal;
 mod resident;
 mod said;
+mod scans;
 mod sessions;
+mod settling;
 pub mod status;
 mod unread;
 pub mod usage;
@@ -71,19 +72,19 @@ use commits::Commits;
 use copies::Copies;
 use counters::Counters;
 use dialing::Dialing;
-use documents::DocumentKey;
+use documents::Documents;
 use halting::Halt;
 use hints::PendingHint;
 use input::{CommandId, Input, SessionId};
 use offences::Offences;
+use opening::Poison;
 use output::{CommandError, Event, Output};
 use reach::OwnAddresses;
 use remembered::RememberedDevices;
-use resident::Resident;
+use scans::Scans;
 use unread::Unread;
-use usage::{Tolls, Usage};
+use usage::Tolls;
 use works::Works;
-use writers::Writers;
 
 /// What an engine is made with.
 pub struct Config {
@@ -112,9 +113,7 @@ pub struct Engine {
     instance: u64,
 
     spaces: BTreeMap<SpaceId, Space>,
-    residents: BTreeMap<DocumentKey, Resident>,
-    residents_max: usize,
-    writers: Writers,
+    documents: Documents,
     sessions: BTreeMap<SessionId, Session>,
     /// Which of them go on with a large message.
     admission: Admission,
@@ -143,28 +142,13 @@ pub struct Engine {
     tolls: Tolls,
     /// Devices that people here want nothing to do with.
     blocked: BTreeSet<DeviceId>,
-    /// Runs that broke the merge before, by tip.
-    poisoned: BTreeSet<ChangeHash>,
-    /// Runs that processes in a row died with while they merged them alone, and how many did.
-    deaths: BTreeMap<ChangeHash, u8>,
-    /// Documents among whose runs such a one is, and the tips in question.
-    suspects: BTreeMap<DocumentKey, Vec<ChangeHash>>,
-    /// Documents of which nothing can be read from the store, and why.
-    broken: BTreeMap<DocumentKey, String>,
-    /// Documents that are to be rebuilt from what is readable of their runs.
-    to_mend: BTreeSet<DocumentKey>,
-    /// Documents of which what a mending left in the store is to be read again.
-    to_reread: BTreeSet<DocumentKey>,
-    /// Documents in memory that have no record yet.
-    unrecorded: BTreeSet<DocumentKey>,
-    /// Documents with runs that wait for others, and since when.
-    waiting_since: BTreeMap<DocumentKey, Timestamp>,
+    /// Runs that broke the merge before.
+    poison: Poison,
     /// Spaces that we left, as long as rows of them are being removed, and who wants to join them again.
     purging: BTreeMap<SpaceId, Vec<(CommandId, Ticket)>>,
 
     works: Works,
-    scans: BTreeMap<ScanId, Scan>,
-    last_scan: u64,
+    scans: Scans,
     waits: BTreeMap<CommandId, Wait>,
     joins: BTreeMap<SpaceId, Vec<CommandId>>,
     hints: BTreeMap<SpaceId, PendingHint>,
@@ -175,16 +159,10 @@ pub struct Engine {
     pub(crate) mutated: Mutated,
 
     out: VecDeque<Output>,
-    /// Turns so far.
-    turn: u64,
     /// Something came in and its consequences are not drawn yet.
     turn_open: bool,
     /// This turn reads runs that arrived. One that an edit or the store began is not held up by them.
     turn_reads: bool,
-    /// Documents with runs to merge.
-    touched: BTreeSet<DocumentKey>,
-    /// Documents with changes that no commit has yet.
-    dirty: BTreeSet<DocumentKey>,
     changed_members: BTreeSet<SpaceId>,
     to_flush: BTreeSet<SessionId>,
     to_pump: BTreeSet<SessionId>,
@@ -193,16 +171,6 @@ pub struct Engine {
     dial_check: bool,
     /// The wall clock went on while the monotonic one stood still.
     has_slept: bool,
-}
-
-/// What a scan is for.
-enum Scan {
-    Open(DocumentKey, u64),
-    Leftovers(DocumentKey, u64),
-    Transfer { session: SessionId, key: DocumentKey, job: Job },
-    Feed { command: CommandId, limit: usize, rows: Vec<FeedRow> },
-    Purge(SpaceId, Table),
-    Usage { command: CommandId, space: SpaceId, usage: BTreeMap<DeviceId, Usage> },
 }
 
 /// A document cannot be read or edited.
@@ -253,16 +221,11 @@ impl Engine {
         now: Now,
         image: Image,
     ) -> Result<Self, String> {
-        let mut poisoned = BTreeSet::new();
-        let mut deaths = BTreeMap::new();
+        let mut poison = Poison::default();
         let mut blocked = BTreeSet::new();
         for (_, key, value) in image.rows.iter().filter(|(table, _, _)| *table == Table::Meta) {
             blocked.extend(key.strip_prefix(META_BLOCKED).and_then(DeviceId::from_slice));
-            let Some(tip) = key.strip_prefix(META_POISONED).and_then(ChangeHash::from_slice) else { continue };
-            match value.as_slice() {
-                [count] => _ = deaths.insert(tip, *count),
-                _ => _ = poisoned.insert(tip),
-            }
+            poison.load(key, value);
         }
         let loaded = load::load(identity.device(), image)?;
         let mut engine = Self {
@@ -276,9 +239,7 @@ impl Engine {
             epoch: loaded.epoch + 1,
             instance: 0,
             spaces: loaded.spaces,
-            residents: BTreeMap::new(),
-            residents_max: config.residents_max,
-            writers: Writers::default(),
+            documents: Documents::new(config.residents_max),
             sessions: BTreeMap::new(),
             admission: Admission::default(),
             offences: Offences::default(),
@@ -297,18 +258,10 @@ impl Engine {
             feed_seq_in_flight: loaded.feed_seq,
             feed_seq_told: loaded.feed_seq,
             own: OwnAddresses::default(),
-            poisoned,
-            deaths,
-            suspects: BTreeMap::new(),
-            broken: BTreeMap::new(),
-            to_mend: BTreeSet::new(),
-            to_reread: BTreeSet::new(),
+            poison,
             works: Works::default(),
-            unrecorded: BTreeSet::new(),
-            waiting_since: BTreeMap::new(),
             purging: BTreeMap::new(),
-            scans: BTreeMap::new(),
-            last_scan: 0,
+            scans: Scans::default(),
             waits: BTreeMap::new(),
             joins: BTreeMap::new(),
             hints: BTreeMap::new(),
@@ -318,11 +271,8 @@ impl Engine {
             counters: Counters::default(),
             mutated: Mutated::default(),
             out: VecDeque::new(),
-            turn: 0,
             turn_open: true,
             turn_reads: false,
-            touched: BTreeSet::new(),
-            dirty: BTreeSet::new(),
             changed_members: BTreeSet::new(),
             to_flush: BTreeSet::new(),
             to_pump: BTreeSet::new(),
@@ -357,7 +307,7 @@ impl Engine {
         for space in loaded.remnants {
             engine.purge(space);
         }
-        engine.read_slot(config.slot);
+        engine.poison.read_slot(config.slot, &mut engine.commits);
         info!(device = %engine.device, storage = %engine.storage, epoch = engine.epoch, "started");
         Ok(engine)
     }
@@ -410,7 +360,6 @@ impl Engine {
         debug_assert!(now.mono >= self.now.mono, "time never goes back");
         self.has_slept |= now.slept_since(&self.now) >= SLEEP_MIN;
         self.now = Now { mono: self.now.mono.max(now.mono), wall_s: now.wall_s };
-        self.turn += 1;
         self.turn_open = true;
         self.turn_reads = false;
     }
@@ -478,35 +427,6 @@ impl Engine {
         self.finish_shutdown();
     }
 
-    fn scanned(&mut self, id: ScanId, result: Result<storage::Scanned, storage::Failure>) {
-        let Some(scan) = self.scans.remove(&id) else { return };
-        let scanned = match (result, &scan) {
-            (Ok(scanned), _) => scanned,
-            (Err(storage::Failure::Damaged(error)), Scan::Open(key, birth)) => {
-                return self.opening_failed(*key, *birth, &error);
-            }
-            (Err(storage::Failure::Damaged(error)), Scan::Leftovers(key, birth)) => {
-                return self.leftovers_unreadable(*key, *birth, &error);
-            }
-            (Err(storage::Failure::Damaged(error)), Scan::Transfer { session, key, .. }) => {
-                self.transfer_ended(*session, key);
-                return self.mend_document(*key, &error);
-            }
-            (Err(failure @ storage::Failure::Damaged(_)), Scan::Usage { command, .. }) => {
-                return self.reply(*command, Err(CommandError::Damaged(failure.to_string())));
-            }
-            (Err(failure), _) => return self.stop(failure.to_string()),
-        };
-        match scan {
-            Scan::Open(key, birth) => self.scanned_open(key, birth, scanned),
-            Scan::Leftovers(key, birth) => self.scanned_leftovers(key, birth, scanned),
-            Scan::Transfer { session, key, job } => self.scanned_transfer(session, key, job, scanned),
-            Scan::Feed { command, limit, rows } => self.scanned_feed(command, limit, rows, &scanned),
-            Scan::Purge(space, table) => self.scanned_purge(space, table, scanned),
-            Scan::Usage { command, space, usage } => self.scanned_usage(command, space, usage, scanned),
-        }
-    }
-
     /// The store can be neither written nor read: end, say so, let the owner reopen.
     fn stop(&mut self, reason: String) {
         if self.stopped.is_some() {
@@ -522,7 +442,7 @@ impl Engine {
         if let Some(id) = self.shutting_down.take() {
             self.reply(id, Err(CommandError::Stopped(reason.clone())));
         }
-        self.dirty.clear();
+        self.documents.give_up_commits();
         self.event(Event::Stopped { reason });
     }
 
@@ -531,14 +451,8 @@ impl Engine {
         commands.extend(core::mem::take(&mut self.waits).into_keys());
         commands.extend(core::mem::take(&mut self.joins).into_values().flatten());
         commands.extend(self.purging.values_mut().flat_map(core::mem::take).map(|(command, _)| command));
-        for (_, scan) in core::mem::take(&mut self.scans) {
-            if let Scan::Feed { command, .. } | Scan::Usage { command, .. } = scan {
-                commands.push(command);
-            }
-        }
-        for resident in self.residents.values_mut() {
-            commands.extend(resident.take_waiting());
-        }
+        commands.extend(self.scans.abandon());
+        commands.extend(self.documents.take_commands());
         for command in commands {
             self.reply(command, Err(CommandError::Stopped(reason.to_string())));
         }
@@ -571,9 +485,8 @@ impl Engine {
     pub fn documents(&self, space: &SpaceId) -> Vec<DocumentId> {
         let Some(known) = self.spaces.get(space) else { return Vec::new() };
         let mut documents: Vec<DocumentId> = known.records.keys().copied().collect();
-        let from = (*space, DocumentId([0; DocumentId::LEN]));
         // Made, and not in a commit yet.
-        let made = self.unrecorded.range(from..).take_while(|key| key.0 == *space).filter(|key| self.exists(key));
+        let made = self.documents.unrecorded(space).filter(|key| self.exists(key));
         documents.extend(made.map(|key| key.1));
         documents.sort_unstable();
         documents
@@ -643,11 +556,7 @@ impl Engine {
     }
 
     fn backlog_bytes(&self) -> usize {
-        self.unread.bytes() + self.inbox_bytes()
-    }
-
-    fn inbox_bytes(&self) -> usize {
-        self.residents.values().map(Resident::inbox_bytes).sum()
+        self.unread.bytes() + self.documents.inbox_bytes()
     }
 
     fn out(&mut self, output: Output) {

@@ -200,7 +200,7 @@ fn recordings() -> Vec<(&'static str, String, Vec<u8>)> {
             damaged: Vec::new(),
         },
         Call::Committed { id: 5, failure: Some(Failed::Full("no room".into())) },
-        Call::Worked { space, document, birth: 6 },
+        Call::Worked { space, document, generation: 6 },
         Call::Edited { space, document, change },
         Call::Announced { addresses: vec!["c".into()] },
     ];

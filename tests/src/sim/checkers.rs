@@ -181,7 +181,8 @@ impl World {
     pub(super) fn check_step(&mut self) {
         for replica in self.honest() {
             let Some(process) = &self.replicas[replica].process else { continue };
-            if let Err(text) = memory::bounded(&process.engine.held()) {
+            let forgotten = process.engine.audit().map_err(|table| format!("what it has let go among the {table}"));
+            if let Err(text) = memory::bounded(&process.engine.held()).and(forgotten) {
                 self.fail(Kind::Safety, memory::CHECKER, format!("#{replica} holds {text}"));
                 return;
             }

@@ -200,8 +200,8 @@ impl Replay {
 
     fn call(&mut self, now: Now, call: Call) -> Result<(), String> {
         match call {
-            Call::Worked { space, document, birth } => {
-                let done = self.worked.get_mut(&(space, document, birth)).and_then(VecDeque::pop_front);
+            Call::Worked { space, document, generation } => {
+                let done = self.worked.get_mut(&(space, document, generation)).and_then(VecDeque::pop_front);
                 match done {
                     Some(done) => self.give(now, Input::Worked(Box::new(done))),
                     None => self.fail(format!("work on document {document:.8} is done that was never handed out")),
@@ -246,7 +246,7 @@ impl Replay {
             self.hashes.push_back((self.done.outputs, self.hash));
             if let Output::Work(work) = output {
                 let done = work.run(&self.guard);
-                self.worked.entry((done.space, done.document, done.birth)).or_default().push_back(done);
+                self.worked.entry((done.space, done.document, done.generation)).or_default().push_back(done);
             }
         }
     }

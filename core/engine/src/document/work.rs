@@ -19,7 +19,7 @@ pub struct Work {
     /// The document.
     pub document: DocumentId,
     /// Which time this document is in memory: work that comes back for an earlier one is dropped.
-    pub birth: u64,
+    pub generation: u64,
     /// About how many operations are applied at once on the way.
     pub ops: u64,
     /// What to do.
@@ -47,7 +47,7 @@ pub struct WorkDone {
     /// The document.
     pub document: DocumentId,
     /// As given.
-    pub birth: u64,
+    pub generation: u64,
     /// As given.
     pub ops: u64,
     /// What came out.
@@ -76,13 +76,13 @@ pub(crate) fn ops_at_once(ops: u64) -> u64 {
 impl Work {
     /// Does it. Takes from microseconds to seconds.
     pub fn run(self, guard: &dyn Guard) -> WorkDone {
-        let Self { space, document, birth, ops, kind } = self;
+        let Self { space, document, generation, ops, kind } = self;
         let result = match kind {
             WorkKind::Open(work) => WorkResult::Opened(work.run(guard).map(Box::new)),
             WorkKind::Mend(work) => WorkResult::Mended(Box::new(work.run(guard))),
             WorkKind::Merge(work) => WorkResult::Merged(work.run(guard)),
             WorkKind::Vouch(runs) => WorkResult::Vouched(runs.into_iter().filter_map(|run| run.vouch().ok()).collect()),
         };
-        WorkDone { space, document, birth, ops, result }
+        WorkDone { space, document, generation, ops, result }
     }
 }

@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 
 use tracing::debug;
 
+use crate::engine::Engine;
 use crate::engine::documents::DocumentKey;
 use crate::engine::input::SessionId;
 use crate::engine::output::Event;
 use crate::engine::said::said;
-use crate::engine::{Engine, Scan};
+use crate::engine::scans::Scan;
 use crate::gate::{self, Refusal};
 use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::limits::{
@@ -381,8 +382,8 @@ impl Engine {
             session.live_runs.spend(runs.len() as u64, now, LIVE_RUNS);
             too_many
         });
-        let busy =
-            lane != Lane::Bulk && (self.inbox_bytes() > INBOX_BYTES_MAX || self.commits.bytes() > COMMIT_BYTES_MAX);
+        let busy = lane != Lane::Bulk
+            && (self.documents.inbox_bytes() > INBOX_BYTES_MAX || self.commits.bytes() > COMMIT_BYTES_MAX);
         if unasked || busy {
             return self.space_changed(&space_id);
         }
@@ -467,7 +468,7 @@ impl Engine {
             }
             RefusalCode::NotWanted => {
                 let is_stored = self.spaces.get(&space).is_some_and(|space| space.records.contains_key(&document));
-                if is_stored || self.residents.contains_key(&(space, document)) {
+                if is_stored || self.documents.contains(&(space, document)) {
                     shared.ask_first(document);
                 }
             }
@@ -480,7 +481,7 @@ impl Engine {
             | RefusalCode::Poisoned => {
                 let known = self.spaces.get(&space).filter(|space| space.membership.role(&peer).is_some());
                 let digest = known.and_then(|space| space.documents.get(&document.0));
-                let is_here = digest.is_some() || self.residents.contains_key(&(space, document));
+                let is_here = digest.is_some() || self.documents.contains(&(space, document));
                 if known.is_none() || !is_here {
                     return;
                 }

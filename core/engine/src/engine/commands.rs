@@ -3,9 +3,10 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::engine::Engine;
 use crate::engine::input::{Command, CommandId};
 use crate::engine::output::{CommandError, Output, Reply};
-use crate::engine::{Engine, Scan};
+use crate::engine::scans::Scan;
 use crate::feed::FeedRow;
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::{COMMANDS_PENDING_MAX, FEED_PAGE_MAX};
@@ -36,9 +37,7 @@ impl Engine {
             for joining in self.purging.values_mut() {
                 joining.retain(|(command, _)| *command != other);
             }
-            for resident in self.residents.values_mut() {
-                resident.forget(other);
-            }
+            self.documents.forget_command(other);
             return;
         }
         if let Some(reason) = &self.stopped {
@@ -140,7 +139,7 @@ impl Engine {
     }
 
     fn is_synced(&mut self, wait: &Wait) -> bool {
-        if self.dirty.iter().any(|key| key.0 == wait.space) || self.touched.iter().any(|key| key.0 == wait.space) {
+        if self.documents.unsettled(&wait.space).next().is_some() {
             return false;
         }
         let Some(space) = self.spaces.get(&wait.space) else { return false };
@@ -216,7 +215,7 @@ impl Engine {
             return self.reply(id, Err(CommandError::Halted(reason)));
         }
         if self.shutting_down.is_some()
-            && self.dirty.is_empty()
+            && self.documents.is_clean()
             && self.commits.is_idle()
             && let Some(id) = self.shutting_down.take()
         {

@@ -122,7 +122,7 @@ impl Engine {
             return;
         }
         let mut spaces = BTreeSet::new();
-        while let Some(key) = self.dirty.pop_first() {
+        while let Some(key) = self.documents.next_dirty() {
             self.close_runs(key);
             spaces.insert(key.0);
         }
@@ -156,7 +156,7 @@ impl Engine {
         if self.mutated.by(Mutant::SkipsRoleCheck) {
             acl = Acl::new(Vec::new());
         }
-        let Some(document) = self.residents.get_mut(&key).and_then(Resident::live_mut) else { return };
+        let Some(document) = self.documents.live_mut(&key) else { return };
         let mut runs = Vec::new();
         let splits = self.mutated.by(Mutant::SplitsDrafts) && document.split_draft();
         while let Some(unsigned) = document.take_unsigned() {
@@ -170,7 +170,7 @@ impl Engine {
             self.keep_acl(&key.0, &acl);
         }
         self.keep_and_forward(&key.0, runs);
-        let (accepted, bytes) = self.residents.get_mut(&key).map(Resident::take_accepted).unwrap_or_default();
+        let (accepted, bytes) = self.documents.get_mut(&key).map(Resident::take_accepted).unwrap_or_default();
         self.feed_seq += 1;
         let Some(space) = self.spaces.get_mut(&key.0) else { return };
         // It may name very many actors: not copied.
@@ -179,7 +179,7 @@ impl Engine {
             record.signed.frontier.accept(proof);
         }
         record.signed.heads = heads;
-        let live = self.residents.get(&key).and_then(Resident::live);
+        let live = self.documents.live(&key);
         if let Some(document) = live.filter(|document| !document.is_damaged()) {
             record.signed.summary = document.summary(&record.signed.summary, bytes);
         }
@@ -198,7 +198,7 @@ impl Engine {
         if self.mutated.by(Mutant::BlindDigest) {
             space.documents.set(key.1.0, Some([0; 32]));
         }
-        self.unrecorded.remove(&key);
+        self.documents.recorded(&key);
     }
 
     pub(super) fn committed(&mut self, id: CommitId, result: Result<(), Failure>) {

@@ -5,10 +5,9 @@ use alloc::vec::Vec;
 
 use tracing::error;
 
-use crate::document::{Ahead, Author, Document, Draft, Edit, EditError, Publish};
+use crate::document::{Ahead, Author, Draft, Edit, EditError, Publish};
 use crate::engine::documents::DocumentKey;
 use crate::engine::output::Event;
-use crate::engine::resident::Resident;
 use crate::engine::{DocumentError, Engine, random};
 use crate::id::{ActorId, DocumentId, SpaceId};
 use crate::limits::UNSIGNED_BYTES_MAX;
@@ -38,7 +37,7 @@ impl Engine {
         self.begin_turn(now);
         let key = (*space, *document);
         let author = self.may_edit_document(key)?;
-        let Some(open) = self.residents.get_mut(&key).and_then(Resident::live_mut) else {
+        let Some(open) = self.documents.live_mut(&key) else {
             return Err(DocumentError::NotOpen(*document).into());
         };
         let waiting = open.unsigned_bytes();
@@ -48,7 +47,7 @@ impl Engine {
         let edited = open.edit(author, f);
         if open.is_damaged() {
             // What was signed or merged before is on its way to the store, and its record goes with it.
-            if self.dirty.remove(&key) {
+            if self.documents.take_dirty(&key) {
                 self.close_runs(key);
             }
             self.close_damaged(key, EditError::Panicked.to_string());
@@ -68,7 +67,7 @@ impl Engine {
     pub fn draft(&mut self, now: Now, space: &SpaceId, document: &DocumentId) -> Result<Draft, DocumentError> {
         self.begin_turn(now);
         let author = self.may_edit_document((*space, *document))?;
-        let open = self.residents.get_mut(&(*space, *document)).and_then(Resident::live_mut);
+        let open = self.documents.live_mut(&(*space, *document));
         Ok(open.ok_or(DocumentError::NotOpen(*document))?.draft(Author { wall_s: now.wall_s, ..author }))
     }
 
@@ -81,12 +80,12 @@ impl Engine {
         self.begin_turn(now);
         self.may_edit(&draft.space())?;
         let key = (draft.space(), draft.document());
-        let waiting = self.commits.bytes() + self.unsigned_bytes();
+        let waiting = self.commits.bytes() + self.documents.unsigned_bytes();
         if waiting > UNSIGNED_BYTES_MAX {
             return Err(DocumentError::Busy(waiting));
         }
         let guard = self.guard.clone();
-        let open = self.residents.get_mut(&key).and_then(Resident::live_mut);
+        let open = self.documents.live_mut(&key);
         let open = open.ok_or(DocumentError::NotOpen(key.1))?;
         match open.publish(draft, &*guard)? {
             Publish::Empty => Ok(Published::Done(None)),
@@ -96,12 +95,6 @@ impl Engine {
                 Ok(Published::Done(Some(self.commits.next())))
             }
         }
-    }
-
-    /// Bytes of all local changes that wait to be signed.
-    fn unsigned_bytes(&self) -> usize {
-        let dirty = self.dirty.iter().filter_map(|key| self.residents.get(key).and_then(Resident::live));
-        dirty.map(Document::unsigned_bytes).sum()
     }
 
     pub(super) fn may_edit(&mut self, space: &SpaceId) -> Result<Author, DocumentError> {
@@ -131,7 +124,7 @@ impl Engine {
     /// The same for an open document, whose heads are joined if there are too many.
     fn may_edit_document(&mut self, key: DocumentKey) -> Result<Author, DocumentError> {
         let author = self.may_edit(&key.0)?;
-        let open = self.residents.get_mut(&key).and_then(Resident::live_mut);
+        let open = self.documents.live_mut(&key);
         if open.ok_or(DocumentError::NotOpen(key.1))?.join_heads(author)? {
             self.edited(key);
         }
@@ -139,7 +132,7 @@ impl Engine {
     }
 
     pub(super) fn edited(&mut self, key: DocumentKey) {
-        self.dirty.insert(key);
+        self.documents.mark_dirty(key);
         self.event(Event::DocumentChanged { space: key.0, document: key.1, remote: false });
     }
 
@@ -147,7 +140,7 @@ impl Engine {
     pub(super) fn local_change(&mut self, key: DocumentKey, bytes: &[u8], is_draft: bool) {
         let result = self.may_edit_document(key).map_err(|error| error.to_string()).and_then(|author| {
             let guard = self.guard.clone();
-            let document = self.residents.get_mut(&key).and_then(Resident::live_mut);
+            let document = self.documents.live_mut(&key);
             let document = document.ok_or_else(|| DocumentError::NotOpen(key.1).to_string())?;
             document.apply_local(author.device, bytes, is_draft, &*guard).map_err(|error| error.to_string())
         });
@@ -159,14 +152,14 @@ impl Engine {
 
     /// The raw bytes of the last local change of a document that is open, for a recording.
     pub fn last_local_change(&self, space: &SpaceId, document: &DocumentId) -> Option<Vec<u8>> {
-        let open = self.residents.get(&(*space, *document)).and_then(Resident::live)?;
+        let open = self.documents.live(&(*space, *document))?;
         open.last_local_change()
     }
 
     /// Lets go of one opening of a document.
     pub fn close(&mut self, space: &SpaceId, document: &DocumentId) {
-        if let Some(resident) = self.residents.get_mut(&(*space, *document)) {
-            resident.holds = resident.holds.saturating_sub(1);
+        if let Some(resident) = self.documents.get_mut(&(*space, *document)) {
+            resident.open_handles = resident.open_handles.saturating_sub(1);
         }
         self.evict_documents();
     }

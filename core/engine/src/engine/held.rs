@@ -35,15 +35,23 @@ pub struct Held {
 }
 
 impl Engine {
+    /// Whether the tables about documents name only documents that they may name.
+    ///
+    /// # Errors
+    /// The first one that does not.
+    pub fn audit(&self) -> Result<(), &'static str> {
+        self.documents.audit()
+    }
+
     /// Every table and queue that could grow by what comes in. Drain first.
     pub fn held(&self) -> Vec<Held> {
         let lasting = |what, count, limit| Held { what, count, limit, passing: false };
         let passing = |what, count, limit| Held { what, count, limit, passing: true };
-        let residents = |of: fn(&Resident) -> usize| self.residents.values().map(of).max().unwrap_or(0);
-        let live = || self.residents.values().filter_map(Resident::live);
+        let residents = |of: fn(&Resident) -> usize| self.documents.residents().map(of).max().unwrap_or(0);
+        let live = || self.documents.live_all();
         let lanes = || self.sessions.values().map(|session| &session.lanes);
         let shared = || self.sessions.values().flat_map(|session| &session.shared);
-        let idle = self.residents.iter().filter(|(key, resident)| self.is_idle(key, resident)).count();
+        let (idle, residents_max) = (self.documents.idle().count(), self.documents.residents_max());
         let most = |counts: &mut dyn Iterator<Item = usize>| counts.max().unwrap_or(0);
         alloc::vec![
             lasting("spaces", self.spaces.len(), SPACES_MAX),
@@ -52,15 +60,15 @@ impl Engine {
             lasting("devices that misbehaved", self.offences.len(), OFFENDERS_REMEMBERED_MAX),
             lasting("devices whose cost is counted", self.tolls.len(), DEVICES_REMEMBERED_MAX),
             lasting("blocked devices", self.blocked.len(), BLOCKED_MAX),
-            lasting("idle documents in memory", idle, self.residents_max),
-            lasting("actors of documents that are not in memory", self.writers.len(), WRITERS_REMEMBERED_MAX),
-            lasting("documents that nothing is stored of", self.unrecorded.len(), DOCUMENTS_UNRECORDED_MAX),
+            lasting("idle documents in memory", idle, residents_max),
+            lasting("actors of documents that are not in memory", self.documents.writers_len(), WRITERS_REMEMBERED_MAX),
+            lasting("documents that nothing is stored of", self.documents.unrecorded_len(), DOCUMENTS_UNRECORDED_MAX),
             lasting("addresses", self.dialer.len(), DEVICES_REMEMBERED_MAX * ADDRESSES_PER_DEVICE_MAX),
             lasting("addresses at which nobody was met", self.dialer.unproven_len(), ADDRESSES_UNPROVEN_MAX),
             lasting("own addresses", self.own.listening().len(), LISTENING_MAX),
             lasting("devices with addresses or names", self.remembered.len(), DEVICES_REMEMBERED_MAX),
             lasting("devices whose processes are told apart", self.copies.len(), DEVICES_REMEMBERED_MAX),
-            lasting("runs that broke the merge", self.poisoned.len() + self.deaths.len(), POISONED_MAX),
+            lasting("runs that broke the merge", self.poison.len(), POISONED_MAX),
             lasting(
                 "documents of a space",
                 most(&mut self.spaces.values().map(|space| space.records.len())),
@@ -99,11 +107,7 @@ impl Engine {
             ),
             lasting("acl_refs heard from a peer", most(&mut shared().map(Shared::heard_acls_len)), HEARD_ACLS_MAX),
             passing("commands that wait for sync", self.waits.len(), COMMANDS_PENDING_MAX),
-            passing(
-                "work that waits for other work",
-                self.works.waiting(),
-                self.residents_max + DOCUMENTS_PER_SPACE_MAX
-            ),
+            passing("work that waits for other work", self.works.waiting(), residents_max + DOCUMENTS_PER_SPACE_MAX),
             passing("scans", self.scans.len(), COMMANDS_PENDING_MAX),
             passing(
                 "bytes for the next commit",
@@ -151,13 +155,13 @@ impl Engine {
             ),
             passing(
                 "documents that wait for runs",
-                self.waiting_since.len(),
-                self.residents_max + DOCUMENTS_PER_SPACE_MAX,
+                self.documents.waiting_len(),
+                residents_max + DOCUMENTS_PER_SPACE_MAX,
             ),
             passing(
                 "documents whose leftovers are to be read",
-                self.to_reread.len(),
-                self.residents_max + DOCUMENTS_PER_SPACE_MAX,
+                self.documents.to_reread_len(),
+                residents_max + DOCUMENTS_PER_SPACE_MAX,
             ),
             passing("bytes read for a peer", most(&mut shared().map(|s| s.transfer.staged_bytes())), STAGED_MAX),
         ]

@@ -5,8 +5,7 @@ use alloc::vec::Vec;
 
 use crate::document::summary::Summary;
 use crate::engine::Engine;
-use crate::engine::documents::DocumentKey;
-use crate::engine::resident::Resident;
+use crate::engine::documents::{DocumentKey, Standing};
 use crate::id::{ChangeHash, DocumentId, SpaceId};
 
 /// A document in a list.
@@ -36,7 +35,7 @@ impl Engine {
             Some(record) => (record.signed.summary.clone(), record.signed.heads.clone()),
             // Made, and not in a commit yet.
             None => {
-                let live = self.residents.get(&key).and_then(Resident::live).filter(|live| !live.is_empty())?;
+                let live = self.documents.live(&key).filter(|live| !live.is_empty())?;
                 (live.summary(&Summary::default(), live.unsigned_bytes() as u64), live.signed_heads())
             }
         };
@@ -50,10 +49,11 @@ impl Engine {
     }
 
     fn problem(&self, key: &DocumentKey) -> Option<String> {
-        if let Some(reason) = self.broken.get(key) {
-            return Some(reason.clone());
+        if let Standing::Broken(reason) = self.documents.standing(key) {
+            return Some(String::from(reason));
         }
-        let mends = self.to_mend.contains(key) || self.residents.get(key).is_some_and(Resident::is_mending);
-        mends.then(|| String::from("damage in the store: it is being built from what is readable"))
+        self.documents
+            .is_damaged(key)
+            .then(|| String::from("damage in the store: it is being built from what is readable"))
     }
 }

@@ -8,9 +8,10 @@ use alloc::vec::Vec;
 use minicbor::bytes::{ByteArray, ByteVec};
 use tracing::debug;
 
+use crate::engine::Engine;
 use crate::engine::input::{CommandId, SessionId};
 use crate::engine::output::{CommandError, Event, Output, Reply};
-use crate::engine::{Engine, Scan};
+use crate::engine::scans::Scan;
 use crate::id::{EntryHash, SpaceId};
 use crate::keys::SecretKey;
 use crate::limits::{
@@ -135,17 +136,8 @@ impl Engine {
         self.out(Output::Unsubscribe { topic: topic(&space.connection_key()) });
         let mut waiting = self.joins.remove(&space_id).unwrap_or_default();
         waiting.extend(self.commits.unfollow(&space_id));
-        for (_, mut resident) in self.residents.extract_if(.., |key, _| key.0 == space_id) {
-            waiting.extend(resident.take_waiting());
-        }
-        self.dirty.retain(|key| key.0 != space_id);
-        self.touched.retain(|key| key.0 != space_id);
-        self.unrecorded.retain(|key| key.0 != space_id);
-        self.waiting_since.retain(|key, _| key.0 != space_id);
-        self.broken.retain(|key, _| key.0 != space_id);
-        self.to_mend.retain(|key| key.0 != space_id);
-        self.to_reread.retain(|key| key.0 != space_id);
-        self.writers.forget_space(&space_id);
+        waiting.extend(self.documents.forget_space(&space_id));
+        self.poison.forget_space(&space_id);
         self.commits.drop_rows_of(&space_id);
         self.commits.put(Table::Meta, META_FEED_SEQ.to_vec(), self.feed_seq.to_be_bytes().to_vec());
         self.hints.remove(&space_id);

@@ -1,7 +1,6 @@
 //! How an application reads a document that is open. Reading changes nothing that peers or the store could see.
 
 use crate::document::{Copied, Document, Followed, Shared, Snapshot, UnknownHeads, View};
-use crate::engine::resident::Resident;
 use crate::engine::{DocumentError, Engine};
 use crate::id::{ChangeHash, DocumentId, SpaceId};
 use crate::mutants::Mutant;
@@ -51,7 +50,7 @@ impl Engine {
         seen: &[ChangeHash],
     ) -> Result<Followed, DocumentError> {
         self.open_to_read(space, document)?;
-        let open = self.residents.get_mut(&(*space, *document)).and_then(Resident::live_mut);
+        let open = self.documents.live_mut(&(*space, *document));
         let followed = open.ok_or(DocumentError::NotOpen(*document))?.follow(seen).map_err(unknown)?;
         Ok(match followed {
             Followed::Steps(mut steps) => {
@@ -66,12 +65,12 @@ impl Engine {
 
     /// What to copy before an edit of this document, away from the engine, so that the edit need not.
     pub fn shared(&self, space: &SpaceId, document: &DocumentId) -> Option<Shared> {
-        self.residents.get(&(*space, *document)).and_then(Resident::live)?.shared()
+        self.documents.live(&(*space, *document))?.shared()
     }
 
     /// Takes that copy.
     pub fn own(&mut self, space: &SpaceId, document: &DocumentId, copy: Copied) {
-        if let Some(open) = self.residents.get_mut(&(*space, *document)).and_then(Resident::live_mut) {
+        if let Some(open) = self.documents.live_mut(&(*space, *document)) {
             open.own(copy);
         }
     }
@@ -80,8 +79,7 @@ impl Engine {
         if !self.spaces.contains_key(space) {
             return Err(DocumentError::UnknownSpace(*space));
         }
-        let resident = self.residents.get(&(*space, *document));
-        resident.and_then(Resident::live).ok_or(DocumentError::NotOpen(*document))
+        self.documents.live(&(*space, *document)).ok_or(DocumentError::NotOpen(*document))
     }
 
     /// The version that is asked for; `None` is the present.

@@ -1,4 +1,4 @@
-//! Refused runs: who is told, and which are not even tried again.
+//! Refused runs: who is told, and why.
 
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
@@ -10,12 +10,10 @@ use crate::engine::input::SessionId;
 use crate::engine::output::Event;
 use crate::engine::sessions::ANSWERS;
 use crate::gate::Refusal;
-use crate::id::ChangeHash;
-use crate::limits::{BADLY_SIGNED_MAX, PEER_TEXT_CHARS_MAX, POISONED_MAX};
+use crate::limits::{BADLY_SIGNED_MAX, PEER_TEXT_CHARS_MAX};
 use crate::mutants::Mutant;
 use crate::run::RunHeader;
 use crate::space::Fork;
-use crate::storage::{META_POISONED, Table};
 use crate::wire::{Message, RefusalCode, SpaceIndex};
 
 /// About what it takes to tell that a run was refused.
@@ -29,7 +27,7 @@ impl Engine {
         let reason = refusal.to_string();
         debug!(document = %header.document, actor = %header.actor, %reason, "run refused");
         if matches!(refusal, Refusal::Poisoned) {
-            self.poison(header.tip);
+            self.poison.add(header.tip, &mut self.commits);
         }
         let Some(peer) = self.sessions.get(&session).map(|session| session.peer) else {
             return;
@@ -52,13 +50,6 @@ impl Engine {
             return;
         }
         self.event(Event::RunRefused { space: header.space, document: header.document, peer, by_us: true, reason });
-    }
-
-    /// A run is not tried again, in this process and in later ones. Beyond the limit it is found out again each time.
-    pub(super) fn poison(&mut self, tip: ChangeHash) {
-        if self.poisoned.len() + self.deaths.len() < POISONED_MAX && self.poisoned.insert(tip) {
-            self.commits.put(Table::Meta, [META_POISONED, &tip.0].concat(), Vec::new());
-        }
     }
 
     /// Tells a peer that a run of its was refused, unless it has made us say too much already. Returns whether it was told.

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::document::Document;
 use crate::engine::input::{CommandId, SessionId};
 use crate::frontier::Proof;
+use crate::gate::{Intake, Payload};
 use crate::id::{AclHash, ActorId, DeviceId};
 use crate::run::Run;
 use crate::space::Acl;
@@ -17,9 +18,9 @@ pub(super) struct Resident {
     /// Where it is.
     pub state: State,
     /// Openings by the application.
-    pub holds: usize,
+    pub open_handles: usize,
     /// When it came into memory, in turns.
-    pub(crate) birth: u64,
+    pub(crate) generation: u64,
     /// For eviction: when it was last of use, in turns.
     pub used: u64,
     /// Commands that wait for it to be open.
@@ -90,12 +91,12 @@ impl State {
 }
 
 impl Resident {
-    pub(super) fn new(state: State, birth: u64) -> Self {
+    pub(super) fn new(state: State, generation: u64) -> Self {
         Self {
             state,
-            holds: 0,
-            birth,
-            used: birth,
+            open_handles: 0,
+            generation,
+            used: generation,
             waiting: Vec::new(),
             origins: BTreeMap::new(),
             acls: BTreeMap::new(),
@@ -128,8 +129,8 @@ impl Resident {
     }
 
     /// Begins again, with what is readable. What arrived stays.
-    pub(super) fn mend(&mut self, birth: u64) {
-        self.birth = birth;
+    pub(super) fn mend(&mut self, generation: u64) {
+        self.generation = generation;
         self.leftovers = Leftovers::default();
         match &mut self.state {
             State::Opening { stored, mend, .. } => {
@@ -138,6 +139,25 @@ impl Resident {
             }
             State::Live(_) => self.state = State::opening(true),
         }
+    }
+
+    /// The document was built. What arrived meanwhile goes into its inbox. Returns the commands that waited for it, each of which
+    /// holds it open from now on.
+    pub(super) fn goes_live(
+        &mut self,
+        mut document: Box<Document>,
+        intake: impl Fn(&DeviceId) -> Intake,
+    ) -> Vec<CommandId> {
+        if let State::Opening { inbox, .. } = &mut self.state {
+            for run in inbox.drain(..) {
+                let intake = intake(&run.header.device);
+                document.receive_read(run.header, Payload::read(run.payload), intake);
+            }
+        }
+        self.state = State::Live(document);
+        let waiting = self.take_waiting();
+        self.open_handles += waiting.len();
+        waiting
     }
 
     /// Notes what was found to be part of it, and the bytes of its changes.

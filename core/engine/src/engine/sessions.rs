@@ -624,7 +624,7 @@ impl Engine {
         if self.halted.is_some()
             || waiting > INBOX_BYTES_MAX
             || self.commits.bytes() > COMMIT_BYTES_MAX
-            || self.unrecorded.len() > DOCUMENTS_UNRECORDED_MAX / 2
+            || self.documents.unrecorded_len() > DOCUMENTS_UNRECORDED_MAX / 2
         {
             return self.admission.suspend(self.now.mono);
         }

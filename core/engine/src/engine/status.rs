@@ -87,9 +87,9 @@ impl Engine {
             // One of which damage left nothing cannot be lost any more.
             !record.signed.heads.is_empty() && until.is_none_or(|until| record.feed_seq > until)
         });
-        // Edits that are not signed yet are in no record.
-        let unsigned = self.dirty.iter().chain(&self.touched).filter(|key| key.0 == *space_id);
-        let only_here: BTreeSet<DocumentId> = stored.map(|(id, _)| *id).chain(unsigned.map(|key| key.1)).collect();
+        // What is not signed or merged yet is in no record.
+        let unsettled = self.documents.unsettled(space_id);
+        let only_here: BTreeSet<DocumentId> = stored.map(|(id, _)| *id).chain(unsettled).collect();
         let is_admin = |device: &DeviceId| space.membership.role(device) == Some(Role::Admin);
         let others = space.others();
         Some(LossOnLeaving {

@@ -3,9 +3,10 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use crate::engine::Engine;
 use crate::engine::input::CommandId;
 use crate::engine::output::{CommandError, Reply};
-use crate::engine::{Engine, Scan};
+use crate::engine::scans::Scan;
 use crate::id::{DeviceId, SpaceId};
 use crate::limits::DEVICES_REMEMBERED_MAX;
 use crate::run::Run;

@@ -4,7 +4,11 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-use crate::document::work::Work;
+use tracing::debug;
+
+use crate::document::work::{Work, WorkDone, WorkResult};
+use crate::engine::Engine;
+use crate::engine::output::Output;
 use crate::limits::WORK_OPS_MAX;
 
 /// How often the work that has waited longest is passed over for some that there is room for.
@@ -55,6 +59,37 @@ impl Works {
     }
 }
 
+impl Engine {
+    /// Has work done as soon as there is room for it.
+    pub(super) fn give_work(&mut self, work: Work) {
+        self.works.add(work);
+        self.hand_out_work();
+    }
+
+    fn hand_out_work(&mut self) {
+        while let Some(work) = self.works.next() {
+            self.out(Output::Work(work));
+        }
+    }
+
+    /// Heavy work came back.
+    pub(super) fn worked(&mut self, done: WorkDone) {
+        self.works.done(done.ops);
+        self.hand_out_work();
+        let key = (done.space, done.document);
+        if self.documents.of_generation(&key, done.generation).is_none() {
+            return debug!(document = %key.1, "work came back for a document that is gone");
+        }
+        match done.result {
+            WorkResult::Opened(Ok(document)) => self.opened(key, document),
+            WorkResult::Opened(Err(error)) => self.mend_document(key, &error),
+            WorkResult::Mended(mended) => self.mended(key, *mended),
+            WorkResult::Merged(merged) => self.merged(key, merged),
+            WorkResult::Vouched(runs) => self.leftovers_read(key, runs),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::vec::Vec;
@@ -65,7 +100,7 @@ mod tests {
 
     fn work(document: u8, ops: u64) -> Work {
         let (space, document) = (SpaceId([1; 32]), DocumentId([document; 16]));
-        Work { space, document, birth: 1, ops, kind: WorkKind::Vouch(Vec::new()) }
+        Work { space, document, generation: 1, ops, kind: WorkKind::Vouch(Vec::new()) }
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub enum Call {
         #[cbor(default)]
         damaged: Vec<ByteVec>,
     },
-    /// [`Input::Worked`]: the work that was handed out for this document, its `birth` being this, is done.
+    /// [`Input::Worked`]: the work that was handed out for this document, its `generation` being this, is done.
     #[n(11)]
     Worked {
         #[n(0)]
@@ -122,7 +122,7 @@ pub enum Call {
         #[n(1)]
         document: DocumentId,
         #[n(2)]
-        birth: u64,
+        generation: u64,
     },
     /// [`Input::LocalChange`]: what `edit` did.
     #[n(12)]
@@ -390,7 +390,9 @@ impl From<&Input> for Call {
                 }
             }
             Input::StoreFailed(failure) => Self::StoreFailed { failure: failure.into() },
-            Input::Worked(done) => Self::Worked { space: done.space, document: done.document, birth: done.birth },
+            Input::Worked(done) => {
+                Self::Worked { space: done.space, document: done.document, generation: done.generation }
+            }
             Input::LocalChange { space, document, bytes, is_draft: false } => {
                 Self::Edited { space: *space, document: *document, change: bytes.clone().into() }
             }

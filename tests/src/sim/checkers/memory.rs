@@ -1,5 +1,6 @@
 //! I8 bounded memory: no table or queue of an engine holds more than its limit, and those that are for what goes on are empty
-//! when nothing does: a table that is never emptied grows without bound, however slowly.
+//! when nothing does: a table that is never emptied grows without bound, however slowly. A document that left memory has left
+//! every table about documents in memory.
 
 use anabranch_engine::Held;
 

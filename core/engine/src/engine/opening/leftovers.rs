@@ -10,12 +10,13 @@ use tracing::warn;
 use crate::document::Document;
 use crate::document::mend::Readable;
 use crate::document::work::{Work, WorkKind};
-use crate::engine::documents::{DocumentKey, WAITING_ACLS_MAX};
+use crate::engine::Engine;
+use crate::engine::arrivals::WAITING_ACLS_MAX;
+use crate::engine::documents::DocumentKey;
 use crate::engine::resident::Page;
-use crate::engine::{Engine, Scan};
+use crate::engine::scans::Scan;
 use crate::gate::{Authority, Intake, Payload};
 use crate::id::{AclHash, SpaceId};
-use crate::limits::MENDING_MAX;
 use crate::run::{Run, RunHeader};
 use crate::space::Acl;
 use crate::space::roles::Role;
@@ -36,24 +37,17 @@ impl Engine {
         // The members of now are known without being stored; the run may stand on them, and in a while they are those of then.
         if author.is_some()
             && let Some(acl) = acl.filter(|acl| !space.has_acl(acl))
-            && let Some(resident) = self.residents.get_mut(key)
+            && let Some(resident) = self.documents.get_mut(key)
         {
             resident.acls.insert(acl.hash, acl.clone());
         }
         Readable { row, run, author }
     }
 
-    /// Reads all of them again, into a document that is in memory, as soon as that may be.
-    pub(in crate::engine) fn read_leftovers(&mut self, key: DocumentKey) {
-        self.to_reread.insert(key);
-    }
-
     /// More is known of a space's members: what stood on them and was not known to.
     pub(in crate::engine) fn read_leftovers_of(&mut self, space_id: &SpaceId) {
         let Some(space) = self.spaces.get(space_id) else { return };
-        let residents = self.residents.iter().filter(|(key, _)| key.0 == *space_id);
-        let due = residents.filter(|(_, resident)| resident.leftovers.unknown.iter().any(|acl| space.knows(acl)));
-        self.to_reread.extend(due.map(|(key, _)| *key));
+        self.documents.reread_where(space_id, |acl| space.knows(acl));
     }
 
     /// Notes what some of a document's leftovers stand on. Of more than there is room for, they are read when it comes into
@@ -63,7 +57,7 @@ impl Engine {
         key: DocumentKey,
         acls: impl IntoIterator<Item = AclHash>,
     ) {
-        let Some(resident) = self.residents.get_mut(&key) else { return };
+        let Some(resident) = self.documents.get_mut(&key) else { return };
         let unknown = &mut resident.leftovers.unknown;
         for acl in acls {
             if unknown.len() < WAITING_ACLS_MAX {
@@ -72,22 +66,13 @@ impl Engine {
         }
     }
 
-    /// Begins to read those of as many documents as may be under way at a time. What a document holds has to be in its record
-    /// first: by that leftovers are told from the rest.
+    /// Begins to read those of as many documents as may be under way at a time.
     pub(in crate::engine) fn leftovers_due(&mut self) {
-        if self.to_reread.is_empty() || self.stopped.is_some() || self.halted.is_some() {
+        if self.stopped.is_some() || self.halted.is_some() {
             return;
         }
-        self.to_reread.retain(|key| self.residents.contains_key(key));
-        let under_way = self.residents.values().filter(|resident| resident.leftovers.page.is_some()).count();
-        let is_ready = |key: &DocumentKey| {
-            let resident = self.residents.get(key).filter(|resident| resident.live().is_some());
-            resident.is_some_and(|resident| resident.leftovers.page.is_none()) && !self.dirty.contains(key)
-        };
-        let ready = self.to_reread.iter().filter(|key| is_ready(key)).take(MENDING_MAX.saturating_sub(under_way));
-        for key in ready.copied().collect::<Vec<_>>() {
-            self.to_reread.remove(&key);
-            let Some(resident) = self.residents.get_mut(&key) else { continue };
+        for key in self.documents.due_for_rereading() {
+            let Some(resident) = self.documents.get_mut(&key) else { continue };
             resident.leftovers.unknown.clear();
             if let Some(document) = resident.live_mut() {
                 document.note_what_is_given_up();
@@ -97,26 +82,26 @@ impl Engine {
     }
 
     fn scan_leftovers(&mut self, key: DocumentKey, from: Vec<u8>) {
-        if let Some(resident) = self.residents.get_mut(&key) {
-            let birth = resident.birth;
+        if let Some(resident) = self.documents.get_mut(&key) {
+            let generation = resident.generation;
             resident.leftovers.page = Some(Page::Coming(None));
             // Damaged rows are passed over: those that the document holds are found when it is opened or sent.
-            self.salvage_runs(Scan::Leftovers(key, birth), key, from);
+            self.salvage_runs(Scan::Leftovers(key, generation), key, from);
         }
     }
 
     /// Nothing of a page can be read.
-    pub(in crate::engine) fn leftovers_unreadable(&mut self, key: DocumentKey, birth: u64, error: &str) {
-        if let Some(resident) = self.residents.get_mut(&key).filter(|resident| resident.birth == birth) {
+    pub(in crate::engine) fn leftovers_unreadable(&mut self, key: DocumentKey, generation: u64, error: &str) {
+        if let Some(resident) = self.documents.of_generation(&key, generation) {
             warn!(document = %key.1, error, "what a mending left in the store is not read again");
             resident.leftovers.page = None;
-            self.touched.insert(key);
+            self.documents.touch(key);
         }
     }
 
     /// A page of a document's runs was read, in which they are.
-    pub(in crate::engine) fn scanned_leftovers(&mut self, key: DocumentKey, birth: u64, scanned: Scanned) {
-        if self.residents.get(&key).is_none_or(|resident| resident.birth != birth) {
+    pub(in crate::engine) fn scanned_leftovers(&mut self, key: DocumentKey, generation: u64, scanned: Scanned) {
+        if self.documents.of_generation(&key, generation).is_none() {
             return;
         }
         let next = scanned.rows.last().filter(|_| scanned.more).map(|(last, _)| [last.as_slice(), &[0]].concat());
@@ -128,7 +113,7 @@ impl Engine {
             let header = &run.header;
             let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
             let is_named = record.is_some_and(|record| record.signed.names(&header.actor, header.last_seq));
-            if is_named || self.poisoned.contains(&header.tip) {
+            if is_named || self.poison.has(&header.tip) {
                 continue;
             }
             let readable = self.readable(&key, row, run);
@@ -139,21 +124,21 @@ impl Engine {
             }
         }
         self.note_unknown_members(key, unvouched);
-        let Some(resident) = self.residents.get_mut(&key) else { return };
+        let Some(resident) = self.documents.get_mut(&key) else { return };
         if runs.is_empty() {
             resident.leftovers.page = Some(Page::Arrived(next));
-            self.touched.insert(key);
+            self.documents.touch(key);
             return;
         }
         resident.leftovers.page = Some(Page::Coming(next));
         let kind = WorkKind::Vouch(runs);
         // Nothing is applied.
-        self.give_work(Work { space: key.0, document: key.1, birth, ops: 0, kind });
+        self.give_work(Work { space: key.0, document: key.1, generation, ops: 0, kind });
     }
 
     /// Those of a page that may be part of the document.
     pub(in crate::engine) fn leftovers_read(&mut self, key: DocumentKey, runs: Vec<(RunHeader, Payload)>) {
-        let Some(resident) = self.residents.get_mut(&key) else { return };
+        let Some(resident) = self.documents.get_mut(&key) else { return };
         if let Some(Page::Coming(next)) = resident.leftovers.page.take() {
             resident.leftovers.page = Some(Page::Arrived(next));
         }
@@ -170,12 +155,12 @@ impl Engine {
         for acl in lists {
             self.keep_acl(&key.0, &acl);
         }
-        self.touched.insert(key);
+        self.documents.touch(key);
     }
 
     /// What is in a document's inbox was looked at: if that was a page of leftovers, the next one may come.
     pub(in crate::engine) fn next_leftovers(&mut self, key: DocumentKey) {
-        let Some(resident) = self.residents.get_mut(&key) else { return };
+        let Some(resident) = self.documents.get_mut(&key) else { return };
         if resident.inbox_bytes() > 0 || resident.live().is_none_or(Document::is_busy) {
             return;
         }

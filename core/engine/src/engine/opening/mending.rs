@@ -7,36 +7,35 @@ use alloc::vec::Vec;
 use tracing::{info, warn};
 
 use crate::document::mend::Mended;
-use crate::engine::blocked::intake;
-use crate::engine::documents::DocumentKey;
+use crate::engine::Engine;
+use crate::engine::documents::{DocumentKey, Standing};
 use crate::engine::output::{Event, Reply};
-use crate::engine::resident::{Resident, State};
-use crate::engine::{Engine, Scan};
-use crate::gate::Payload;
-use crate::limits::{COMMIT_BYTES_MAX, MENDING_MAX, SCAN_BYTES};
+use crate::engine::resident::State;
+use crate::engine::scans::Scan;
+use crate::limits::COMMIT_BYTES_MAX;
 use crate::run::{Run, RunHeader, UnsignedRun};
 use crate::space::{Acl, Record};
-use crate::storage::{Request, ScanId, Table, document_key, prefix_end};
+use crate::storage::{Table, document_key};
 
 impl Engine {
     /// What is stored of a document cannot be read whole. Says so, and begins to mend it: at once, or, if it is in memory,
     /// when all of it that is not damaged is on disk.
     pub(in crate::engine) fn mend_document(&mut self, key: DocumentKey, error: &str) {
-        if self.is_mending(&key) || self.to_mend.contains(&key) {
+        if self.documents.is_damaged(&key) || matches!(self.documents.standing(&key), Standing::Broken(_)) {
             return;
         }
         let reason = alloc::format!("the store is damaged: document {}: {error}", key.1);
         warn!(space = %key.0, reason);
         self.event(Event::DocumentDamaged { space: key.0, document: key.1, reason });
-        self.to_mend.insert(key);
-        if self.residents.get(&key).is_some_and(|resident| resident.live().is_none()) {
+        self.documents.mark_damaged(key);
+        if matches!(self.documents.standing(&key), Standing::Opening) {
             self.begin_mending(key);
         }
     }
 
     /// A page of a document that is being opened or mended cannot be read.
-    pub(in crate::engine) fn opening_failed(&mut self, key: DocumentKey, birth: u64, error: &str) {
-        match self.residents.get(&key).filter(|resident| resident.birth == birth) {
+    pub(in crate::engine) fn opening_failed(&mut self, key: DocumentKey, generation: u64, error: &str) {
+        match self.documents.of_generation(&key, generation) {
             Some(resident) if resident.is_mending() => self.break_document(key, error),
             Some(_) => self.mend_document(key, error),
             None => {}
@@ -52,70 +51,26 @@ impl Engine {
     pub(in crate::engine) fn mend_what_was_salvaged(&mut self) {
         for (id, space) in &self.spaces {
             let marked = space.records.iter().filter(|(_, record)| record.is_salvaged());
-            self.to_mend.extend(marked.map(|(document, _)| (*id, *document)));
+            marked.for_each(|(document, _)| self.documents.mark_damaged((*id, *document)));
         }
-    }
-
-    fn is_mending(&self, key: &DocumentKey) -> bool {
-        self.residents.get(key).is_some_and(Resident::is_mending)
     }
 
     /// Begins with as many of the documents to be mended as may be under way at a time.
     pub(in crate::engine) fn mend_due(&mut self) {
-        if self.to_mend.is_empty() || self.stopped.is_some() || self.halted.is_some() {
+        if self.stopped.is_some() || self.halted.is_some() {
             return;
         }
-        let under_way = self.residents.values().filter(|resident| resident.is_mending()).count();
-        let due: Vec<DocumentKey> = self
-            .to_mend
-            .iter()
-            .filter(|key| self.residents.get(*key).is_none_or(|resident| self.is_at_rest(key, resident)))
-            .take(MENDING_MAX.saturating_sub(under_way))
-            .copied()
-            .collect();
-        for key in due {
+        for key in self.documents.due_for_mending(self.commits.is_idle()) {
             self.begin_mending(key);
         }
     }
 
-    /// All of a document in memory that is worth keeping is on disk.
-    fn is_at_rest(&self, key: &DocumentKey, resident: &Resident) -> bool {
-        self.commits.is_idle()
-            && !self.dirty.contains(key)
-            && !self.touched.contains(key)
-            && resident.live().is_some_and(|document| {
-                !document.is_busy() && document.unsigned_bytes() == 0 && document.inbox_bytes() == 0
-            })
-    }
-
     fn begin_mending(&mut self, key: DocumentKey) {
-        self.to_mend.remove(&key);
-        // What it wrote may be gone.
-        self.writers.take(&key);
         if !self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1)) {
-            return;
+            return self.documents.unmark_damaged(&key);
         }
-        self.turn += 1;
-        let birth = self.turn;
-        match self.residents.get_mut(&key) {
-            Some(resident) => resident.mend(birth),
-            None => _ = self.residents.insert(key, Resident::new(State::opening(true), birth)),
-        }
-        self.salvage_runs(Scan::Open(key, birth), key, document_key(&key.0, &key.1));
-    }
-
-    /// Asks for a page of what is readable of a document's runs.
-    pub(in crate::engine) fn salvage_runs(&mut self, scan: Scan, key: DocumentKey, from: Vec<u8>) {
-        self.salvage(scan, from, prefix_end(&document_key(&key.0, &key.1)));
-    }
-
-    /// Asks for a page of runs. Rows that cannot be read are named, not fatal.
-    pub(in crate::engine) fn salvage(&mut self, scan: Scan, from: Vec<u8>, to: Vec<u8>) {
-        self.last_scan += 1;
-        let id = ScanId(self.last_scan);
-        self.scans.insert(id, scan);
-        let request = Request::Salvage { id, table: Table::Runs, from, to, bytes_max: SCAN_BYTES };
-        self.out(crate::Output::Store(request));
+        let generation = self.documents.mend(key);
+        self.salvage_runs(Scan::Open(key, generation), key, document_key(&key.0, &key.1));
     }
 
     /// A stored run as it can be sent. The members that one of ours stands on may be lost, or we were none of them because our
@@ -150,25 +105,18 @@ impl Engine {
     pub(in crate::engine) fn mended(&mut self, key: DocumentKey, mended: Mended) {
         let Mended { document, held, bytes, useless, lists, waiting, evicted, unvouched } = mended;
         self.counters.orphans_evicted += evicted as u64;
-        let Some(resident) = self.residents.get_mut(&key) else { return };
-        let State::Opening { inbox, mend: Some(damaged), .. } = &mut resident.state else {
+        let Some(resident) = self.documents.get_mut(&key) else { return };
+        let State::Opening { mend: Some(damaged), .. } = &mut resident.state else {
             return warn!(document = %key.1, "mended twice");
         };
         for row in damaged.drain(..).chain(useless) {
             self.commits.remove(Table::Runs, row);
         }
-        let left_out = document.left_out().to_vec();
-        let mut document = Box::new(document);
-        for run in inbox.drain(..) {
-            let intake = intake(&self.blocked, &run.header.device);
-            document.receive_read(run.header, Payload::read(run.payload), intake);
-        }
-        resident.state = State::Live(document);
         let runs = held.len();
         resident.accept(held, bytes);
         let lists: Vec<Acl> = lists.iter().filter_map(|acl| resident.acls.remove(acl)).collect();
-        let commands = resident.take_waiting();
-        resident.holds += commands.len();
+        self.leave_poison_out(&key, document.left_out());
+        let commands = self.goes_live(key, Box::new(document));
         if let Some(space) = self.spaces.get_mut(&key.0) {
             let feed_seq = space.records.get(&key.1).map_or(0, |record| record.feed_seq);
             space.set_record(key.1, Record { feed_seq, ..Record::default() });
@@ -176,15 +124,9 @@ impl Engine {
         for acl in lists {
             self.keep_acl(&key.0, &acl);
         }
-        for tip in left_out {
-            warn!(document = %key.1, %tip, "a stored run breaks the merge and is left out");
-            self.poison(tip);
-        }
-        self.dirty.insert(key);
-        self.touched.insert(key);
+        self.documents.mark_dirty(key);
         if waiting > 0 {
-            self.waiting_since.entry(key).or_insert(self.now.mono);
-            self.bound_orphans();
+            self.has_orphans(key);
         }
         // What it has lost may have been among it.
         self.ask_for_left_out(key);
