@@ -16,9 +16,10 @@ use crate::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::Signer;
 use crate::limits::{SLEEP_MIN, UNSIGNED_BYTES_MAX};
 use crate::mutants::{Mutant, Mutated};
+use crate::space::Space;
 use crate::space::membership::Member;
+use crate::space::records::Record;
 use crate::space::ticket::Ticket;
-use crate::space::{Record, Space};
 use crate::storage::{self, Image, META_BLOCKED, META_BOOT_EPOCH, META_STORAGE_ID, Table};
 use crate::sync::admission::Admission;
 use crate::sync::dialer::{Dialer, Source};
@@ -477,14 +478,13 @@ impl Engine {
 
     /// Signed heads of a document, open or not; empty if it is not known.
     pub fn heads(&self, space: &SpaceId, document: &DocumentId) -> Vec<ChangeHash> {
-        let record = self.spaces.get(space).and_then(|space| space.records.get(document));
-        record.map(|record| record.signed.heads.clone()).unwrap_or_default()
+        self.spaces.get(space).and_then(|space| space.records.heads(document)).unwrap_or_default()
     }
 
     /// Ids of a space's documents, in order.
     pub fn documents(&self, space: &SpaceId) -> Vec<DocumentId> {
         let Some(known) = self.spaces.get(space) else { return Vec::new() };
-        let mut documents: Vec<DocumentId> = known.records.keys().copied().collect();
+        let mut documents: Vec<DocumentId> = known.records.documents().copied().collect();
         // Made, and not in a commit yet.
         let made = self.documents.unrecorded(space).filter(|key| self.exists(key));
         documents.extend(made.map(|key| key.1));
@@ -551,7 +551,7 @@ impl Engine {
     }
 
     /// A document's record, for those who check.
-    pub fn record(&self, space: &SpaceId, document: &DocumentId) -> Option<&Record> {
+    pub fn record(&self, space: &SpaceId, document: &DocumentId) -> Option<Record> {
         self.spaces.get(space)?.records.get(document)
     }
 

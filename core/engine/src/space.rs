@@ -10,18 +10,19 @@ use core::fmt;
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
-use crate::document::record::DocumentRecord;
 use crate::gate::Authority;
-use crate::id::{AclHash, ActorId, DeviceId, DocumentId, EntryHash, SpaceId};
+use crate::id::{AclHash, ActorId, ChangeHash, DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::keys::SecretKey;
 use crate::limits::{TICKET_ADDRESSES_MAX, TOLD_ADDRESSES_MAX};
 use crate::space::membership::{Membership, acl_hash};
+use crate::space::records::{Record, Records};
 use crate::space::roles::Role;
 use crate::space::ticket::Ticket;
 use crate::sync::collection::{Collection, Digest, Key};
 
 pub mod auth;
 pub mod membership;
+pub mod records;
 pub mod roles;
 pub mod ticket;
 
@@ -36,7 +37,7 @@ pub struct Space {
     /// The same log as a set to reconcile.
     pub entries: Collection,
     /// Every document, as far as it is signed.
-    pub records: BTreeMap<DocumentId, Record>,
+    pub records: Records,
     /// The same documents as a set to reconcile.
     pub documents: Collection,
     /// Every `acl_ref` that a run which is kept stands on. By the whole hash: who makes entries can find two lists that have its
@@ -100,22 +101,6 @@ pub struct Invitation {
     #[n(2)]
     #[cbor(default)]
     pub role: u8,
-}
-
-/// What is known of one document.
-#[derive(Debug, Clone, Default)]
-pub struct Record {
-    /// Heads and frontier, as stored.
-    pub signed: DocumentRecord,
-    /// Where its row in the feed is; 0 before the first.
-    pub feed_seq: u64,
-}
-
-impl Record {
-    /// A salvage made it: it names no version, and nothing was stored of the document since.
-    pub fn is_salvaged(&self) -> bool {
-        self.signed.heads.is_empty() && self.feed_seq == 0
-    }
 }
 
 /// An `acl_ref`: the membership entries that an author stood on, and the hash that stands for them.
@@ -243,12 +228,13 @@ impl Space {
         for hash in membership.hashes() {
             entries.set(entry_key(&hash), Some(hash.0));
         }
+        let records = Records::new(membership.space());
         Self {
             device,
             access,
             membership,
             entries,
-            records: BTreeMap::new(),
+            records,
             documents: Collection::default(),
             acls: BTreeMap::new(),
             current_acl: OnceCell::new(),
@@ -350,12 +336,19 @@ impl Space {
         news
     }
 
+    /// Takes in the records of a space that was stored.
+    pub fn adopt(&mut self, records: Records) {
+        for (document, digest) in records.digests() {
+            self.documents.set(document.0, digest);
+        }
+        self.records = records;
+    }
+
     /// Sets a document's record and its place in the set. One of which damage left nothing is not in it: there is nothing that
     /// could be sent to a peer that lacks it, and one that has it sends it whole.
     pub fn set_record(&mut self, document: DocumentId, record: Record) {
-        let holds_something = !record.signed.heads.is_empty();
-        self.documents.set(document.0, holds_something.then(|| document_digest(&document, &record.signed)));
-        self.records.insert(document, record);
+        self.documents.set(document.0, document_digest(&document, &record.signed.heads));
+        self.records.set(document, record);
     }
 
     /// What our role keeps us from, in the words of an error: `None` if we may write.
@@ -383,14 +376,18 @@ impl Space {
     }
 }
 
-/// What a document is compared by: BLAKE3 over a domain, its id, its sorted heads and a byte of flags (none yet).
-pub fn document_digest(document: &DocumentId, record: &DocumentRecord) -> Digest {
+/// What a document is compared by: BLAKE3 over a domain, its id, its sorted heads and a byte of flags (none yet). `None` without
+/// heads.
+pub fn document_digest(document: &DocumentId, heads: &[ChangeHash]) -> Option<Digest> {
+    if heads.is_empty() {
+        return None;
+    }
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"anabranch/v1/document\0").update(&document.0).update(&[0]);
-    for head in &record.heads {
+    for head in heads {
         hasher.update(&head.0);
     }
-    *hasher.finalize().as_bytes()
+    Some(*hasher.finalize().as_bytes())
 }
 
 #[cfg(test)]

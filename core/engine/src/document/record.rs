@@ -46,17 +46,18 @@ impl DocumentRecord {
 #[error("document record: {0}")]
 pub struct RecordError(pub String);
 
-/// The stored form. Fields behind the known ones are skipped.
+/// The stored form. What lists and comparisons need comes first, so that it can be read without the actors. Fields behind the
+/// known ones are skipped.
 #[derive(Encode, Decode)]
 struct Stored {
     #[n(0)]
     version: u8,
     #[n(1)]
-    heads: Vec<ChangeHash>,
-    #[n(2)]
-    actors: Vec<StoredProof>,
-    #[n(3)]
     summary: Summary,
+    #[n(2)]
+    heads: Vec<ChangeHash>,
+    #[n(3)]
+    actors: Vec<StoredProof>,
 }
 
 /// One actor: its newest run's header without space and document (they are the row's key), and where its chain lies.
@@ -84,7 +85,7 @@ struct StoredProof {
 
 impl DocumentRecord {
     /// Version of the stored form.
-    pub const VERSION: u8 = 2;
+    pub const VERSION: u8 = 3;
 
     /// The row's value.
     pub fn encode_stored(&self) -> Vec<u8> {
@@ -144,6 +145,38 @@ impl DocumentRecord {
     }
 }
 
+/// The document's name in a stored record that was read before.
+///
+/// # Panics
+/// Where it is no such record.
+pub fn name(stored: &[u8]) -> Option<&str> {
+    let mut decoder = minicbor::Decoder::new(stored);
+    let name = summary(&mut decoder).and_then(|_| decoder.decode());
+    name.expect("a record that was read before")
+}
+
+/// The heads in a stored record that was read before.
+///
+/// # Panics
+/// Where it is no such record.
+pub fn heads(stored: &[u8]) -> Vec<ChangeHash> {
+    let mut decoder = minicbor::Decoder::new(stored);
+    let heads = summary(&mut decoder).and_then(|fields| {
+        for _ in 0..fields.unwrap_or_default() {
+            decoder.skip()?;
+        }
+        decoder.decode()
+    });
+    heads.expect("a record that was read before")
+}
+
+/// Reads up to the first field of the summary, and how many it has.
+fn summary(decoder: &mut minicbor::Decoder<'_>) -> Result<Option<u64>, minicbor::decode::Error> {
+    decoder.array()?;
+    decoder.u8()?;
+    decoder.array()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +211,9 @@ mod tests {
 
     #[test]
     fn a_record_reads_back_as_it_was_written() {
-        assert_eq!(decode(&record().encode_stored()), Ok(record()));
+        let stored = record().encode_stored();
+        assert_eq!((name(&stored), heads(&stored)), (Some("plan"), record().heads));
+        assert_eq!(decode(&stored), Ok(record()));
     }
 
     #[test]
@@ -190,9 +225,9 @@ mod tests {
         assert!(decode(&[&value[..], &[0]].concat()).is_err());
         let mut other = value.clone();
         other[1] = 9;
-        assert_eq!(decode(&other), Err(RecordError("version 9, this program knows 2".to_string())));
+        assert_eq!(decode(&other), Err(RecordError("version 9, this program knows 3".to_string())));
         // An array that says it has 2^60 heads.
-        assert!(decode(&[0x84, 0x02, 0x9b, 0x10, 0, 0, 0, 0, 0, 0, 0]).is_err());
+        assert!(decode(&[0x84, 0x03, 0x80, 0x9b, 0x10, 0, 0, 0, 0, 0, 0, 0]).is_err());
     }
 
     #[test]
@@ -210,7 +245,7 @@ mod tests {
         };
         let read = |actors: Vec<u16>| {
             let actors = actors.into_iter().map(stored).collect();
-            let value = minicbor::to_vec(Stored { version: 2, heads: Vec::new(), actors, summary: Summary::default() })
+            let value = minicbor::to_vec(Stored { version: 3, heads: Vec::new(), actors, summary: Summary::default() })
                 .expect("a vector grows");
             decode(&value).map(|record| record.frontier.actors.len()).map_err(|error| error.to_string())
         };

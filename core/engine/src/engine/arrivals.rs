@@ -65,7 +65,7 @@ impl Engine {
             return self.refuse(session, &header, &refusal);
         }
         let Some(space) = self.spaces.get(&key.0) else { return };
-        let (exists, knows_acl) = (space.records.contains_key(&key.1), space.has_acl(acl));
+        let (exists, knows_acl) = (space.records.has(&key.1), space.has_acl(acl));
         if !exists && space.records.len() >= DOCUMENTS_PER_SPACE_MAX {
             let text = alloc::format!("{DOCUMENTS_PER_SPACE_MAX} documents in the space");
             return self.refuse(session, &header, &Refusal::TooLarge(text));
@@ -133,7 +133,7 @@ impl Engine {
         if let Some(document) = self.documents.live(key) {
             return document.tip(actor);
         }
-        let record = self.spaces.get(&key.0)?.records.get(&key.1)?;
-        record.signed.frontier.actors.get(actor).map(|proof| (proof.header.last_seq, proof.header.tip))
+        let record = self.spaces.get(&key.0)?.records.signed(&key.1)?;
+        record.frontier.actors.get(actor).map(|proof| (proof.header.last_seq, proof.header.tip))
     }
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use tracing::debug;
 
+use crate::document::record::DocumentRecord;
 use crate::engine::Engine;
 use crate::engine::documents::DocumentKey;
 use crate::engine::input::SessionId;
@@ -21,7 +22,7 @@ use crate::limits::{
 use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
 use crate::space::roles::Role;
-use crate::space::{Acl, Fork, Record};
+use crate::space::{Acl, Fork};
 use crate::storage::{Scanned, Table, document_key, parse_run_key, prefix_end};
 use crate::sync::rate::Allowance;
 use crate::sync::reconcile::{Differences, Reconciler, are_apart};
@@ -89,13 +90,13 @@ impl Engine {
         let takes = self.halted.is_none();
         for key in differences.missing_here.into_iter().filter(|_| takes) {
             let document = DocumentId(key);
-            let actors = shared.left_out.shown(&document, &Record::default().signed);
+            let actors = shared.left_out.shown(&document, &DocumentRecord::default());
             frontiers.push(DocumentFrontier { document, actors, reply: false });
         }
         for key in differences.differing {
             let document = DocumentId(key);
-            if let Some(record) = space.records.get(&document) {
-                let actors = shared.left_out.shown(&document, &record.signed);
+            if let Some(record) = space.records.signed(&document) {
+                let actors = shared.left_out.shown(&document, &record);
                 frontiers.push(DocumentFrontier { document, actors, reply: true });
             }
         }
@@ -105,7 +106,7 @@ impl Engine {
                 continue;
             }
             if shared.wants_to_be_asked(&document) {
-                let actors = space.records.get(&document).map(|record| tips(&record.signed)).unwrap_or_default();
+                let actors = space.records.signed(&document).map(|record| tips(&record)).unwrap_or_default();
                 frontiers.push(DocumentFrontier { document, actors, reply: true });
                 continue;
             }
@@ -145,14 +146,13 @@ impl Engine {
         let Some(shared) = self.sessions.get_mut(&id).and_then(|session| session.shared_at(index)) else { return };
         let mut answers = Vec::new();
         let mut forks = Vec::new();
-        let nothing = Record::default();
         for theirs in documents {
-            let ours = &space.records.get(&theirs.document).unwrap_or(&nothing).signed;
+            let ours = space.records.signed(&theirs.document).unwrap_or_default();
             let digest = space.documents.get(&theirs.document.0);
             let shown = transfer::digest(&theirs.actors);
             let serving = digest.map_or(Serving::First, |ours| shared.serving(theirs.document, ours, shown));
             let forked = shared.forks_of(theirs.document).collect();
-            let comparison = compare(ours, &theirs.actors, serving == Serving::Again, forked);
+            let comparison = compare(&ours, &theirs.actors, serving == Serving::Again, forked);
             if let Some(job) = comparison.job
                 && digest.is_none_or(|digest| shared.takes(&theirs.document, &digest))
                 && (serving == Serving::Later || shared.transfer.want(theirs.document, job))
@@ -163,9 +163,9 @@ impl Engine {
             if let Some(fork) = comparison.fork {
                 forks.push((theirs.document, fork));
             }
-            let lacks = comparison.behind && !shared.left_out.covers(&theirs.document, ours, &theirs.actors);
+            let lacks = comparison.behind && !shared.left_out.covers(&theirs.document, &ours, &theirs.actors);
             if theirs.reply && lacks && self.halted.is_none() {
-                let actors = shared.left_out.shown(&theirs.document, ours);
+                let actors = shared.left_out.shown(&theirs.document, &ours);
                 answers.push(DocumentFrontier { document: theirs.document, actors, reply: false });
             }
         }
@@ -225,12 +225,12 @@ impl Engine {
         let Some((_, shared)) = self.sessions.get_mut(&id).and_then(|session| session.shared_in(&key.0)) else {
             return;
         };
-        let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
+        let record = self.spaces.get(&key.0).and_then(|space| space.records.signed(&key.1));
         let (mut runs, mut forks) = (Vec::new(), Vec::new());
         let last = scanned.rows.last().filter(|_| scanned.more).map(|(last, _)| [last.as_slice(), &[0]].concat());
         for (row, value) in scanned.rows {
             let Some(at) = parse_run_key(&row) else { continue };
-            if record.is_none_or(|record| !record.signed.names(&at.actor, at.last_seq)) {
+            if record.as_ref().is_none_or(|record| !record.names(&at.actor, at.last_seq)) {
                 continue;
             }
             let held = job.have.get(&at.actor).copied();
@@ -467,7 +467,7 @@ impl Engine {
                 shared.roots_changed(now);
             }
             RefusalCode::NotWanted => {
-                let is_stored = self.spaces.get(&space).is_some_and(|space| space.records.contains_key(&document));
+                let is_stored = self.spaces.get(&space).is_some_and(|space| space.records.has(&document));
                 if is_stored || self.documents.contains(&(space, document)) {
                     shared.ask_first(document);
                 }

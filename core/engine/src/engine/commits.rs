@@ -173,8 +173,7 @@ impl Engine {
         let (accepted, bytes) = self.documents.get_mut(&key).map(Resident::take_accepted).unwrap_or_default();
         self.feed_seq += 1;
         let Some(space) = self.spaces.get_mut(&key.0) else { return };
-        // It may name very many actors: not copied.
-        let mut record = space.records.get_mut(&key.1).map(core::mem::take).unwrap_or_default();
+        let mut record = space.records.take(&key.1).unwrap_or_default();
         for proof in accepted {
             record.signed.frontier.accept(proof);
         }

@@ -30,9 +30,9 @@ impl Engine {
     /// What is known of one document; `None` if nothing of it is here.
     pub fn info(&self, space: &SpaceId, document: &DocumentId) -> Option<DocumentInfo> {
         let key = (*space, *document);
-        let record = self.spaces.get(space)?.records.get(document);
+        let record = self.spaces.get(space)?.records.signed(document);
         let (summary, heads) = match record {
-            Some(record) => (record.signed.summary.clone(), record.signed.heads.clone()),
+            Some(record) => (record.summary.clone(), record.heads.clone()),
             // Made, and not in a commit yet.
             None => {
                 let live = self.documents.live(&key).filter(|live| !live.is_empty())?;
@@ -44,8 +44,7 @@ impl Engine {
 
     /// The names of a space's documents that have one.
     pub fn names(&self, space: &SpaceId) -> impl Iterator<Item = (DocumentId, &str)> {
-        let records = self.spaces.get(space).into_iter().flat_map(|space| &space.records);
-        records.filter_map(|(document, record)| Some((*document, record.signed.summary.name.as_deref()?)))
+        self.spaces.get(space).into_iter().flat_map(|space| space.records.names())
     }
 
     fn problem(&self, key: &DocumentKey) -> Option<String> {

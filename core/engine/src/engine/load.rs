@@ -5,12 +5,12 @@ use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use crate::document::record::DocumentRecord;
 use crate::engine::remembered::{Remembered, RememberedDevices};
 use crate::feed::FeedRow;
 use crate::id::{DeviceId, DocumentId, EntryHash, SpaceId, StorageId};
 use crate::space::membership::Membership;
-use crate::space::{Access, Acl, Invitation, Record, Space};
+use crate::space::records::Records;
+use crate::space::{Access, Acl, Invitation, Space};
 use crate::storage::{self, Image, META_BOOT_EPOCH, META_DEVICE_NAME, META_FEED_SEQ, META_STORAGE_ID, Table};
 
 /// What an image says.
@@ -37,7 +37,7 @@ pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
     let mut loaded = Loaded::default();
     let mut accesses = BTreeMap::<SpaceId, Access>::new();
     let mut logs = BTreeMap::<SpaceId, Vec<Vec<u8>>>::new();
-    let mut records = BTreeMap::<(SpaceId, DocumentId), Record>::new();
+    let mut records = BTreeMap::<SpaceId, Records>::new();
     let mut acls = Vec::<(SpaceId, Acl)>::new();
     for (table, key, value) in image.rows {
         let bad = |what: String| format!("table {}, key {}: {what}", table.name(), hex(&key));
@@ -70,14 +70,14 @@ pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
             }
             Table::Documents => {
                 let (space, document) = space_and_document(&key).ok_or_else(|| bad(length_error(48, &key)))?;
-                let signed =
-                    DocumentRecord::decode_stored(space, document, &value).map_err(|error| bad(error.to_string()))?;
-                records.entry((space, document)).or_default().signed = signed;
+                let records = records.entry(space).or_insert_with(|| Records::new(space));
+                records.load(document, &value).map_err(|error| bad(error.to_string()))?;
             }
             Table::Feed => {
                 let row = FeedRow::from_stored(&key, &value).map_err(bad)?;
                 loaded.feed_seq = loaded.feed_seq.max(row.seq);
-                records.entry((row.space, row.document)).or_default().feed_seq = row.seq;
+                let records = records.entry(row.space).or_insert_with(|| Records::new(row.space));
+                records.load_feed_seq(row.document, row.seq);
             }
             Table::AclRefs => {
                 let (space, hash) = space_and_hash(&key).ok_or_else(|| bad(length_error(64, &key)))?;
@@ -110,9 +110,9 @@ pub(super) fn load(device: DeviceId, image: Image) -> Result<Loaded, String> {
         loaded.spaces.insert(space, Space::new(device, access, membership));
     }
     loaded.remnants = logs.into_keys().collect();
-    for ((id, document), record) in records {
+    for (id, records) in records {
         match loaded.spaces.get_mut(&id) {
-            Some(space) => space.set_record(document, record),
+            Some(space) => space.adopt(records.loaded()),
             None if loaded.remnants.contains(&id) => {}
             None => loaded.remnants.push(id),
         }

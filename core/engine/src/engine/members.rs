@@ -147,9 +147,9 @@ impl Engine {
         if !self.mutated.by(Mutant::LeavesInMemoryOnly) {
             self.commits.remove(Table::Spaces, space_id.0.to_vec());
         }
-        for record in space.records.values() {
-            if record.feed_seq != 0 {
-                self.commits.remove(Table::Feed, feed_key(record.feed_seq));
+        for (_, seq) in space.records.feed_seqs() {
+            if seq != 0 {
+                self.commits.remove(Table::Feed, feed_key(seq));
             }
         }
         self.purge(space_id);

@@ -38,7 +38,7 @@ pub(super) use poison::Poison;
 impl Engine {
     /// Whether something of a document is here, on disk or on its way there.
     pub(super) fn exists(&self, key: &DocumentKey) -> bool {
-        self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1))
+        self.spaces.get(&key.0).is_some_and(|space| space.records.has(&key.1))
             || self.documents.live(key).is_some_and(|document| !document.is_empty())
     }
 
@@ -106,8 +106,7 @@ impl Engine {
     /// Brings a document into memory, or begins to.
     pub(super) fn resident(&mut self, key: DocumentKey) -> &mut Resident {
         if !self.documents.contains(&key) {
-            let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
-            match record.map(crate::space::Record::is_salvaged) {
+            match self.spaces.get(&key.0).and_then(|space| space.records.is_salvaged(&key.1)) {
                 None => {
                     let mut document = Document::empty(key.0, key.1);
                     document.suspect(self.poison.suspects(&key));
@@ -166,16 +165,16 @@ impl Engine {
         let (space, id) = key;
         let suspects = self.poison.suspects(&key).to_vec();
         let poisoned = runs.iter().map(|(_, run)| run.header.tip).filter(|tip| self.poison.has(tip)).collect();
-        let record = self.spaces.get(&space).and_then(|space| space.records.get(&id));
-        let tips = record.map(|record| record.signed.tips()).unwrap_or_default();
+        let record = self.spaces.get(&space).and_then(|space| space.records.signed(&id));
+        let tips = record.as_ref().map(|record| record.tips()).unwrap_or_default();
         let mut ops = CHANGE_OPS_MAX;
         let kind = if mends {
             let runs = runs.into_iter().map(|(row, run)| self.readable(&key, row, run)).collect();
             WorkKind::Mend(MendWork { space, id, runs, tips, suspects, poisoned })
         } else {
-            let is_named =
-                |run: &Run| record.is_some_and(|record| record.signed.names(&run.header.actor, run.header.last_seq));
-            ops = ops_at_once(record.map_or(0, |record| record.signed.summary.ops));
+            let record = record.unwrap_or_default();
+            let is_named = |run: &Run| record.names(&run.header.actor, run.header.last_seq);
+            ops = ops_at_once(record.summary.ops);
             let (runs, others): (Vec<Run>, Vec<Run>) = runs.into_iter().map(|(_, run)| run).partition(is_named);
             if let Some(Resident { state: State::Opening { leftovers, .. }, .. }) = self.documents.get_mut(&key) {
                 *leftovers = !others.is_empty();
@@ -190,15 +189,15 @@ impl Engine {
         let Some(&State::Opening { leftovers, .. }) = self.documents.get(&key).map(|resident| &resident.state) else {
             return warn!(document = %key.1, "opened twice");
         };
-        let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
-        if let Some(record) = record
-            && record.signed.heads != document.heads()
+        let heads = self.spaces.get(&key.0).and_then(|space| space.records.heads(&key.1));
+        if let Some(heads) = heads
+            && heads != document.heads()
         {
             if document.left_out().is_empty() {
                 // A damaged page can hide rows without any checksum failing.
                 return self.mend_document(key, "some of its runs are missing");
             }
-            document.stand_on(&record.signed.heads);
+            document.stand_on(&heads);
         }
         document.resume(self.device, &self.documents.take_writers(&key));
         self.leave_poison_out(&key, document.left_out());

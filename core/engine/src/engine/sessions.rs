@@ -459,7 +459,7 @@ impl Engine {
             if self.mutated.by(Mutant::SendsEverything)
                 && let Some(space) = self.spaces.get(&space_id)
             {
-                space.records.keys().for_each(|document| _ = shared.transfer.want(*document, Job::everything()));
+                space.records.documents().for_each(|document| _ = shared.transfer.want(*document, Job::everything()));
                 self.to_pump.insert(id);
             }
             if shared.tell_at.is_some() {

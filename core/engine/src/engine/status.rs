@@ -83,10 +83,9 @@ impl Engine {
     pub fn loss_on_leaving(&self, space_id: &SpaceId) -> Option<LossOnLeaving> {
         let space = self.spaces.get(space_id)?;
         let until = space.held_elsewhere_until;
-        let stored = space.records.iter().filter(|(_, record)| {
-            // One of which damage left nothing cannot be lost any more.
-            !record.signed.heads.is_empty() && until.is_none_or(|until| record.feed_seq > until)
-        });
+        let later = space.records.feed_seqs().filter(|(_, seq)| until.is_none_or(|until| *seq > until));
+        // One of which damage left nothing cannot be lost any more.
+        let stored = later.filter(|(id, _)| space.documents.get(&id.0).is_some());
         // What is not signed or merged yet is in no record.
         let unsettled = self.documents.unsettled(space_id);
         let only_here: BTreeSet<DocumentId> = stored.map(|(id, _)| *id).chain(unsettled).collect();

@@ -48,7 +48,7 @@ impl Scene<'_> {
         };
         let heads = self.engine.heads(&space, &document);
         let record = self.engine.record(&space, &document);
-        let of_heads = record.into_iter().flat_map(|record| record.signed.frontier.actors.values());
+        let of_heads = record.into_iter().flat_map(|record| record.signed.frontier.actors.into_values());
         let max_op = of_heads.filter(|proof| heads.contains(&proof.header.tip)).map(|proof| proof.lamport).max();
         Target { space, document, heads, max_op: max_op.unwrap_or(0) }
     }

@@ -111,8 +111,8 @@ impl Engine {
                 .and_then(|at| Run::decode_stored(at.space, at.document, at.actor, at.last_seq, &value).ok());
             let Some(run) = run else { continue };
             let header = &run.header;
-            let record = self.spaces.get(&key.0).and_then(|space| space.records.get(&key.1));
-            let is_named = record.is_some_and(|record| record.signed.names(&header.actor, header.last_seq));
+            let record = self.spaces.get(&key.0).and_then(|space| space.records.signed(&key.1));
+            let is_named = record.is_some_and(|record| record.names(&header.actor, header.last_seq));
             if is_named || self.poison.has(&header.tip) {
                 continue;
             }

@@ -14,7 +14,8 @@ use crate::engine::resident::State;
 use crate::engine::scans::Scan;
 use crate::limits::COMMIT_BYTES_MAX;
 use crate::run::{Run, RunHeader, UnsignedRun};
-use crate::space::{Acl, Record};
+use crate::space::Acl;
+use crate::space::records::Record;
 use crate::storage::{Table, document_key};
 
 impl Engine {
@@ -50,8 +51,7 @@ impl Engine {
     /// Notes the documents of which a salvage saved what it could.
     pub(in crate::engine) fn mend_what_was_salvaged(&mut self) {
         for (id, space) in &self.spaces {
-            let marked = space.records.iter().filter(|(_, record)| record.is_salvaged());
-            marked.for_each(|(document, _)| self.documents.mark_damaged((*id, *document)));
+            space.records.salvaged().for_each(|document| self.documents.mark_damaged((*id, *document)));
         }
     }
 
@@ -66,7 +66,7 @@ impl Engine {
     }
 
     fn begin_mending(&mut self, key: DocumentKey) {
-        if !self.spaces.get(&key.0).is_some_and(|space| space.records.contains_key(&key.1)) {
+        if !self.spaces.get(&key.0).is_some_and(|space| space.records.has(&key.1)) {
             return self.documents.unmark_damaged(&key);
         }
         let generation = self.documents.mend(key);
@@ -118,7 +118,7 @@ impl Engine {
         self.leave_poison_out(&key, document.left_out());
         let commands = self.goes_live(key, Box::new(document));
         if let Some(space) = self.spaces.get_mut(&key.0) {
-            let feed_seq = space.records.get(&key.1).map_or(0, |record| record.feed_seq);
+            let feed_seq = space.records.feed_seq(&key.1).unwrap_or(0);
             space.set_record(key.1, Record { feed_seq, ..Record::default() });
         }
         for acl in lists {
