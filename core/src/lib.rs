@@ -41,6 +41,7 @@ mod draft;
 mod driver;
 mod error;
 mod events;
+mod feed;
 #[cfg(not(target_arch = "wasm32"))]
 mod identity;
 mod peer;
@@ -81,6 +82,7 @@ pub use document::{Changed, Changes, Document};
 pub use draft::Draft;
 pub use error::{AddressError, OpenError, Stopped, StoreProblem};
 pub use events::{Events, Lagged};
+pub use feed::{Feed, FeedError, FeedPosition, ParsePositionError};
 pub use peer::Peer;
 #[cfg(not(target_arch = "wasm32"))]
 pub use renewal::Renewed;

@@ -8,8 +8,8 @@ use anabranch_engine::{Command, Reply};
 use crate::recorder::Recorded;
 use crate::replica::Owner;
 use crate::{
-    Builder, CommandError, Copied, Counters, DeviceId, EntryHash, Events, FeedRow, PeerStatus, Salvaged, Space,
-    SpaceId, SpaceStatus, StorageId, Ticket,
+    Builder, CommandError, Copied, Counters, DeviceId, EntryHash, Events, Feed, FeedError, FeedPosition, PeerStatus,
+    Salvaged, Space, SpaceId, SpaceStatus, StorageId, Ticket,
 };
 
 /// One running replica. Cheap to clone. It ends with [`Peer::shutdown`], or in the background when the last handle to it,
@@ -117,9 +117,11 @@ impl Peer {
         self.replica().ask(|engine| engine.counters()).unwrap_or_default()
     }
 
-    /// The last seq of the feed; 0 when the replica is shut down.
-    pub fn feed_seq(&self) -> u64 {
-        self.replica().ask(|engine| engine.feed_seq()).unwrap_or_default()
+    /// The end of the feed as it is on disk; its beginning when the replica is shut down.
+    pub fn feed_end(&self) -> FeedPosition {
+        let (storage, _) = self.storage();
+        let seq = self.replica().ask(|engine| engine.feed_end()).unwrap_or_default();
+        FeedPosition { storage, seq }
     }
 
     /// Founds a space with us as its admin. Returns when it is on disk.
@@ -201,16 +203,13 @@ impl Peer {
         self.command(Command::ForgetAddress { address: address.to_owned() }).await.map(drop)
     }
 
-    /// The feed's rows after seq `after`, oldest first, at most `limit` of them (and at most
-    /// [`crate::limits::FEED_PAGE_MAX`]).
+    /// Follows the feed after a position: [`Peer::feed_end`], its [`beginning`](FeedPosition::beginning), or one of
+    /// [`Feed::position`] that was stored.
     ///
     /// # Errors
-    /// The replica has stopped.
-    pub async fn feed(&self, after: u64, limit: usize) -> Result<Vec<FeedRow>, CommandError> {
-        match self.command(Command::ReadFeed { after, limit }).await? {
-            Reply::Feed(rows) => Ok(rows),
-            other => Err(unexpected(&other)),
-        }
+    /// The position is beyond the feed's end or one in the feed of another store, or the replica has stopped.
+    pub fn feed(&self, after: FeedPosition) -> Result<Feed, FeedError> {
+        Feed::new(self, after)
     }
 
     /// Whether [`crate::Builder::renew_identity`] would give this replica another key, as it is now. `force` leaves spaces
@@ -246,7 +245,7 @@ impl Peer {
     }
 
     pub(crate) async fn command(&self, command: Command) -> Result<Reply, CommandError> {
-        self.replica().command(command)?.wait().await
+        self.replica().command(command)?.await
     }
 
     async fn space_ready(&self, command: Command) -> Result<Space, CommandError> {

@@ -7,8 +7,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::thread;
 
 use anabranch_engine::document::work::Work;
@@ -715,11 +717,13 @@ pub(crate) struct Answer {
     taken: bool,
 }
 
-impl Answer {
-    pub(crate) async fn wait(mut self) -> Result<Reply, CommandError> {
-        let result = (&mut self.receiver).await;
+impl Future for Answer {
+    type Output = Result<Reply, CommandError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = ready!(Pin::new(&mut self.receiver).poll(cx));
         self.taken = true;
-        result.unwrap_or_else(|_| Err(CommandError::Stopped(self.replica.stopped_error().reason)))
+        Poll::Ready(result.unwrap_or_else(|_| Err(CommandError::Stopped(self.replica.stopped_error().reason))))
     }
 }
 

@@ -112,6 +112,17 @@ impl From<anabranch::Stopped> for Failure {
     }
 }
 
+impl From<anabranch::FeedError> for Failure {
+    fn from(error: anabranch::FeedError) -> Self {
+        use anabranch::FeedError as E;
+        match &error {
+            E::Beyond { .. } | E::OtherStore { .. } => Self::not_found(error),
+            E::Stopped(_) => Self::stopped(error),
+            _ => Self::error(error),
+        }
+    }
+}
+
 impl From<anabranch::OpenError> for Failure {
     fn from(error: anabranch::OpenError) -> Self {
         use anabranch::OpenError as E;

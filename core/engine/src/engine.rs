@@ -545,9 +545,9 @@ impl Engine {
         self.stopped.is_none() && self.is_halt_passing()
     }
 
-    /// The last seq of the feed.
-    pub fn feed_seq(&self) -> u64 {
-        self.feed_seq
+    /// The last seq of the feed that is on disk: what a reader may go on from after a crash.
+    pub fn feed_end(&self) -> u64 {
+        self.feed_seq_told
     }
 
     /// A document's record, for those who check.

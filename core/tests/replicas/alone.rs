@@ -283,31 +283,6 @@ async fn too_many_waiting_commands_are_refused_until_some_are_given_up() {
 }
 
 #[tokio::test]
-async fn the_feed_says_what_changed_since_when() {
-    let peer = peer().await;
-    let space = within("create", peer.create_space("home")).await.unwrap();
-    let mut documents = Vec::new();
-    for at in 0..3 {
-        let document = within("create", space.create_document()).await.unwrap();
-        document.edit(|edit| edit.set("/at", at)).unwrap();
-        within("saved", document.saved()).await.unwrap();
-        documents.push(document);
-    }
-    let rows = within("feed", peer.feed(0, 10)).await.unwrap();
-    assert_eq!(rows.len(), 3);
-    assert_eq!(peer.feed_seq(), rows[2].seq);
-    let middle = rows[0].seq;
-    documents[0].edit(|edit| edit.set("/at", 9)).unwrap();
-    within("saved", documents[0].saved()).await.unwrap();
-    let rows = within("feed", peer.feed(middle, 10)).await.unwrap();
-    let changed: Vec<_> = rows.iter().map(|row| row.document).collect();
-    assert_eq!(changed, [documents[1].id(), documents[2].id(), documents[0].id()]);
-    assert_eq!(rows[2].heads, documents[0].heads().unwrap());
-    assert_eq!(within("feed", peer.feed(middle, 1)).await.unwrap().len(), 1);
-    within("shutdown", peer.shutdown()).await;
-}
-
-#[tokio::test]
 async fn a_slow_reader_of_events_is_told_what_it_lost() {
     let peer = peer().await;
     let mut events = peer.events();

@@ -4,6 +4,7 @@
 mod alone;
 mod common;
 mod drafts;
+mod feed;
 mod killed;
 mod salvaged;
 mod together;

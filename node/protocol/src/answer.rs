@@ -362,6 +362,8 @@ pub struct Resolved {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FeedLine {
     pub seq: u64,
+    /// A place to go on from, `STORAGE:SEQ`: where the store is another one meanwhile, that is noticed.
+    pub position: String,
     pub space: String,
     pub document: String,
     pub name: Option<String>,

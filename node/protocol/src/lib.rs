@@ -7,7 +7,7 @@ mod answer;
 mod request;
 
 pub use answer::*;
-pub use request::{Command, EditStep, NAME_KEY, Reading, Sort, Strings, Take, Which};
+pub use request::{Command, EditStep, NAME_KEY, Reading, Since, Sort, Strings, Take, Which};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -219,7 +219,9 @@ pub enum Command {
         #[serde(default)]
         default_space: Option<String>,
         document: Option<String>,
-        since: Option<u64>,
+        /// The feed is followed from here on. `None`: from now on.
+        #[serde(default)]
+        since: Option<Since>,
     },
     /// Items are [`SyncedLine`](crate::SyncedLine)s, one for each space, as they come true.
     WaitSynced { space: Option<String>, peer: Option<String>, timeout_ms: u64 },
@@ -233,6 +235,16 @@ pub struct Which {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_space: Option<String>,
     pub document: String,
+}
+
+/// A position in the feed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Since {
+    /// After this seq, whichever store it is of.
+    Seq(u64),
+    /// A [`FeedLine::position`](crate::FeedLine::position), which is of one store.
+    Position(String),
 }
 
 /// How JSON is meant.

@@ -1,5 +1,6 @@
 //! `anabranch watch` and `wait-synced`: follow what happens, or wait for one thing to happen.
 
+use anabranch::{FeedPosition, ParsePositionError};
 use clap::Args;
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, count, device, heads, short, time};
-use anabranch_protocol::{ChangedLine, Command, Exit, FeedLine, HeadLine, SyncedLine};
+use anabranch_protocol::{ChangedLine, Command, Exit, FeedLine, HeadLine, Since, SyncedLine};
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
@@ -18,9 +19,9 @@ pub(crate) struct Watch {
     /// Only this document (name or id), with what changed in it
     #[arg(long, value_name = "DOC")]
     doc: Option<String>,
-    /// Begin after this place in the feed; 0 is its beginning [default: now]
-    #[arg(long, value_name = "SEQ", conflicts_with = "doc")]
-    since: Option<u64>,
+    /// Begin after this place in the feed, a number, or a `position` from the JSON of `watch`; 0 is its beginning [default: now]
+    #[arg(long, value_name = "SEQ", conflicts_with = "doc", value_parser = since)]
+    since: Option<Since>,
 }
 
 impl Watch {
@@ -49,6 +50,14 @@ impl Watch {
             Err(failure) if failure.exit == Exit::TimedOut => Ok(()),
             ended => ended.map(drop),
         }
+    }
+}
+
+/// Parses a place in the feed.
+fn since(text: &str) -> Result<Since, ParsePositionError> {
+    match text.parse() {
+        Ok(seq) => Ok(Since::Seq(seq)),
+        Err(_) => text.parse().map(|position: FeedPosition| Since::Position(position.to_string())),
     }
 }
 

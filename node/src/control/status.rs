@@ -27,7 +27,7 @@ impl Control {
             listening: self.peer.listening(),
             stopped: self.peer.stopped(),
             copied: self.peer.copied().map(copied_line),
-            feed_seq: self.peer.feed_seq(),
+            feed_seq: self.peer.feed_end().seq,
             spaces: self.space_lines(),
             peers: self.peer_lines(),
             counters: self.counters(),

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use anabranch::limits::FEED_PAGE_MAX;
-use anabranch::{ChangeHash, ChangeInfo, DeviceId, Document, Event, Events, Lagged, Space, SpaceId};
+use anabranch::{ChangeHash, ChangeInfo, DeviceId, Document, FeedPosition, Space, SpaceId};
 use futures::StreamExt;
 use serde_json::json;
 
@@ -12,7 +11,7 @@ use crate::control::spaces::title;
 use crate::control::status::hex;
 use crate::control::{Answers, Control};
 use crate::failure::Failure;
-use anabranch_protocol::{ChangedLine, Exit, FeedLine, HeadLine, SyncedLine, Which};
+use anabranch_protocol::{ChangedLine, Exit, FeedLine, HeadLine, Since, SyncedLine, Which};
 
 /// The end of an answer that has only items.
 type End = Result<serde_json::Value, Failure>;
@@ -23,7 +22,7 @@ impl Control {
         &self,
         space: Option<&str>,
         document: Option<&Which>,
-        since: Option<u64>,
+        since: Option<Since>,
         answers: &mut Answers,
     ) -> std::io::Result<End> {
         match document {
@@ -41,38 +40,43 @@ impl Control {
     async fn watch_feed(
         &self,
         only: Option<SpaceId>,
-        since: Option<u64>,
+        since: Option<Since>,
         answers: &mut Answers,
     ) -> std::io::Result<End> {
-        // Before the first look, so that nothing falls between the two.
-        let mut events = self.peer.events();
-        let mut after = since.unwrap_or_else(|| self.peer.feed_seq());
-        loop {
-            let rows = match self.peer.feed(after, FEED_PAGE_MAX).await {
-                Ok(rows) => rows,
+        let feed = || {
+            let end = self.peer.feed_end();
+            let after = match since {
+                None => end,
+                Some(Since::Seq(seq)) => FeedPosition { seq, ..end },
+                Some(Since::Position(text)) => text.parse().map_err(Failure::usage)?,
+            };
+            Ok::<_, Failure>(self.peer.feed(after)?)
+        };
+        let mut feed = match feed() {
+            Ok(feed) => feed,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        while let Some(row) = feed.next().await {
+            let row = match row {
+                Ok(row) => row,
                 Err(error) => return Ok(Err(error.into())),
             };
-            let at_end = rows.is_empty();
-            for row in rows {
-                after = after.max(row.seq);
-                if only.is_none_or(|only| only == row.space) {
-                    let info = self.peer.space(row.space).and_then(|space| space.info(&row.document));
-                    let summary = info.map(|info| info.summary).unwrap_or_default();
-                    let line = FeedLine {
-                        seq: row.seq,
-                        space: row.space.to_string(),
-                        document: row.document.to_string(),
-                        name: summary.name,
-                        changed_s: summary.changed_s,
-                        heads: texts(&row.heads),
-                    };
-                    answers.item_now(&line).await?;
-                }
-            }
-            if at_end && !grown(&mut events, after).await {
-                return Ok(Err(self.ended()));
+            if only.is_none_or(|only| only == row.space) {
+                let info = self.peer.space(row.space).and_then(|space| space.info(&row.document));
+                let summary = info.map(|info| info.summary).unwrap_or_default();
+                let line = FeedLine {
+                    seq: row.seq,
+                    position: feed.position().to_string(),
+                    space: row.space.to_string(),
+                    document: row.document.to_string(),
+                    name: summary.name,
+                    changed_s: summary.changed_s,
+                    heads: texts(&row.heads),
+                };
+                answers.item_now(&line).await?;
             }
         }
+        Ok(Err(self.ended()))
     }
 
     async fn watch_document(&self, which: &Which, answers: &mut Answers) -> std::io::Result<End> {
@@ -199,19 +203,6 @@ impl Control {
             wall_s: change.wall_s,
         };
         heads.iter().filter_map(|head| document.change(head).ok().flatten()).map(line).collect()
-    }
-}
-
-/// Waits until the feed is longer than `after`; says whether the replica still runs. A row that changes moves to a new seq, so
-/// looking again after each growth misses nothing. Where events were lost, it may have grown as well.
-async fn grown(events: &mut Events, after: u64) -> bool {
-    loop {
-        match events.next().await {
-            Some(Ok(Event::FeedGrew { seq })) if seq > after => return true,
-            Some(Ok(_)) => {}
-            Some(Err(Lagged(_))) => return true,
-            None => return false,
-        }
     }
 }
 
