@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::time_limit::TimeLimit;
-use anabranch_protocol::{self as protocol, Command, Exit, LINE_BYTES_MAX, Line};
+use anabranch_api::{self as protocol, Command, Exit, LINE_BYTES_MAX, Line};
 
 /// What a node that waits for something, up to a time that it was given, gets to say that it did not come.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 use tracing::{debug, warn};
 
 use crate::failure::Failure;
-use anabranch_protocol::{self as protocol, Command, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line, Which};
+use anabranch_api::{self as protocol, Command, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line, Which};
 
 mod conflicts;
 mod documents;

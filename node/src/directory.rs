@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use anabranch_protocol::Exit;
+use anabranch_api::Exit;
 
 use crate::failure::Failure;
 use crate::time_limit::TimeLimit;

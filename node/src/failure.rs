@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anabranch_protocol::Exit;
+use anabranch_api::Exit;
 
 /// Shown below `--help`.
 pub(crate) const EXIT_CODES: &str = "\
@@ -134,8 +134,8 @@ impl From<anabranch::OpenError> for Failure {
     }
 }
 
-impl From<anabranch_protocol::Malformed> for Failure {
-    fn from(error: anabranch_protocol::Malformed) -> Self {
+impl From<anabranch_api::Malformed> for Failure {
+    fn from(error: anabranch_api::Malformed) -> Self {
         Self::usage(error)
     }
 }

@@ -98,8 +98,8 @@ fn crates_import_only_whom_they_may() {
         ("core/store/Cargo.toml", &["anabranch-engine"]),
         ("core/net/Cargo.toml", &["anabranch-engine"]),
         ("core/Cargo.toml", &["anabranch-engine", "anabranch-net", "anabranch-store"]),
-        ("node/protocol/Cargo.toml", &["anabranch-engine"]),
-        ("node/Cargo.toml", &["anabranch", "anabranch-protocol"]),
+        ("core/api/Cargo.toml", &["anabranch-engine"]),
+        ("node/Cargo.toml", &["anabranch", "anabranch-api"]),
         ("wasm/Cargo.toml", &["anabranch"]),
         ("examples/Cargo.toml", &["anabranch"]),
     ];

@@ -4,7 +4,7 @@ use std::io::{BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anabranch_protocol::EditStep;
+use anabranch_api::EditStep;
 
 use crate::cli::edit::Lines;
 use crate::failure::Failure;

@@ -14,7 +14,7 @@ use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::show::{Show, Shown, count, device, heads, print_json_piece, short, size, time};
-use anabranch_protocol::{
+use anabranch_api::{
     Command, ConflictLine, ConflictWriter, DocumentLine, EditStep, Edited, Exit, Exported, Got, IMPORT_BYTES_MAX,
     Imported, LINE_BYTES_MAX, Reading, Sort, Strings, Which,
 };

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, count, heads};
-use anabranch_protocol::{Acknowledged, Command, EditStep, Edited, LINE_BYTES_MAX, Reading, Which};
+use anabranch_api::{Acknowledged, Command, EditStep, Edited, LINE_BYTES_MAX, Reading, Which};
 
 /// Shown below `doc edit --help`.
 pub(crate) const STEPS: &str = r#"Each line is one of

@@ -13,7 +13,7 @@ use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, short};
 use crate::time_limit::TimeLimit;
-use anabranch_protocol::{Command, Exit, Identity, Renewed, RenewedSpace};
+use anabranch_api::{Command, Exit, Identity, Renewed, RenewedSpace};
 
 /// How long a node tries to bring to other members what it has, before its key is another one.
 const HAND_OVER: Duration = Duration::from_secs(10);

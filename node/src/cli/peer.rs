@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, short};
-use anabranch_protocol::{Command, Forgotten, PeerLine};
+use anabranch_api::{Command, Forgotten, PeerLine};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Peer {

@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, count, device, short, time};
-use anabranch_protocol::{Command, Copied, PeerLine, Status};
+use anabranch_api::{Command, Copied, PeerLine, Status};
 
 /// `anabranch status`
 pub(crate) fn status(directory: &Directory, show: Show) -> Result<(), Failure> {

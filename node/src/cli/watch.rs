@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, count, device, heads, short, time};
-use anabranch_protocol::{ChangedLine, Command, Exit, FeedLine, HeadLine, Since, SyncedLine};
+use anabranch_api::{ChangedLine, Command, Exit, FeedLine, HeadLine, Since, SyncedLine};
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {

@@ -9,7 +9,7 @@ use crate::control::naming::{self, Taken};
 use crate::control::pattern::Pattern;
 use crate::control::{Answers, Control};
 use crate::failure::Failure;
-use anabranch_protocol::{DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Sort, Which};
+use anabranch_api::{DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Sort, Which};
 
 /// Documents that one command makes before it waits for the disk.
 const NEW_TOGETHER: usize = 100;

@@ -8,7 +8,7 @@ use crate::control::import::{publish, wait_for_disk, write_all};
 use crate::control::names::texts;
 use crate::control::{Answers, Control};
 use crate::failure::Failure;
-use anabranch_protocol::{Acknowledged, EditStep, Edited, Exit, Reading, Which};
+use anabranch_api::{Acknowledged, EditStep, Edited, Exit, Reading, Which};
 
 /// Edits that put in more than this, about, are made in a draft: they would hold up everything else. Guess: some 10 ms.
 const DIRECT_BYTES_MAX: usize = 32 * 1024;

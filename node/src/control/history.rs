@@ -7,7 +7,7 @@ use crate::control::Control;
 use crate::control::documents::{blocking, versions};
 use crate::control::names::texts;
 use crate::failure::Failure;
-use anabranch_protocol::{ChangeLine, ChangedLine, TextDiff, Which};
+use anabranch_api::{ChangeLine, ChangedLine, TextDiff, Which};
 
 /// Which changes, and what of them.
 pub(super) struct Wanted {

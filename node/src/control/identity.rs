@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::control::Control;
 use crate::failure::Failure;
-use anabranch_protocol as protocol;
+use anabranch_api as protocol;
 
 /// Somebody asks for another key, and waits for what comes of it.
 #[derive(Debug)]

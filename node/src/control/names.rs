@@ -11,7 +11,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use crate::control::Control;
 use crate::failure::Failure;
 use crate::show::short;
-use anabranch_protocol::Which;
+use anabranch_api::Which;
 
 /// Fewer digits of an id than this are no name for it.
 const PREFIX_DIGITS_MIN: usize = 4;
@@ -237,7 +237,7 @@ pub(super) fn texts(ids: &[impl Display]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anabranch_protocol::Exit;
+    use anabranch_api::Exit;
 
     fn choose(text: &str) -> Result<u32, Failure> {
         let things = [

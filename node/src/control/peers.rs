@@ -6,7 +6,7 @@ use anabranch::DeviceId;
 
 use crate::control::Control;
 use crate::failure::Failure;
-use anabranch_protocol::{Forgotten, PeerLine};
+use anabranch_api::{Forgotten, PeerLine};
 
 /// How often it is looked whether a dial has led to a session.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

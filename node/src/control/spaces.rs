@@ -9,7 +9,7 @@ use crate::control::Control;
 use crate::control::status::space_line;
 use crate::failure::Failure;
 use crate::show::count;
-use anabranch_protocol::{Invitation, Joined, MemberLine, SpaceLine, UsageValues};
+use anabranch_api::{Invitation, Joined, MemberLine, SpaceLine, UsageValues};
 
 /// Documents that are named in an error.
 const DOCUMENTS_NAMED_MAX: usize = 5;

@@ -4,7 +4,7 @@ use anabranch::{DocumentId, Fork, PeerStatus, SpaceStatus};
 
 use crate::control::Control;
 use crate::control::names::texts;
-use anabranch_protocol::{Copied, CounterValues, ForkLine, Identity, PeerLine, SpaceLine, SpacePeer, Status};
+use anabranch_api::{Copied, CounterValues, ForkLine, Identity, PeerLine, SpaceLine, SpacePeer, Status};
 
 impl Control {
     pub(super) fn identity(&self) -> Identity {

@@ -11,7 +11,7 @@ use crate::control::spaces::title;
 use crate::control::status::hex;
 use crate::control::{Answers, Control};
 use crate::failure::Failure;
-use anabranch_protocol::{ChangedLine, Exit, FeedLine, HeadLine, Since, SyncedLine, Which};
+use anabranch_api::{ChangedLine, Exit, FeedLine, HeadLine, Since, SyncedLine, Which};
 
 /// The end of an answer that has only items.
 type End = Result<serde_json::Value, Failure>;

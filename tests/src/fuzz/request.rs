@@ -1,8 +1,8 @@
 //! JSON from the command line: a request to a running node, or one line of edits for `doc edit`. What is read is written and
 //! read alike; the edits in it are done or refused whole, and what they make is taken by every other replica.
 
+use anabranch_api::{Command, EditStep, Reading, decode, encode};
 use anabranch_engine::document::Document;
-use anabranch_protocol::{Command, EditStep, Reading, decode, encode};
 
 use super::document::{attempt, tell};
 use super::gate::{DOCUMENT, SPACE};

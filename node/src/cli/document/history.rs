@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, Shown, count, device, heads, short, time};
-use anabranch_protocol::{ChangeLine, ChangedLine, Command};
+use anabranch_api::{ChangeLine, ChangedLine, Command};
 
 #[derive(Debug, Args)]
 pub(crate) struct Log {

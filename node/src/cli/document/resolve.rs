@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, count};
-use anabranch_protocol::{Command, Resolved, Take};
+use anabranch_api::{Command, Resolved, Take};
 
 /// Shown below `doc resolve --help`.
 const CHOICES: &str = "\

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::show::{Show, Shown, print_bytes};
-use anabranch_protocol::{Command, EditStep, Edited, Exit, Got, LINE_BYTES_MAX, Reading, Which};
+use anabranch_api::{Command, EditStep, Edited, Exit, Got, LINE_BYTES_MAX, Reading, Which};
 
 #[derive(Debug, Args)]
 pub(crate) struct Text {
