@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anabranch_api::Failure;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::client::{GRACE, RENEWAL_GRACE};
 use crate::directory::Directory;
-use crate::failure::{EXIT_CODES, Failure};
+use crate::failure::EXIT_CODES;
 use crate::log;
 use crate::show::Show;
 use crate::time_limit::{AtEnd, TimeLimit};

@@ -8,9 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::time_limit::TimeLimit;
-use anabranch_api::{self as protocol, Command, Exit, LINE_BYTES_MAX, Line};
+use anabranch_api::{self as protocol, Code, Command, Failure, LINE_BYTES_MAX, Line};
 
 /// What a node that waits for something, up to a time that it was given, gets to say that it did not come.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
@@ -81,16 +80,16 @@ impl Client {
             if line.last() != Some(&b'\n') {
                 return Err(match bytes as u64 {
                     bytes if bytes == limit => {
-                        Failure::error(format!("the node's answer is over {LINE_BYTES_MAX} bytes"))
+                        Failure::failed(format!("the node's answer is over {LINE_BYTES_MAX} bytes"))
                     }
                     // Also in the middle of a line.
-                    _ => Failure::new(Exit::NoNode, "the node ended before it answered"),
+                    _ => Failure::new(Code::Unreachable, "the node ended before it answered"),
                 });
             }
             match serde_json::from_slice::<Line>(&line).map_err(unreadable)? {
                 Line::Item(item) => each(serde_json::from_value(item).map_err(unreadable)?)?,
                 Line::Ok(last) => return Ok(last),
-                Line::Error { exit, message } => return Err(Failure::new(exit, message)),
+                Line::Error(failure) => return Err(failure),
             }
         }
     }
@@ -135,13 +134,13 @@ impl Allowed {
         match (error.kind(), self.0) {
             (Kind::WouldBlock | Kind::TimedOut, Some(limit)) => limit.unanswered(),
             (Kind::ConnectionReset | Kind::BrokenPipe, _) => {
-                Failure::new(Exit::NoNode, format!("the node ended before it answered: {error}"))
+                Failure::new(Code::Unreachable, format!("the node ended before it answered: {error}"))
             }
-            _ => Failure::error(format!("lost the connection to the node: {error}")),
+            _ => Failure::failed(format!("lost the connection to the node: {error}")),
         }
     }
 }
 
 fn unreadable(error: serde_json::Error) -> Failure {
-    Failure::error(format!("the node's answer cannot be read ({error}): is it of another version than this command?"))
+    Failure::failed(format!("the node's answer cannot be read ({error}): is it of another version than this command?"))
 }

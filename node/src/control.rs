@@ -16,8 +16,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 use tracing::{debug, warn};
 
-use crate::failure::Failure;
-use anabranch_api::{self as protocol, Command, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line, Which};
+use crate::failure::of_a_node_that_ends;
+use anabranch_api::{self as protocol, Code, Command, Failure, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line, Which};
 
 mod conflicts;
 mod documents;
@@ -161,7 +161,7 @@ impl Control {
 
     /// Answers commands until the socket fails.
     pub(crate) async fn serve(self, listener: std::os::unix::net::UnixListener) -> Result<(), Failure> {
-        let cannot = |error: std::io::Error| Failure::error(format!("the control socket failed: {error}"));
+        let cannot = |error: std::io::Error| Failure::failed(format!("the control socket failed: {error}"));
         let listener = UnixListener::from_std(listener).map_err(cannot)?;
         let mut has_failed = false;
         loop {
@@ -198,7 +198,7 @@ impl Control {
 }
 
 fn full(what: &str, limit: usize) -> Failure {
-    Failure::error(format!("{limit} {what}, limit {limit}: end some of them, or try again later"))
+    Failure::new(Code::Full, format!("{limit} {what}, limit {limit}: end some of them, or try again later"))
 }
 
 /// What a request takes.
@@ -493,10 +493,13 @@ impl Answers {
     async fn line(&mut self, line: &Line<impl Serialize>) -> std::io::Result<()> {
         let mut bytes = serde_json::to_vec(line)?;
         if bytes.len() > LINE_BYTES_MAX {
-            let failure = Failure::error(format!(
-                "the answer is {} bytes, limit {LINE_BYTES_MAX}: ask for a part of it with a path, or use `doc export`",
-                bytes.len(),
-            ));
+            let failure = Failure::new(
+                Code::TooLarge,
+                format!(
+                    "the answer is {} bytes, limit {LINE_BYTES_MAX}: ask for a part of it with a path, or use `doc export`",
+                    bytes.len(),
+                ),
+            );
             return self.failure(&failure).await;
         }
         bytes.push(b'\n');
@@ -514,8 +517,9 @@ impl Answers {
     }
 
     async fn failure(&mut self, failure: &Failure) -> std::io::Result<()> {
-        let exit = failure.exit_of_node(self.is_closing.load(Ordering::Relaxed));
-        let line: Line<()> = Line::Error { exit, message: failure.message.clone() };
+        let is_closing = self.is_closing.load(Ordering::Relaxed);
+        let failure = if is_closing { of_a_node_that_ends(failure.clone()) } else { failure.clone() };
+        let line: Line<()> = Line::Error(failure);
         let mut bytes = serde_json::to_vec(&line)?;
         bytes.push(b'\n');
         self.write(&bytes).await

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-use crate::failure::Failure;
+use anabranch_api::Failure;
 
 /// A node without peers and commands has some 20 open.
 const NEEDED: u64 = 32;
@@ -23,7 +23,7 @@ pub(crate) fn make_room() -> Result<(), Failure> {
         }
     };
     match available {
-        Some(available) if available < NEEDED => Err(Failure::error(format!(
+        Some(available) if available < NEEDED => Err(Failure::failed(format!(
             "this process may have {available} files open, at least {NEEDED} are needed: raise its limit (`ulimit -n {WANTED}`, \
              or `LimitNOFILE={WANTED}` in a systemd unit)"
         ))),

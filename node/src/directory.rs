@@ -7,9 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use anabranch_api::Exit;
+use anabranch_api::{Code, Failure};
 
-use crate::failure::Failure;
 use crate::time_limit::TimeLimit;
 
 /// The socket's file name.
@@ -63,7 +62,7 @@ impl Directory {
     /// a node that died.
     pub(crate) fn listen(&self) -> Result<UnixListener, Failure> {
         let socket = self.socket();
-        let cannot = |error: io::Error| Failure::error(format!("cannot listen on {}: {error}", socket.display()));
+        let cannot = |error: io::Error| Failure::failed(format!("cannot listen on {}: {error}", socket.display()));
         match fs::remove_file(&socket) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -81,14 +80,14 @@ impl Directory {
         self.with_short_path(|path| UnixStream::connect(path)).map_err(|error| match error.kind() {
             // No socket, or one that nobody listens on any more.
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::new(
-                Exit::NoNode,
+                Code::Unreachable,
                 format!("no node is running on {shown}: start one with `anabranch run --dir {shown}`"),
             ),
             io::ErrorKind::PermissionDenied => Failure::refused(format!(
                 "the node on {shown} belongs to another user: {} may be used by its owner alone",
                 self.socket().display()
             )),
-            _ => Failure::error(format!("cannot reach the node on {shown}: {error}")),
+            _ => Failure::failed(format!("cannot reach the node on {shown}: {error}")),
         })
     }
 
@@ -130,7 +129,7 @@ mod tests {
     fn a_directory_without_a_node_says_how_to_start_one() {
         let temporary = tempfile::tempdir().unwrap();
         let failure = directory(temporary.path()).connect().unwrap_err();
-        assert_eq!(failure.exit, Exit::NoNode);
+        assert_eq!(failure.code, Code::Unreachable);
         let expected = format!("start one with `anabranch run --dir {}`", temporary.path().display());
         assert!(failure.message.contains(&expected), "{failure}");
     }
@@ -141,7 +140,7 @@ mod tests {
         let directory = directory(temporary.path());
         drop(directory.listen().unwrap());
         assert!(directory.socket().exists());
-        assert_eq!(directory.connect().unwrap_err().exit, Exit::NoNode);
+        assert_eq!(directory.connect().unwrap_err().code, Code::Unreachable);
         let _listener = directory.listen().unwrap();
         let mode = fs::metadata(directory.socket()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             show.failure(&failure);
-            ExitCode::from(failure.exit as u8)
+            ExitCode::from(failure::exit_code(&failure))
         }
     }
 }

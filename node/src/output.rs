@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use crate::failure::Failure;
+use anabranch_api::Failure;
 
 /// Symbolic links followed, as on Linux.
 const LINKS_MAX: usize = 40;
@@ -35,7 +35,7 @@ impl Output {
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     // The path that the person gave, never that of a temporary file.
     write_to(path, bytes)
-        .map_err(|error| Failure::error(format!("cannot write {}: {}", path.display(), reason(&error))))
+        .map_err(|error| Failure::failed(format!("cannot write {}: {}", path.display(), reason(&error))))
 }
 
 fn write_to(path: &Path, bytes: &[u8]) -> io::Result<()> {

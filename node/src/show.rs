@@ -4,8 +4,9 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::failure::exit_code;
 use crate::text;
+use anabranch_api::Failure;
 
 /// The two ways.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +84,7 @@ impl Show {
             return Ok(human(value).into().0);
         }
         let json = serde_json::to_string(value);
-        let json = json.map_err(|error| Failure::error(format!("cannot print the answer: {error}")))?;
+        let json = json.map_err(|error| Failure::failed(format!("cannot print the answer: {error}")))?;
         Ok(text::lines(&json).into_owned())
     }
 
@@ -103,7 +104,7 @@ impl Show {
     pub(crate) fn failure(self, failure: &Failure) {
         if self.json {
             let json = serde_json::json!({
-                "error": { "exit": failure.exit, "code": failure.exit as u8, "message": failure.message }
+                "error": { "code": failure.code, "exit": exit_code(failure), "message": failure.message }
             });
             let _ = writeln!(io::stderr().lock(), "{}", text::lines(&json.to_string()));
         } else {
@@ -139,7 +140,7 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => Err(Failure::error(format!("cannot print: {error}"))),
+        Err(error) => Err(Failure::failed(format!("cannot print: {error}"))),
     }
 }
 

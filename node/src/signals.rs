@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::failure::Failure;
+use anabranch_api::Failure;
 
 /// Somebody asked the program to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct Endings {
 impl Endings {
     /// To be called in a runtime.
     pub(crate) fn watch() -> Result<Self, Failure> {
-        let watch = |kind| signal(kind).map_err(|error| Failure::error(format!("cannot watch for signals: {error}")));
+        let watch = |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot watch for signals: {error}")));
         let hang_up = if is_ignored(SignalKind::hangup()) { None } else { Some(watch(SignalKind::hangup())?) };
         Ok(Self { terminate: watch(SignalKind::terminate())?, interrupt: watch(SignalKind::interrupt())?, hang_up })
     }

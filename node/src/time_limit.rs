@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::failure::Failure;
+use crate::failure::exit_code;
 use crate::show::Show;
+use anabranch_api::Failure;
 
 /// How much later than the time limit a command ends by itself that waits for something other than the node. Whoever waits for the
 /// node can say more.
@@ -63,7 +64,7 @@ impl TimeLimit {
                         self.seconds()
                     ));
                     show.failure(&failure);
-                    failure.exit as i32
+                    i32::from(exit_code(&failure))
                 }
             };
             std::process::exit(code)

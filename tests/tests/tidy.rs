@@ -98,7 +98,7 @@ fn crates_import_only_whom_they_may() {
         ("core/store/Cargo.toml", &["anabranch-engine"]),
         ("core/net/Cargo.toml", &["anabranch-engine"]),
         ("core/Cargo.toml", &["anabranch-engine", "anabranch-net", "anabranch-store"]),
-        ("core/api/Cargo.toml", &["anabranch-engine"]),
+        ("core/api/Cargo.toml", &["anabranch"]),
         ("node/Cargo.toml", &["anabranch", "anabranch-api"]),
         ("wasm/Cargo.toml", &["anabranch"]),
         ("examples/Cargo.toml", &["anabranch"]),

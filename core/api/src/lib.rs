@@ -1,12 +1,14 @@
 //! What commands and the running node say to each other: a line of JSON each way. Who carries it is the node's business.
 //!
 //! A request is `{"v":1,"do":"doc-get",..}`. It is answered by any number of `{"item":..}` lines and then one of
-//! `{"ok":..}` and `{"error":{"exit":"not-found","message":".."}}`. Requests on one connection are answered in order.
+//! `{"ok":..}` and `{"error":{"code":"not-found","message":".."}}`. Requests on one connection are answered in order.
 
 mod answer;
+mod failure;
 mod request;
 
 pub use answer::*;
+pub use failure::{Code, Failure};
 pub use request::{Command, EditStep, NAME_KEY, Reading, Since, Sort, Strings, Take, Which};
 
 use serde::{Deserialize, Serialize};
@@ -24,25 +26,6 @@ pub const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Pieces of text in an export are about this long.
 pub const EXPORT_PIECE_BYTES: usize = 1024 * 1024;
 
-/// What a script can tell apart. The numbers are a command's exit codes and do not change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[repr(u8)]
-pub enum Exit {
-    /// Anything that has no code of its own.
-    Error = 1,
-    /// The command line or a value in it is not right: a second try would fail too.
-    Usage = 2,
-    /// No node runs on the directory.
-    NoNode = 3,
-    /// A space, a document, a path or a version that is not here.
-    NotFound = 4,
-    /// Understood, and not allowed: by our role, by a limit of membership, by a member.
-    Refused = 5,
-    /// It did not come about in the time given.
-    TimedOut = 6,
-}
-
 /// Why a line is no request.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
@@ -51,7 +34,7 @@ pub enum Malformed {
     Json(#[from] serde_json::Error),
     /// It has a number that would be rounded.
     #[error("malformed request: {0}")]
-    Number(#[from] anabranch_engine::document::json::JsonError),
+    Number(#[from] anabranch::json::JsonError),
     /// It does not say what to do.
     #[error("malformed request: it has no `do`")]
     NoCommand,
@@ -77,12 +60,7 @@ pub enum Line<T = Value> {
     /// Done; nothing follows.
     Ok(T),
     /// Failed; nothing follows.
-    Error {
-        /// For scripts.
-        exit: Exit,
-        /// For people.
-        message: String,
-    },
+    Error(Failure),
 }
 
 #[derive(Serialize)]
@@ -117,7 +95,7 @@ pub fn encode(command: &Command) -> Result<Vec<u8>, Malformed> {
 /// It is no request, or one of another version.
 pub fn decode(line: &[u8]) -> Result<Command, Malformed> {
     let incoming: Incoming = serde_json::from_slice(line)?;
-    anabranch_engine::document::json::check_numbers(line)?;
+    anabranch::json::check_numbers(line)?;
     match (incoming.v, incoming.command) {
         (Some(VERSION), Some(_)) => Ok(serde_json::from_slice(line)?),
         (Some(VERSION), None) => Err(Malformed::NoCommand),

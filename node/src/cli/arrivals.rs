@@ -4,10 +4,10 @@ use std::io::{BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anabranch_api::EditStep;
+use anabranch_api::{EditStep, Failure};
 
 use crate::cli::edit::Lines;
-use crate::failure::Failure;
+use crate::failure::exit_code;
 use crate::show::Show;
 use crate::signals::{Ending, Endings};
 use crate::time_limit::TimeLimit;
@@ -189,7 +189,7 @@ impl Arrivals {
             Cut::TimeLimit(limit) => {
                 let failure = limit.unanswered();
                 show.failure(&failure);
-                std::process::exit(failure.exit as i32)
+                std::process::exit(i32::from(exit_code(&failure)))
             }
         }
     }

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::show::{Show, count};
+use anabranch_api::Failure;
 
 /// One table of the store.
 #[derive(Debug, Serialize)]
@@ -33,7 +33,7 @@ pub(crate) fn check(directory: &Directory, show: Show) -> Result<(), Failure> {
         })?;
     }
     if damaged > 0 {
-        return Err(Failure::error(format!(
+        return Err(Failure::failed(format!(
             "{} damaged: the next `anabranch run` rebuilds their documents from what could be read; peers send the rest",
             count(damaged, "row"),
         )));

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::failure::Failure;
 use crate::show::{Show, short};
+use anabranch_api::Failure;
 
 mod link;
 
@@ -82,7 +82,7 @@ impl Demo {
             }
             None => {
                 temporary = tempfile::tempdir()
-                    .map_err(|error| Failure::error(format!("cannot make a temporary directory: {error}")))?;
+                    .map_err(|error| Failure::failed(format!("cannot make a temporary directory: {error}")))?;
                 temporary.path()
             }
         };
@@ -95,7 +95,7 @@ impl Demo {
             show.one(&outcome, |_| String::new())?;
         }
         if !outcome.agree {
-            return Err(Failure::error(
+            return Err(Failure::failed(
                 "the replicas do not agree: this is a bug, please report it with the output above",
             ));
         }
@@ -123,7 +123,7 @@ async fn tell(home: &Path, show: Show) -> Result<Outcome, Failure> {
     let bob = open(home, "bob", false).await?;
     let carol = open(home, "carol", false).await?;
     let target = alice.listening().iter().find_map(|address| socket_address(address));
-    let target = target.ok_or_else(|| Failure::error("the first replica does not listen on loopback"))?;
+    let target = target.ok_or_else(|| Failure::failed("the first replica does not listen on loopback"))?;
     let (to_bob, to_carol) = (Link::to(target).await?, Link::to(target).await?);
 
     let space = alice.create_space(SPACE).await?;

@@ -11,12 +11,11 @@ use crate::cli::edit::Edit;
 use crate::cli::input::{Input, parse_json};
 use crate::client::Client;
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::show::{Show, Shown, count, device, heads, print_json_piece, short, size, time};
 use anabranch_api::{
-    Command, ConflictLine, ConflictWriter, DocumentLine, EditStep, Edited, Exit, Exported, Got, IMPORT_BYTES_MAX,
-    Imported, LINE_BYTES_MAX, Reading, Sort, Strings, Which,
+    Code, Command, ConflictLine, ConflictWriter, DocumentLine, EditStep, Edited, Exported, Failure, Got,
+    IMPORT_BYTES_MAX, Imported, LINE_BYTES_MAX, Reading, Sort, Strings, Which,
 };
 
 mod history;
@@ -345,9 +344,9 @@ impl Doc {
                     check,
                 };
                 let imported = Client::connect(directory)?.ask_with::<Imported>(&command, &input.text);
-                let imported = imported.map_err(|failure| match failure.exit {
+                let imported = imported.map_err(|failure| match failure.code {
                     // It is about the file: the rest of the command line was looked at before.
-                    Exit::Usage => Failure::usage(format!("{}: {failure}", input.name)),
+                    Code::Usage => Failure::usage(format!("{}: {failure}", input.name)),
                     _ => failure,
                 })?;
                 show.one(&imported, |imported| imported_text(imported, "imported"))
@@ -370,7 +369,7 @@ impl Doc {
                         })?;
                         text.push('\n');
                         output::write(&file, text.as_bytes())?;
-                        let exported = serde_json::from_value::<Exported>(exported).map_err(Failure::error)?;
+                        let exported = serde_json::from_value::<Exported>(exported).map_err(Failure::failed)?;
                         let written = Written { exported, file: file.display().to_string() };
                         show.one(&written, |it| {
                             format!(

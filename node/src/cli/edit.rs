@@ -9,9 +9,8 @@ use crate::cli::arrivals::{Arrivals, Cut, Taken};
 use crate::cli::document::{Meant, Target, edited_text};
 use crate::client::Client;
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::show::{Show, count, heads};
-use anabranch_api::{Acknowledged, Command, EditStep, Edited, LINE_BYTES_MAX, Reading, Which};
+use anabranch_api::{Acknowledged, Command, EditStep, Edited, Failure, LINE_BYTES_MAX, Reading, Which};
 
 /// Shown below `doc edit --help`.
 pub(crate) const STEPS: &str = r#"Each line is one of
@@ -141,7 +140,7 @@ fn follow(
 fn after(failure: Failure, made: usize) -> Failure {
     match made {
         0 => failure,
-        made => Failure::new(failure.exit, format!("{failure} ({} made before it)", count(made, "edit"))),
+        made => Failure::new(failure.code, format!("{failure} ({} made before it)", count(made, "edit"))),
     }
 }
 
@@ -175,7 +174,7 @@ impl Request<'_> {
         let command = Command::DocEdit { which, edits, each: each_a_change, saved, reading, lines };
         let last = client.ask_many(&command, each)?;
         serde_json::from_value(last)
-            .map_err(|error| Failure::error(format!("the node's answer cannot be read: {error}")))
+            .map_err(|error| Failure::failed(format!("the node's answer cannot be read: {error}")))
     }
 }
 
@@ -230,7 +229,7 @@ impl<R: BufRead> Lines<R> {
             let bytes = (&mut self.input)
                 .take(LINE_BYTES_MAX as u64 + 1)
                 .read_until(b'\n', &mut line)
-                .map_err(|error| Failure::error(format!("cannot read standard input: {error}")))?;
+                .map_err(|error| Failure::failed(format!("cannot read standard input: {error}")))?;
             if bytes == 0 {
                 return Ok(None);
             }

@@ -10,10 +10,9 @@ use crate::cli::status::named;
 use crate::client::Client;
 use crate::control::renewal_answer;
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::show::{Show, short};
 use crate::time_limit::TimeLimit;
-use anabranch_api::{Command, Exit, Identity, Renewed, RenewedSpace};
+use anabranch_api::{Code, Command, Failure, Identity, Renewed, RenewedSpace};
 
 /// How long a node tries to bring to other members what it has, before its key is another one.
 const HAND_OVER: Duration = Duration::from_secs(10);
@@ -74,7 +73,7 @@ fn renew(directory: &Directory, modes: Modes, force: bool) -> Result<Renewed, Fa
             let timeout_ms = directory.time_limit().map_or(HAND_OVER, TimeLimit::whole).as_millis() as u64;
             client.ask(&Command::IdRenew { timeout_ms, force })
         }
-        Err(failure) if failure.exit == Exit::NoNode => {
+        Err(failure) if failure.code == Code::Unreachable => {
             let mut builder = Peer::builder().directory(directory.path());
             if modes.allow_loose_modes {
                 builder = builder.allow_loose_modes();

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::cli::Modes;
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::show::Show;
+use anabranch_api::Failure;
 
 #[derive(Debug, Args)]
 pub(crate) struct Init {

@@ -8,7 +8,7 @@ use std::path::Path;
 use anabranch::json::check_numbers;
 use serde::de::DeserializeOwned;
 
-use crate::failure::Failure;
+use anabranch_api::Failure;
 
 /// A file's text, and what it is called in errors.
 pub(crate) struct Input {

@@ -6,8 +6,8 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use crate::cli::Cli;
-use crate::failure::Failure;
 use crate::show::print_bytes;
+use anabranch_api::Failure;
 
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
@@ -35,11 +35,11 @@ impl Man {
     pub(crate) fn execute(self) -> Result<(), Failure> {
         match self.out {
             Some(folder) => clap_mangen::generate_to(Cli::command(), &folder)
-                .map_err(|error| Failure::error(format!("cannot write pages to {}: {error}", folder.display()))),
+                .map_err(|error| Failure::failed(format!("cannot write pages to {}: {error}", folder.display()))),
             None => {
                 let mut page = Vec::new();
                 let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
-                rendered.map_err(|error| Failure::error(format!("cannot make the page: {error}")))?;
+                rendered.map_err(|error| Failure::failed(format!("cannot make the page: {error}")))?;
                 print_bytes(&page)
             }
         }

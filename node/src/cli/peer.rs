@@ -5,9 +5,8 @@ use clap::Subcommand;
 use crate::cli::status::peer_row;
 use crate::client::Client;
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::show::{Show, short};
-use anabranch_api::{Command, Forgotten, PeerLine};
+use anabranch_api::{Command, Failure, Forgotten, PeerLine};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Peer {

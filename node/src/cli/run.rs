@@ -19,11 +19,11 @@ use crate::cli::Modes;
 use crate::control::{Control, Renewal};
 use crate::descriptors;
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::memory;
 use crate::often::{LeftOut, Often};
 use crate::show::Show;
 use crate::signals::{Ending, Endings};
+use anabranch_api::Failure;
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -90,7 +90,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::error(format!("cannot start: {error}")))
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))
 }
 
 impl Run {
@@ -121,7 +121,7 @@ impl Run {
                 Ended::ForAnotherKey(Renewal { answer, force }) => {
                     let builder = self.builder(directory);
                     let renewed = tokio::task::spawn_blocking(move || builder.renew_identity(force));
-                    let renewed = renewed.await.map_err(|error| Failure::error(error.to_string()))?;
+                    let renewed = renewed.await.map_err(|error| Failure::failed(error.to_string()))?;
                     let renewed = renewed.map_err(Failure::from);
                     untold = Some(Answer { to: answer, renewed });
                     if self.record.take().is_some() {
@@ -205,7 +205,7 @@ impl Run {
             }
             result = control.clone().serve(listener) => result.map(|()| Ended::ForGood),
             Some(answer) = asked.recv() => { info!("closing to renew the identity"); Ok(Ended::ForAnotherKey(answer)) }
-            () = report(events) => Err(Failure::error("the replica has ended by itself")),
+            () = report(events) => Err(Failure::failed("the replica has ended by itself")),
         };
         control.close();
         directory.remove_socket();
@@ -301,7 +301,7 @@ async fn close(peer: Peer) -> Result<(), Failure> {
 }
 
 fn unsaved(why: &str) -> Failure {
-    Failure::error(format!(
+    Failure::failed(format!(
         "ended without saving what was still pending ({why}); what was acknowledged as saved is safe"
     ))
 }

@@ -6,9 +6,8 @@ use clap::{Args, Subcommand};
 
 use crate::client::Client;
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::show::{Show, count, short, size};
-use anabranch_api::{Command, Invitation, Joined, MemberLine, SpaceLine, UsageValues};
+use anabranch_api::{Command, Failure, Invitation, Joined, MemberLine, SpaceLine, UsageValues};
 
 /// A ticket has a few hundred characters; more than this is something else.
 const TICKET_BYTES_MAX: u64 = 16 * 1024;

@@ -3,9 +3,8 @@
 use crate::cli::space;
 use crate::client::Client;
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::show::{Show, count, device, short, time};
-use anabranch_api::{Command, Copied, PeerLine, Status};
+use anabranch_api::{Command, Copied, Failure, PeerLine, Status};
 
 /// `anabranch status`
 pub(crate) fn status(directory: &Directory, show: Show) -> Result<(), Failure> {

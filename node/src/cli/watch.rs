@@ -7,9 +7,8 @@ use serde_json::Value;
 use crate::cli::document::default_space;
 use crate::client::Client;
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::show::{Show, count, device, heads, short, time};
-use anabranch_api::{ChangedLine, Command, Exit, FeedLine, HeadLine, Since, SyncedLine};
+use anabranch_api::{ChangedLine, Code, Command, Failure, FeedLine, HeadLine, Since, SyncedLine};
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
@@ -47,7 +46,7 @@ impl Watch {
         };
         match ended {
             // It was to follow for so long.
-            Err(failure) if failure.exit == Exit::TimedOut => Ok(()),
+            Err(failure) if failure.code == Code::TimedOut => Ok(()),
             ended => ended.map(drop),
         }
     }

@@ -8,8 +8,7 @@ use anabranch::{
 use crate::control::Control;
 use crate::control::documents::{blocking, edited};
 use crate::control::import::{publish, write_all};
-use crate::failure::Failure;
-use anabranch_api::{ConflictLine, ConflictValue, ConflictWriter, Reading, Resolved, Take, Which};
+use anabranch_api::{ConflictLine, ConflictValue, ConflictWriter, Failure, Reading, Resolved, Take, Which};
 
 /// A value takes the place of what is there by what differs, and stays of its kind.
 const DIFFERENCE: Rules<'_> = Rules { replace: false, kinds: Kinds::Exact, kept: None };

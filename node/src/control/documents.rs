@@ -8,8 +8,7 @@ use crate::control::names::texts;
 use crate::control::naming::{self, Taken};
 use crate::control::pattern::Pattern;
 use crate::control::{Answers, Control};
-use crate::failure::Failure;
-use anabranch_api::{DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Got, Sort, Which};
+use anabranch_api::{Code, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Failure, Got, Sort, Which};
 
 /// Documents that one command makes before it waits for the disk.
 const NEW_TOGETHER: usize = 100;
@@ -279,9 +278,10 @@ pub(super) async fn versions(document: &Document, at: &[String]) -> Result<Vec<C
         match (fitting.next(), fitting.next()) {
             (Some(change), None) if !lower.is_empty() => heads.push(change.hash),
             (Some(_), _) => {
-                return Err(Failure::usage(format!(
-                    "`{text}` may be several changes of this document: use more digits"
-                )));
+                return Err(Failure::new(
+                    Code::Ambiguous,
+                    format!("`{text}` may be several changes of this document: use more digits"),
+                ));
             }
             (None, _) => {
                 return Err(Failure::not_found(format!(
@@ -297,7 +297,7 @@ pub(super) async fn versions(document: &Document, at: &[String]) -> Result<Vec<C
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|error| Failure::error(format!("the command failed inside: {error}")))
+        .map_err(|error| Failure::new(Code::Internal, format!("the command failed inside: {error}")))
 }
 
 fn pieces(text: &str) -> Vec<String> {

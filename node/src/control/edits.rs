@@ -7,8 +7,7 @@ use crate::control::documents::blocking;
 use crate::control::import::{publish, wait_for_disk, write_all};
 use crate::control::names::texts;
 use crate::control::{Answers, Control};
-use crate::failure::Failure;
-use anabranch_api::{Acknowledged, EditStep, Edited, Exit, Reading, Which};
+use anabranch_api::{Acknowledged, Code, EditStep, Edited, Failure, Reading, Which};
 
 /// Edits that put in more than this, about, are made in a draft: they would hold up everything else. Guess: some 10 ms.
 const DIRECT_BYTES_MAX: usize = 32 * 1024;
@@ -114,7 +113,7 @@ impl Lines {
 
     fn failure(&self, misfit: Misfit) -> Failure {
         let mut failure = Failure::from(misfit.error);
-        let is_edit = matches!(failure.exit, Exit::Usage | Exit::NotFound);
+        let is_edit = matches!(failure.code, Code::Usage | Code::NotFound);
         if is_edit && !(self.single && self.numbers.is_empty()) {
             let number = self.number(misfit.index);
             let what = if self.numbers.is_empty() { "edit" } else { "line" };

@@ -6,8 +6,7 @@ use serde_json::Value;
 use crate::control::Control;
 use crate::control::documents::{blocking, versions};
 use crate::control::names::texts;
-use crate::failure::Failure;
-use anabranch_api::{ChangeLine, ChangedLine, TextDiff, Which};
+use anabranch_api::{ChangeLine, ChangedLine, Failure, TextDiff, Which};
 
 /// Which changes, and what of them.
 pub(super) struct Wanted {

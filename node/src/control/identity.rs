@@ -7,8 +7,7 @@ use anabranch::{Renewed, Space, SpaceId};
 use tokio::sync::oneshot;
 
 use crate::control::Control;
-use crate::failure::Failure;
-use anabranch_api as protocol;
+use anabranch_api::{self as protocol, Code, Failure};
 
 /// Somebody asks for another key, and waits for what comes of it.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ impl Control {
         let is_held = |space: &Space| space.loss_on_leaving().is_some_and(|loss| loss.only_here.is_empty());
         let held_elsewhere: BTreeSet<SpaceId> = spaces.filter(is_held).map(|space| space.id()).collect();
         let (answer, renewed) = oneshot::channel();
-        let ending = || Failure::stopped("the node is about to end");
+        let ending = || Failure::new(Code::Stopped, "the node is about to end");
         self.renewals.try_send(Renewal { answer, force }).map_err(|_| ending())?;
         let renewed = renewed.await.map_err(|_| ending())??;
         Ok(renewal_answer(renewed, |space| Some(held_elsewhere.contains(space))))

@@ -9,8 +9,7 @@ use crate::control::Control;
 use crate::control::documents::{blocking, versions};
 use crate::control::names::texts;
 use crate::control::naming;
-use crate::failure::Failure;
-use anabranch_api::{Imported, NAME_KEY, Reading, Strings, Which};
+use anabranch_api::{Failure, Imported, NAME_KEY, Reading, Strings, Which};
 
 /// Imports of more bytes than this have memory taken for them ahead.
 const LARGE_BYTES: u64 = 1024 * 1024;

@@ -9,9 +9,8 @@ use anabranch::{DeviceId, Document, DocumentId, Space, SpaceId};
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::control::Control;
-use crate::failure::Failure;
 use crate::show::short;
-use anabranch_api::Which;
+use anabranch_api::{Code, Failure, Which};
 
 /// Fewer digits of an id than this are no name for it.
 const PREFIX_DIGITS_MIN: usize = 4;
@@ -59,11 +58,14 @@ impl Control {
                     "there is no space here: make one with `anabranch space create NAME`, or join one with `anabranch space join -`",
                 )),
                 [only] => self.space_handle(only.space),
-                several => Err(Failure::usage(format!(
-                    "which space? there are {}: {}; say one with --space",
-                    several.len(),
-                    listed(several.iter().map(|space| (space.space.to_string(), space.name.clone()))),
-                ))),
+                several => Err(Failure::new(
+                    Code::Ambiguous,
+                    format!(
+                        "which space? there are {}: {}; say one with --space",
+                        several.len(),
+                        listed(several.iter().map(|space| (space.space.to_string(), space.name.clone()))),
+                    ),
+                )),
             };
         };
         let candidates = spaces.into_iter().map(|space| Candidate {
@@ -208,10 +210,13 @@ fn pick<T>(
         0 => Err(Failure::not_found(format!(
             "no {what} `{text}` here: {what}s go by name, by id, or by at least {PREFIX_DIGITS_MIN} digits of it"
         ))),
-        several => Err(Failure::usage(format!(
-            "`{text}` may be {several} {what}s: {}; {hint}",
-            listed(found.into_iter().map(|candidate| (candidate.id, candidate.name))),
-        ))),
+        several => Err(Failure::new(
+            Code::Ambiguous,
+            format!(
+                "`{text}` may be {several} {what}s: {}; {hint}",
+                listed(found.into_iter().map(|candidate| (candidate.id, candidate.name))),
+            ),
+        )),
     }
 }
 
@@ -237,7 +242,6 @@ pub(super) fn texts(ids: &[impl Display]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anabranch_api::Exit;
 
     fn choose(text: &str) -> Result<u32, Failure> {
         let things = [
@@ -281,10 +285,10 @@ mod tests {
     #[test]
     fn what_fits_several_things_lists_them_and_says_how_to_settle_it() {
         let failure = choose("0123").unwrap_err();
-        assert_eq!(failure.exit, Exit::Usage);
+        assert_eq!(failure.code, Code::Ambiguous);
         assert!(failure.message.contains("0123456789abcdef (plan), 0123ffffffffffff; use more digits"), "{failure}");
         let failure = choose("twice").unwrap_err();
-        assert_eq!(failure.exit, Exit::Usage);
+        assert_eq!(failure.code, Code::Ambiguous);
         assert!(failure.message.contains("aaaaaaaaaaaaaaaa (twice), bbbbbbbbbbbbbbbb (twice); say which"), "{failure}");
         assert_eq!(choose("id:bbbb").unwrap(), 7);
     }
@@ -292,7 +296,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_not_found() {
         for text in ["777", "", "id:plan", "name:0123", "name:", "id:", "eeeeeeeeeeeeeeee"] {
-            assert_eq!(choose(text).unwrap_err().exit, Exit::NotFound, "{text}");
+            assert_eq!(choose(text).unwrap_err().code, Code::NotFound, "{text}");
         }
         assert_eq!(choose("eeeeeeeeeeeeeeee").unwrap_err().message, "no document eeeeeeeeeeeeeeee here");
     }

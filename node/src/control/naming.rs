@@ -9,8 +9,8 @@ use futures::{FutureExt as _, StreamExt as _};
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::control::Control;
-use crate::failure::Failure;
 use crate::show::short;
+use anabranch_api::Failure;
 
 /// Refuses a name for a document that no command could mean, or that would mean something else.
 pub(super) fn check_document(name: &str) -> Result<(), Failure> {

@@ -5,8 +5,7 @@ use std::time::Duration;
 use anabranch::DeviceId;
 
 use crate::control::Control;
-use crate::failure::Failure;
-use anabranch_api::{Forgotten, PeerLine};
+use anabranch_api::{Failure, Forgotten, PeerLine};
 
 /// How often it is looked whether a dial has led to a session.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

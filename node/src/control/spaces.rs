@@ -7,9 +7,8 @@ use anabranch::{CommandError, DeviceId, DocumentId, LossOnLeaving, Role, Space, 
 
 use crate::control::Control;
 use crate::control::status::space_line;
-use crate::failure::Failure;
 use crate::show::count;
-use anabranch_api::{Invitation, Joined, MemberLine, SpaceLine, UsageValues};
+use anabranch_api::{Failure, Invitation, Joined, MemberLine, SpaceLine, UsageValues};
 
 /// Documents that are named in an error.
 const DOCUMENTS_NAMED_MAX: usize = 5;

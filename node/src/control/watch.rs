@@ -10,8 +10,7 @@ use crate::control::names::texts;
 use crate::control::spaces::title;
 use crate::control::status::hex;
 use crate::control::{Answers, Control};
-use crate::failure::Failure;
-use anabranch_api::{ChangedLine, Exit, FeedLine, HeadLine, Since, SyncedLine, Which};
+use anabranch_api::{ChangedLine, Code, Failure, FeedLine, HeadLine, Since, SyncedLine, Which};
 
 /// The end of an answer that has only items.
 type End = Result<serde_json::Value, Failure>;
@@ -105,10 +104,10 @@ impl Control {
 
     fn ended(&self) -> Failure {
         if self.is_closing() {
-            return Failure::new(Exit::NoNode, "the node has ended");
+            return Failure::new(Code::Unreachable, "the node has ended");
         }
         let why = self.peer.stopped().unwrap_or_else(|| "it was closed".to_owned());
-        Failure::error(format!("the replica has stopped: {why}"))
+        Failure::failed(format!("the replica has stopped: {why}"))
     }
 
     /// Says for each space when it was found equal. The outer error is the connection's.

@@ -9,7 +9,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::failure::Failure;
+use anabranch_api::Failure;
 
 /// Connections that come while the link is cut are closed at once, those that are open are closed when it is cut.
 pub(crate) struct Link {
@@ -21,7 +21,7 @@ pub(crate) struct Link {
 impl Link {
     /// A link to what listens on `target`, open. It ends with the value.
     pub(crate) async fn to(target: SocketAddr) -> Result<Self, Failure> {
-        let cannot = |error: std::io::Error| Failure::error(format!("cannot make a link on loopback: {error}"));
+        let cannot = |error: std::io::Error| Failure::failed(format!("cannot make a link on loopback: {error}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let (open, is_open) = watch::channel(true);

@@ -7,9 +7,8 @@ use crate::cli::document::Target;
 use crate::cli::watch::patch_text;
 use crate::client::Client;
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::show::{Show, Shown, count, device, heads, short, time};
-use anabranch_api::{ChangeLine, ChangedLine, Command};
+use anabranch_api::{ChangeLine, ChangedLine, Command, Failure};
 
 #[derive(Debug, Args)]
 pub(crate) struct Log {

@@ -6,9 +6,8 @@ use crate::cli::document::{Meant, Target, edited_text};
 use crate::cli::input::parse_json;
 use crate::client::Client;
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::show::{Show, count};
-use anabranch_api::{Command, Resolved, Take};
+use anabranch_api::{Command, Failure, Resolved, Take};
 
 /// Shown below `doc resolve --help`.
 const CHOICES: &str = "\

@@ -10,9 +10,8 @@ use serde_json::Value;
 use crate::cli::document::{Target, edited_text};
 use crate::client::Client;
 use crate::directory::Directory;
-use crate::failure::Failure;
 use crate::show::{Show, Shown, print_bytes};
-use anabranch_api::{Command, EditStep, Edited, Exit, Got, LINE_BYTES_MAX, Reading, Which};
+use anabranch_api::{Code, Command, EditStep, Edited, Failure, Got, LINE_BYTES_MAX, Reading, Which};
 
 #[derive(Debug, Args)]
 pub(crate) struct Text {
@@ -38,7 +37,7 @@ impl Text {
                 let step = EditStep::Text { path: self.path.clone(), text: text.clone() };
                 let edited = match edit(&mut client, &which, step, !self.no_wait) {
                     // Nothing is there yet, so that there is no difference to make.
-                    Err(failure) if failure.exit == Exit::NotFound => {
+                    Err(failure) if failure.code == Code::NotFound => {
                         let step = EditStep::Set { path: self.path, value: Value::String(text) };
                         edit(&mut client, &which, step, !self.no_wait)?
                     }
