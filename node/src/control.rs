@@ -1,39 +1,32 @@
-//! The node's end of the socket: takes connections, reads requests, hands each to the room that answers it.
+//! The socket: one carrier of the service. Takes connections, reads requests, finds each a place, and writes the answers.
 //!
 //! Whoever can open the socket is the owner of the replica (its mode is 0600, its directory's 0700), so there is no further
 //! authentication; the limits are there against mistakes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use anabranch::{Document, Peer};
-use serde::Serialize;
+use anabranch::Peer;
+use futures::StreamExt as _;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 use tracing::{debug, warn};
 
+use crate::control::process::Process;
 use crate::failure::of_a_node_that_ends;
-use anabranch_api::{self as protocol, Code, Command, Failure, IMPORT_BYTES_MAX, LINE_BYTES_MAX, Line, Which};
+use anabranch_api::{
+    self as api, Caller, Code, Command, Content, Conversation, Failure, LINE_BYTES_MAX, Line, Service,
+    check_import_bytes,
+};
 
-mod conflicts;
-mod documents;
-mod edits;
-mod history;
-mod identity;
-mod import;
-mod names;
-mod naming;
-mod pattern;
-mod peers;
-mod spaces;
-mod status;
-mod watch;
+mod process;
 
-pub(crate) use identity::{Renewal, renewal_answer};
+pub(crate) use process::{Renewal, renewal_answer};
 
 /// Connections at once. Further ones get an error.
 const CONNECTIONS_MAX: usize = 512;
@@ -60,13 +53,8 @@ const COMING_KIB_MAX: usize = 256 * 1024;
 /// The node, as commands see it.
 #[derive(Clone)]
 pub(crate) struct Control {
-    peer: Peer,
-    directory: PathBuf,
-    /// Held while a name is given.
-    naming: Arc<tokio::sync::Mutex<()>>,
+    service: Service,
     places: Arc<Places>,
-    /// Who gives the replica another key, when it is asked for.
-    renewals: mpsc::Sender<Renewal>,
     /// The node was asked to end.
     is_closing: Arc<AtomicBool>,
 }
@@ -97,8 +85,7 @@ struct Connection {
     control: Control,
     reader: BufReader<OwnedReadHalf>,
     answers: Answers,
-    /// The document of the last request, kept open for the next one.
-    open: Option<Document>,
+    conversation: Conversation,
     /// Its place among those that stay.
     staying: Option<OwnedSemaphorePermit>,
 }
@@ -130,9 +117,7 @@ impl Control {
     ) -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
         Self {
-            peer,
-            directory: directory.to_path_buf(),
-            naming: Arc::default(),
+            service: Service::new(peer, Process { directory: directory.to_path_buf(), renewals }),
             places: Arc::new(Places {
                 connections: places(CONNECTIONS_MAX),
                 staying: places(STAYING_MAX),
@@ -140,7 +125,6 @@ impl Control {
                 stalled: places(STALLED_MAX),
                 coming: places(COMING_KIB_MAX),
             }),
-            renewals,
             is_closing,
         }
     }
@@ -153,10 +137,6 @@ impl Control {
     fn place_to_stay(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let place = Arc::clone(&self.places.staying).try_acquire_owned();
         place.map_err(|_| full("commands follow or wait for something", STAYING_MAX))
-    }
-
-    fn is_closing(&self) -> bool {
-        self.is_closing.load(Ordering::Relaxed)
     }
 
     /// Answers commands until the socket fails.
@@ -190,7 +170,7 @@ impl Control {
                 }
                 Err(_) => {
                     let failure = full("commands are connected", CONNECTIONS_MAX);
-                    tokio::spawn(async move { connection.answers.last(&Err::<(), _>(failure)).await });
+                    tokio::spawn(async move { connection.answers.fail(failure).await });
                 }
             }
         }
@@ -246,7 +226,8 @@ impl Connection {
         let is_closing = Arc::clone(&control.is_closing);
         let answers = Answers { writer: BufWriter::new(writer), place: None, stalled, is_closing };
         let reader = BufReader::with_capacity(64 * 1024, reader);
-        Self { control, reader, answers, open: None, staying: None }
+        let conversation = control.service.converse(Caller::Owner);
+        Self { control, reader, answers, conversation, staying: None }
     }
 
     async fn serve(&mut self) -> std::io::Result<()> {
@@ -257,28 +238,28 @@ impl Connection {
                 Read::TooLong => {
                     let failure =
                         Failure::usage(format!("the request is over {LINE_BYTES_MAX} bytes, the limit of a line"));
-                    return self.answers.last(&Err::<(), _>(failure)).await;
+                    return self.answers.fail(failure).await;
                 }
                 Read::Stalled => {
                     let seconds = LINE_PROGRESS_WITHIN.as_secs();
                     let failure = Failure::timed_out(format!("nothing more of the request has come for {seconds} s"));
-                    return self.answers.last(&Err::<(), _>(failure)).await;
+                    return self.answers.fail(failure).await;
                 }
                 Read::End => return Ok(()),
             };
-            match protocol::decode(&line) {
+            match api::decode(&line) {
                 Ok(command) => {
                     drop(line);
                     self.admit(command).await?;
                 }
-                Err(malformed) => self.answers.last(&Err::<(), _>(malformed.into())).await?,
+                Err(malformed) => self.answers.fail(malformed.into()).await?,
             }
             // Most have got what they came for. Whoever asks again has a place of those that stay.
             read = read_line(&mut self.reader, LINE_BYTES_MAX, &self.control.places.coming).await?;
             if matches!(read, Read::Line(_))
                 && let Err(failure) = self.stay()
             {
-                return self.answers.last(&Err::<(), _>(failure)).await;
+                return self.answers.fail(failure).await;
             }
         }
     }
@@ -295,7 +276,7 @@ impl Connection {
                 *staying = Some(place);
                 reading.await.map(Some)
             }
-            Err(failure) => answers.last(&Err::<(), _>(failure)).await.map(|()| None),
+            Err(failure) => answers.fail(failure).await.map(|()| None),
         }
     }
 
@@ -307,18 +288,18 @@ impl Connection {
             _ => Vec::new(),
         };
         match share(&command) {
-            Share::Look => self.answer(command, text).await,
+            Share::Look => self.answer(command, text, Share::Look).await,
             Share::Work => {
                 let working = Arc::clone(&self.control.places.working);
                 // The semaphore is never closed, and without a place nothing is lost but a bound.
                 self.answers.place = unless_gone(&mut self.reader, working.acquire_owned()).await?.ok();
-                let answered = self.answer(command, text).await;
+                let answered = self.answer(command, text, Share::Work).await;
                 self.answers.place = None;
                 answered
             }
             Share::Stay => match self.stay() {
-                Ok(()) => self.answer(command, text).await,
-                Err(failure) => self.answers.last(&Err::<(), _>(failure)).await,
+                Ok(()) => self.answer(command, text, Share::Stay).await,
+                Err(failure) => self.answers.fail(failure).await,
             },
         }
     }
@@ -326,8 +307,7 @@ impl Connection {
     /// The text that follows a request. Where it does not come, or is too long, the connection ends with the reason: what
     /// follows would be taken for requests.
     async fn text(&mut self, bytes: usize) -> std::io::Result<Vec<u8>> {
-        let (failure, error) = if bytes > IMPORT_BYTES_MAX {
-            let failure = Failure::usage(format!("the JSON is {bytes} bytes, limit {IMPORT_BYTES_MAX}"));
+        let (failure, error) = if let Err(failure) = check_import_bytes(bytes) {
             (failure, std::io::ErrorKind::InvalidData.into())
         } else {
             let _room = room_for(&self.control.places.coming, bytes).await?;
@@ -339,7 +319,7 @@ impl Connection {
                 read => return read,
             }
         };
-        self.answers.last(&Err::<(), _>(failure)).await?;
+        self.answers.fail(failure).await?;
         Err(error)
     }
 
@@ -351,156 +331,45 @@ impl Connection {
         Ok(())
     }
 
-    /// Answers one request, which `text` followed. Fails when the command went away.
-    async fn answer(&mut self, command: Command, text: Vec<u8>) -> std::io::Result<()> {
-        let Self { control, reader, answers, open, staying: _ } = self;
-        match command {
-            Command::Id => answers.last(&Ok(control.identity())).await,
-            Command::IdName { name } => answers.last(&control.name_device(&name).await).await,
-            Command::IdRenew { timeout_ms, force } => {
-                *open = None;
-                // Before anything is closed.
-                if let Err(error) = control.peer.may_renew_identity(force) {
-                    return answers.last(&Err::<(), _>(Failure::from(error))).await;
-                }
-                unless_gone(reader, control.hand_over(timeout_ms)).await?;
-                answers.last(&control.renew(force).await).await
-            }
-            Command::Status => answers.last(&Ok(control.status())).await,
-            Command::Peers => answers.list(Ok(control.peer_lines())).await,
-            Command::PeerDial { address, timeout_ms } => {
-                let result = unless_gone(reader, control.dial(&address, timeout_ms)).await?;
-                answers.last(&result).await
-            }
-            Command::PeerForget { peer } => answers.last(&control.forget(&peer).await).await,
-            Command::PeerBlock { peer } => answers.last(&control.block(&peer).await).await,
-            Command::PeerUnblock { peer } => answers.last(&control.unblock(&peer).await).await,
-            Command::SpaceCreate { name, force } => answers.last(&control.create_space(&name, force).await).await,
-            Command::SpaceList => answers.list(Ok(control.space_lines())).await,
-            Command::SpaceInvite { space, role, uses, addresses } => {
-                answers.last(&control.invite(space.as_deref(), &role, uses, addresses).await).await
-            }
-            Command::SpaceJoin { ticket, timeout_ms } => {
-                let result = unless_gone(reader, control.join(&ticket, timeout_ms)).await?;
-                answers.last(&result).await
-            }
-            Command::SpaceLeave { space, force } => {
-                *open = None;
-                answers.last(&control.leave(&space, force).await).await
-            }
-            Command::SpaceVoid { space, entry } => {
-                answers.last(&control.void_entry(space.as_deref(), &entry).await).await
-            }
-            Command::SpaceMembers { space, usage } => {
-                answers.list(control.members(space.as_deref(), usage).await).await
-            }
-            Command::DocNew { space, name, force } => {
-                answers.last(&control.new_document(space.as_deref(), name.as_deref(), force).await).await
-            }
-            Command::DocNewNamed { space, names, force } => {
-                let result = control.new_documents(space.as_deref(), &names, force, answers).await?;
-                answers.last(&result).await
-            }
-            Command::DocRename { which, name, force } => {
-                answers.last(&control.rename(open, &which, &name, force).await).await
-            }
-            Command::DocList { space, pattern, sort } => {
-                answers.list(control.document_lines(space.as_deref(), pattern.as_deref(), sort)).await
-            }
-            Command::DocGet { which, path, at, typed } => {
-                answers.last(&control.get(open, &which, path, &at, typed).await).await
-            }
-            Command::DocEdit { which, edits, each, saved, reading, lines } => {
-                let order = edits::Order { edits, each, saved, reading, lines };
-                let result = control.edit(open, &which, order, answers).await?;
-                answers.last(&result).await
-            }
-            Command::DocImport { space, default_space, document, name, force, bytes: _, reading, replace, check } => {
-                let document = document.map(|document| Which { space: space.clone(), default_space, document });
-                let order = import::Order { space, document, name, force, reading, replace, check };
-                answers.last(&control.import(order, text).await).await
-            }
-            Command::DocRevert { which, to } => answers.last(&control.revert(&which, &to).await).await,
-            Command::DocExport { which, at, typed } => match control.export(open, &which, &at, typed).await {
-                Ok((pieces, exported)) => {
-                    for piece in pieces {
-                        answers.item(&piece).await?;
+    /// Answers one request, which `text` followed. Fails when the command went away: what waits is given up then.
+    async fn answer(&mut self, command: Command, text: Vec<u8>, share: Share) -> std::io::Result<()> {
+        let Self { reader, answers, conversation, .. } = self;
+        let mut answer = conversation.call(command, text);
+        loop {
+            let line = match futures::poll!(answer.next()) {
+                Poll::Ready(line) => line,
+                Poll::Pending => {
+                    answers.flush().await?;
+                    match share {
+                        Share::Stay => unless_gone(reader, answer.next()).await?,
+                        Share::Look | Share::Work => answer.next().await,
                     }
-                    answers.last(&Ok(exported)).await
                 }
-                Err(failure) => answers.last(&Err::<(), _>(failure)).await,
-            },
-            Command::DocLog { which, last, patches, reverse } => {
-                let wanted = history::Wanted { last, patches, reverse };
-                answers.list(control.log(open, &which, wanted).await).await
-            }
-            Command::DocDiff { which, from, to, texts } => {
-                answers.last(&control.diff(open, &which, &from, &to, texts).await).await
-            }
-            Command::DocConflicts { which, path } => answers.list(control.conflicts(open, &which, path).await).await,
-            Command::DocResolve { which, path, take, reading } => {
-                answers.last(&control.resolve(&which, path, take, reading).await).await
-            }
-            Command::Watch { space, default_space, document, since } => {
-                let which = document.map(|document| Which { space: space.clone(), default_space, document });
-                let watching = control.watch(space.as_deref(), which.as_ref(), since, answers);
-                let result = unless_gone(reader, watching).await??;
-                answers.last(&result).await
-            }
-            Command::WaitSynced { space, peer, timeout_ms } => {
-                let waiting = control.wait_synced(space.as_deref(), peer.as_deref(), timeout_ms, answers);
-                let result = unless_gone(reader, waiting).await??;
-                answers.last(&result).await
+            };
+            match line {
+                Some(Line::Error(failure)) => answers.failure(failure).await?,
+                Some(line) => answers.line(&line).await?,
+                None => return answers.flush().await,
             }
         }
     }
 }
 
 impl Answers {
-    /// One of several things, on its way when the buffer is full.
-    async fn item(&mut self, item: &impl Serialize) -> std::io::Result<()> {
-        self.line(&Line::Item(item)).await
-    }
-
-    /// One of several things, at once.
-    async fn item_now(&mut self, item: &impl Serialize) -> std::io::Result<()> {
-        self.item(item).await?;
+    /// The end of an answer that cannot be given.
+    async fn fail(&mut self, failure: Failure) -> std::io::Result<()> {
+        self.failure(failure).await?;
         self.flush().await
     }
 
-    /// The end of an answer.
-    async fn last(&mut self, result: &Result<impl Serialize, Failure>) -> std::io::Result<()> {
-        match result {
-            Ok(value) => self.line(&Line::Ok(value)).await?,
-            Err(failure) => self.failure(failure).await?,
-        }
-        self.flush().await
-    }
-
-    /// Items, and the end.
-    async fn list(&mut self, result: Result<Vec<impl Serialize>, Failure>) -> std::io::Result<()> {
-        match result {
-            Ok(items) => {
-                for item in &items {
-                    self.item(item).await?;
-                }
-                self.last(&Ok(serde_json::json!({ "items": items.len() }))).await
-            }
-            Err(failure) => self.last(&Err::<(), _>(failure)).await,
-        }
-    }
-
-    async fn line(&mut self, line: &Line<impl Serialize>) -> std::io::Result<()> {
+    async fn line(&mut self, line: &Line<Content>) -> std::io::Result<()> {
         let mut bytes = serde_json::to_vec(line)?;
         if bytes.len() > LINE_BYTES_MAX {
-            let failure = Failure::new(
-                Code::TooLarge,
-                format!(
-                    "the answer is {} bytes, limit {LINE_BYTES_MAX}: ask for a part of it with a path, or use `doc export`",
-                    bytes.len(),
-                ),
+            let text = format!(
+                "the answer is {} bytes, limit {LINE_BYTES_MAX}: ask for a part of it with a path, or use `doc export`",
+                bytes.len(),
             );
-            return self.failure(&failure).await;
+            return self.failure(Failure::new(Code::TooLarge, text)).await;
         }
         bytes.push(b'\n');
         self.write(&bytes).await
@@ -516,11 +385,10 @@ impl Answers {
         unless_stalled(place, stalled, writer.flush()).await
     }
 
-    async fn failure(&mut self, failure: &Failure) -> std::io::Result<()> {
+    async fn failure(&mut self, failure: Failure) -> std::io::Result<()> {
         let is_closing = self.is_closing.load(Ordering::Relaxed);
-        let failure = if is_closing { of_a_node_that_ends(failure.clone()) } else { failure.clone() };
-        let line: Line<()> = Line::Error(failure);
-        let mut bytes = serde_json::to_vec(&line)?;
+        let failure = if is_closing { of_a_node_that_ends(failure) } else { failure };
+        let mut bytes = serde_json::to_vec(&Line::<()>::Error(failure))?;
         bytes.push(b'\n');
         self.write(&bytes).await
     }

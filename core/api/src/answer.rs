@@ -7,6 +7,56 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::Failure;
+
+/// One line of an answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line<T = Value> {
+    /// One of several things; more follows.
+    Item(T),
+    /// Done; nothing follows.
+    Ok(T),
+    /// Failed; nothing follows.
+    Error(Failure),
+}
+
+macro_rules! contents {
+    ($($name:ident)*) => {
+        /// What a line holds. Which of these, follows from the request: [`Command`](crate::Command) says it.
+        #[derive(Debug, Serialize)]
+        #[serde(untagged)]
+        pub enum Content {
+            $($name(Box<$name>),)*
+            /// A piece of JSON text.
+            Text(String),
+        }
+
+        $(impl From<$name> for Content {
+            fn from(content: $name) -> Self {
+                Self::$name(Box::new(content))
+            }
+        })*
+    };
+}
+
+contents! {
+    Acknowledged ChangeLine ChangedLine ConflictLine Count DocumentLine Edited Exported FeedLine Forgotten Got Identity Imported
+    Invitation Joined MemberLine PeerLine Renewed Resolved SpaceLine Status SyncedLine
+}
+
+impl From<String> for Content {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+/// The end of a list.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Count {
+    pub items: usize,
+}
+
 /// Who this replica is.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Identity {
@@ -25,8 +75,9 @@ pub struct Status {
     #[serde(flatten)]
     pub identity: Identity,
     pub version: String,
-    pub pid: u32,
-    pub directory: String,
+    /// Where it runs, if it is a process of its own.
+    #[serde(flatten)]
+    pub host: Option<HostLine>,
     pub listening: Vec<String>,
     /// Why it takes no more edits.
     pub stopped: Option<String>,
@@ -37,6 +88,13 @@ pub struct Status {
     pub spaces: Vec<SpaceLine>,
     pub peers: Vec<PeerLine>,
     pub counters: CounterValues,
+}
+
+/// The process that a replica runs in.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HostLine {
+    pub pid: u32,
+    pub directory: String,
 }
 
 /// Several processes act as one device: its directory was copied.

@@ -93,9 +93,9 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-impl From<anabranch::CommandError> for Failure {
-    fn from(error: anabranch::CommandError) -> Self {
-        use anabranch::CommandError as E;
+impl From<anabranch_engine::CommandError> for Failure {
+    fn from(error: anabranch_engine::CommandError) -> Self {
+        use anabranch_engine::CommandError as E;
         let code = match &error {
             E::UnknownSpace(_) | E::UnknownDocument(_) => Code::NotFound,
             E::NotAllowed(_) => Code::NotAllowed,
@@ -110,9 +110,10 @@ impl From<anabranch::CommandError> for Failure {
     }
 }
 
-impl From<anabranch::DocumentError> for Failure {
-    fn from(error: anabranch::DocumentError) -> Self {
-        use anabranch::{DocumentError as E, DraftError, EditError};
+impl From<anabranch_engine::DocumentError> for Failure {
+    fn from(error: anabranch_engine::DocumentError) -> Self {
+        use anabranch_engine::DocumentError as E;
+        use anabranch_engine::document::{DraftError, EditError};
         if let E::Draft(DraftError::TooLarge { value, unit, limit })
         | E::Edit(EditError::Draft(DraftError::TooLarge { value, unit, limit })) = &error
         {
@@ -131,42 +132,6 @@ impl From<anabranch::DocumentError> for Failure {
             E::Draft(_) => Code::Failed,
         };
         Self::new(code, error)
-    }
-}
-
-impl From<anabranch::Stopped> for Failure {
-    fn from(error: anabranch::Stopped) -> Self {
-        Self::new(Code::Unsaved, error)
-    }
-}
-
-impl From<anabranch::FeedError> for Failure {
-    fn from(error: anabranch::FeedError) -> Self {
-        use anabranch::FeedError as E;
-        let code = match &error {
-            E::Beyond { .. } | E::OtherStore { .. } => Code::NotFound,
-            E::Stopped(_) => Code::Stopped,
-            _ => Code::Failed,
-        };
-        Self::new(code, error)
-    }
-}
-
-impl From<anabranch::OpenError> for Failure {
-    fn from(error: anabranch::OpenError) -> Self {
-        use anabranch::OpenError as E;
-        let code = match &error {
-            E::Address(_) => Code::Usage,
-            E::RenewalRefused { .. } => Code::Refused,
-            _ => Code::Failed,
-        };
-        Self::new(code, error)
-    }
-}
-
-impl From<crate::Malformed> for Failure {
-    fn from(error: crate::Malformed) -> Self {
-        Self::usage(error)
     }
 }
 
@@ -211,12 +176,11 @@ mod tests {
 
     #[test]
     fn errors_of_the_library_have_codes_of_their_own() {
-        use anabranch::{CommandError, DocumentError};
+        use anabranch_engine::{CommandError, DocumentError};
         let codes = [
             (Failure::from(CommandError::NotAllowed("a reader".into())).code, Code::NotAllowed),
             (Failure::from(CommandError::Halted("the disk is full".into())).code, Code::Halted),
             (Failure::from(DocumentError::Stopped("shut down".into())).code, Code::Stopped),
-            (Failure::from(anabranch::Stopped { reason: "full".into(), is_tried_again: true }).code, Code::Unsaved),
         ];
         for (got, wanted) in codes {
             assert_eq!(got, wanted);

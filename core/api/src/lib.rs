@@ -1,24 +1,45 @@
-//! What commands and the running node say to each other: a line of JSON each way. Who carries it is the node's business.
+//! The local API of a replica, as data: every request, every answer, codes of errors, and a service that answers over a
+//! [`Peer`](https://docs.rs/anabranch). Whoever carries them (the node's socket, HTTP, a browser's worker) is above.
 //!
-//! A request is `{"v":1,"do":"doc-get",..}`. It is answered by any number of `{"item":..}` lines and then one of
-//! `{"ok":..}` and `{"error":{"code":"not-found","message":".."}}`. Requests on one connection are answered in order.
+//! With the feature `service`, which is on by default, there is the [`Service`]; without it only what both sides say.
+#![cfg_attr(
+    feature = "service",
+    doc = r#"
+```
+# futures::executor::block_on(async {
+use anabranch::Peer;
+use anabranch_api::{Caller, Command, Line, SameThread, Service};
+use futures::StreamExt as _;
+
+let peer = Peer::builder().open().await?;
+let service = Service::new(peer.clone(), SameThread);
+let request: Command = serde_json::from_str("{\"do\":\"space-create\",\"name\":\"notes\"}")?;
+let mut answer = service.call(Caller::Owner, request, Vec::new());
+while let Some(line) = answer.next().await {
+    match line {
+        Line::Item(one) | Line::Ok(one) => println!("{}", serde_json::to_string(&one)?),
+        Line::Error(failure) => return Err(failure.into()),
+    }
+}
+# peer.shutdown().await;
+# Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+```
+"#
+)]
 
 mod answer;
 mod failure;
 mod request;
+#[cfg(feature = "service")]
+mod service;
+mod wire;
 
 pub use answer::*;
 pub use failure::{Code, Failure};
 pub use request::{Command, EditStep, NAME_KEY, Reading, Since, Sort, Strings, Take, Which};
-
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-/// The version in every request. A node refuses others.
-pub const VERSION: u32 = 1;
-
-/// One line, either way, its end not counted.
-pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+#[cfg(feature = "service")]
+pub use service::{Answer, Caller, Conversation, Host, Job, SameThread, Service};
+pub use wire::{LINE_BYTES_MAX, Malformed, VERSION, decode, encode};
 
 /// JSON text of one import.
 pub const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -26,123 +47,13 @@ pub const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Pieces of text in an export are about this long.
 pub const EXPORT_PIECE_BYTES: usize = 1024 * 1024;
 
-/// Why a line is no request.
-#[derive(Debug, thiserror::Error)]
-pub enum Malformed {
-    /// It is not JSON, or not that of a request.
-    #[error("malformed request: {0}")]
-    Json(#[from] serde_json::Error),
-    /// It has a number that would be rounded.
-    #[error("malformed request: {0}")]
-    Number(#[from] anabranch::json::JsonError),
-    /// It does not say what to do.
-    #[error("malformed request: it has no `do`")]
-    NoCommand,
-    /// It does not say which version it is of.
-    #[error("malformed request: it has no version `v`")]
-    NoVersion,
-    /// It is of a version that this node does not speak.
-    #[error(
-        "the request is of version {0}, this node speaks version {VERSION}: use the `anabranch` that the node was started from"
-    )]
-    OtherVersion(u32),
-    /// It is longer than a line may be.
-    #[error("the request is {0} bytes, limit {LINE_BYTES_MAX}")]
-    TooLong(usize),
-}
-
-/// One line of an answer.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Line<T = Value> {
-    /// One of several things; more follows.
-    Item(T),
-    /// Done; nothing follows.
-    Ok(T),
-    /// Failed; nothing follows.
-    Error(Failure),
-}
-
-#[derive(Serialize)]
-struct Outgoing<'a> {
-    v: u32,
-    #[serde(flatten)]
-    command: &'a Command,
-}
-
-#[derive(Deserialize)]
-struct Incoming {
-    v: Option<u32>,
-    #[serde(rename = "do")]
-    command: Option<String>,
-}
-
-/// A request's line, without its end.
+/// Refuses an import of more bytes than [`IMPORT_BYTES_MAX`].
 ///
 /// # Errors
-/// It is over [`LINE_BYTES_MAX`].
-pub fn encode(command: &Command) -> Result<Vec<u8>, Malformed> {
-    let line = serde_json::to_vec(&Outgoing { v: VERSION, command })?;
-    if line.len() > LINE_BYTES_MAX {
-        return Err(Malformed::TooLong(line.len()));
+/// With both numbers.
+pub fn check_import_bytes(bytes: usize) -> Result<(), Failure> {
+    if bytes > IMPORT_BYTES_MAX {
+        return Err(Failure::usage(format!("the JSON is {bytes} bytes, limit {IMPORT_BYTES_MAX}")));
     }
-    Ok(line)
-}
-
-/// Reads a request's line.
-///
-/// # Errors
-/// It is no request, or one of another version.
-pub fn decode(line: &[u8]) -> Result<Command, Malformed> {
-    let incoming: Incoming = serde_json::from_slice(line)?;
-    anabranch::json::check_numbers(line)?;
-    match (incoming.v, incoming.command) {
-        (Some(VERSION), Some(_)) => Ok(serde_json::from_slice(line)?),
-        (Some(VERSION), None) => Err(Malformed::NoCommand),
-        (Some(other), _) => Err(Malformed::OtherVersion(other)),
-        (None, _) => Err(Malformed::NoVersion),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refusal(line: &[u8]) -> String {
-        decode(line).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_request_comes_back_as_it_was() {
-        let which = Which { space: Some("work".into()), default_space: None, document: "plan".into() };
-        let edits = vec![
-            EditStep::Set { path: "/a".into(), value: serde_json::json!({"b": [1, 2.5, null]}) },
-            EditStep::Splice { path: "/t".into(), pos: 3, del: 0, ins: "ü".into() },
-        ];
-        let reading = Reading { typed: true, strings: Strings::Plain };
-        let command = Command::DocEdit { which, edits, each: true, saved: true, reading, lines: vec![4, 6] };
-        assert_eq!(decode(&encode(&command).unwrap()).unwrap(), command);
-        assert_eq!(decode(&encode(&Command::Id).unwrap()).unwrap(), Command::Id);
-    }
-
-    #[test]
-    fn an_unknown_command_is_named_with_those_there_are() {
-        let text = refusal(br#"{"v":1,"do":"doc-fold"}"#);
-        assert!(text.contains("unknown variant `doc-fold`, expected one of `id`"), "{text}");
-    }
-
-    #[test]
-    fn another_version_is_refused_by_number() {
-        assert!(refusal(br#"{"v":7,"do":"id"}"#).contains("version 7, this node speaks version 1"));
-        assert!(refusal(br#"{"do":"id"}"#).contains("no version"));
-        assert!(refusal(br#"{"v":1}"#).contains("no `do`"));
-        assert!(refusal(b"hello").contains("malformed request"));
-    }
-
-    #[test]
-    fn a_misspelt_field_of_an_edit_is_refused() {
-        let error =
-            serde_json::from_str::<EditStep>(r#"{"op":"splice","path":"/t","pos":1,"insert":"x"}"#).unwrap_err();
-        assert!(error.to_string().contains("unknown field `insert`"), "{error}");
-    }
+    Ok(())
 }

@@ -4,8 +4,8 @@
     reason = "a field is called what its JSON key is; where that does not say it all, it has a line"
 )]
 
-use anabranch::import::{Import, Kinds, Rules};
-use anabranch::{Edit, EditError, TypedError, View};
+use anabranch_engine::document::import::{Import, Kinds, Rules};
+use anabranch_engine::document::{self, Edit, EditError, TypedError, View};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -273,8 +273,8 @@ impl Reading {
     ///
     /// # Errors
     /// It is not JSON, no typed JSON where that is asked for, or has something that no document holds.
-    pub fn parse(self, text: &[u8]) -> Result<anabranch::Value, String> {
-        let value = anabranch::Value::parse(text, self.strings.into()).map_err(|error| error.to_string())?;
+    pub fn parse(self, text: &[u8]) -> Result<document::Value, String> {
+        let value = document::Value::parse(text, self.strings.into()).map_err(|error| error.to_string())?;
         if self.typed { value.untagged().map_err(|error| error.to_string()) } else { Ok(value) }
     }
 
@@ -282,13 +282,13 @@ impl Reading {
     ///
     /// # Errors
     /// It is no typed JSON where that is asked for.
-    pub fn value(self, json: &Value) -> Result<anabranch::Value, TypedError> {
-        let value = anabranch::Value::from_json(json.clone(), self.strings.into());
+    pub fn value(self, json: &Value) -> Result<document::Value, TypedError> {
+        let value = document::Value::from_json(json.clone(), self.strings.into());
         if self.typed { value.untagged() } else { Ok(value) }
     }
 }
 
-impl From<Strings> for anabranch::Strings {
+impl From<Strings> for document::Strings {
     fn from(strings: Strings) -> Self {
         match strings {
             Strings::Text => Self::Text,

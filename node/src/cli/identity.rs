@@ -78,7 +78,7 @@ fn renew(directory: &Directory, modes: Modes, force: bool) -> Result<Renewed, Fa
             if modes.allow_loose_modes {
                 builder = builder.allow_loose_modes();
             }
-            Ok(renewal_answer(builder.renew_identity(force)?, |_| None))
+            Ok(renewal_answer(builder.renew_identity(force)?))
         }
         Err(failure) => Err(failure),
     }

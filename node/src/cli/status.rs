@@ -28,17 +28,16 @@ pub(crate) fn peers(directory: &Directory, show: Show) -> Result<(), Failure> {
 }
 
 fn human(status: &Status) -> Vec<String> {
-    let mut lines = vec![
-        format!("device     {}{}", status.identity.device, named(status.identity.name.as_deref())),
-        format!("directory  {}", status.directory),
-        format!(
-            "storage    {}, epoch {}, feed seq {}",
-            short(&status.identity.storage),
-            status.identity.epoch,
-            status.feed_seq
-        ),
-        format!("process    {}, version {}", status.pid, status.version),
-    ];
+    let mut lines = vec![format!("device     {}{}", status.identity.device, named(status.identity.name.as_deref()))];
+    lines.extend(status.host.as_ref().map(|host| format!("directory  {}", host.directory)));
+    lines.push(format!(
+        "storage    {}, epoch {}, feed seq {}",
+        short(&status.identity.storage),
+        status.identity.epoch,
+        status.feed_seq
+    ));
+    let process = status.host.as_ref().map_or(String::new(), |host| format!("{}, ", host.pid));
+    lines.push(format!("process    {process}version {}", status.version));
     if let Some(why) = &status.stopped {
         lines.push(format!("NO EDITS   {why}"));
     }

@@ -1,31 +1,29 @@
 //! Conflicts and lost edits: which there are, and how they are resolved.
 
 use anabranch::import::{Import, Kinds, Rules};
-use anabranch::{
-    ActorId, Conflict, DeviceId, Document, DocumentError, Draft, Edit, EditError, LostEdit, Path, Value, View,
-};
+use anabranch::{ActorId, Conflict, DeviceId, DocumentError, Draft, Edit, EditError, LostEdit, Path, Value, View};
 
-use crate::control::Control;
-use crate::control::documents::{blocking, edited};
-use crate::control::import::{publish, write_all};
-use anabranch_api::{ConflictLine, ConflictValue, ConflictWriter, Failure, Reading, Resolved, Take, Which};
+use crate::service::documents::edited;
+use crate::service::import::{publish, write_all};
+use crate::service::{Kept, Service};
+use crate::{ConflictLine, ConflictValue, ConflictWriter, Failure, Reading, Resolved, Take, Which};
 
 /// A value takes the place of what is there by what differs, and stays of its kind.
 const DIFFERENCE: Rules<'_> = Rules { replace: false, kinds: Kinds::Exact, kept: None };
 /// A value takes the place of everything that is there.
 const REPLACE: Rules<'_> = Rules { replace: true, kinds: Kinds::Exact, kept: None };
 
-impl Control {
+impl Service {
     pub(super) async fn conflicts(
         &self,
-        open: &mut Option<Document>,
+        kept: &Kept,
         which: &Which,
         path: Option<String>,
     ) -> Result<Vec<ConflictLine>, Failure> {
         let path: Option<Path> = path.map(|path| path.parse()).transpose().map_err(Failure::usage)?;
-        let document = self.document(open, which).await?;
+        let document = self.document(kept, which).await?;
         let Found { conflicts, lost } =
-            blocking(move || document.read(|view| Found::at(view, path.as_ref()))).await??;
+            self.blocking(move || document.read(|view| Found::at(view, path.as_ref()))).await??;
         let conflicts = conflicts.into_iter().map(|(path, values)| ConflictLine {
             path: path.to_string(),
             values: values.into_iter().map(conflict_value).collect(),
@@ -42,7 +40,7 @@ impl Control {
             let values = line.values.iter_mut().map(|value| &mut value.writer);
             for writer in values.chain(&mut line.removed_by) {
                 let device = writer.device.as_ref().and_then(|device| device.parse().ok());
-                writer.device_name = device.and_then(|device| self.peer.device_name(&device));
+                writer.device_name = device.and_then(|device| self.peer().device_name(&device));
             }
         }
     }
@@ -63,17 +61,17 @@ impl Control {
             }
             take => Chosen::Take(take),
         };
-        let document = self.document(&mut None, which).await?;
-        let (own, device) = (document.clone(), self.peer.device());
-        let (plan, changes, left) = blocking(move || {
+        let document = self.open(which).await?;
+        let (own, device) = (document.clone(), self.peer().device());
+        let made = self.blocking(move || {
             let mut draft = own.draft()?;
             let plan = draft.read(|view| Plan::new(view, path.as_ref(), take, device))?;
             let changes = plan.make(&mut draft)?;
             let left = draft.read(|view| Found::at(view, None));
             publish(&mut draft)?;
             Ok::<_, Failure>((plan, changes, left))
-        })
-        .await??;
+        });
+        let (plan, changes, left) = made.await??;
         document.saved().await?;
         let (conflicts, lost) = (plan.conflicts(), plan.lost());
         Ok(Resolved {

@@ -1,23 +1,21 @@
 //! Spaces: founding, inviting, joining, leaving.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use anabranch::{CommandError, DeviceId, DocumentId, LossOnLeaving, Role, Space, Ticket, Toll, Usage};
 
-use crate::control::Control;
-use crate::control::status::space_line;
-use crate::show::count;
-use anabranch_api::{Failure, Invitation, Joined, MemberLine, SpaceLine, UsageValues};
+use crate::service::status::space_line;
+use crate::service::{Service, TimeLimit};
+use crate::{Failure, Invitation, Joined, MemberLine, SpaceLine, UsageValues};
 
 /// Documents that are named in an error.
 const DOCUMENTS_NAMED_MAX: usize = 5;
 
-impl Control {
+impl Service {
     pub(super) async fn create_space(&self, name: &str, force: bool) -> Result<SpaceLine, Failure> {
-        let _naming = self.naming.lock().await;
+        let _naming = self.shared.naming.lock().await;
         self.check_new_space(name, force)?;
-        let space = self.peer.create_space(name).await?;
+        let space = self.peer().create_space(name).await?;
         self.line(&space)
     }
 
@@ -30,7 +28,7 @@ impl Control {
     ) -> Result<Invitation, Failure> {
         let role: Role = role.parse().map_err(|error| Failure::usage(format!("`{role}` is no role: {error}")))?;
         let space = self.space(space)?;
-        let reachable = if addresses.is_empty() { self.peer.reachable_at() } else { Vec::new() };
+        let reachable = if addresses.is_empty() { self.peer().reachable_at() } else { Vec::new() };
         let ticket = space.invite(role, uses, addresses).await?;
         Ok(Invitation {
             left_out: reachable.into_iter().filter(|address| !ticket.addresses.contains(address)).collect(),
@@ -44,22 +42,22 @@ impl Control {
 
     pub(super) async fn join(&self, ticket: &str, timeout_ms: u64) -> Result<Joined, Failure> {
         let ticket: Ticket = ticket.parse().map_err(Failure::usage)?;
-        let role = || self.peer.space(ticket.space).and_then(|space| space.role());
+        let role = || self.peer().space(ticket.space).and_then(|space| space.role());
         let was = role();
-        match tokio::time::timeout(Duration::from_millis(timeout_ms), self.peer.join(&ticket)).await {
-            Ok(joined) => Ok(Joined {
+        match TimeLimit::of_ms(timeout_ms).of(self.peer().join(&ticket)).await {
+            Some(joined) => Ok(Joined {
                 space: self.line(&joined?)?,
                 was: was.map(|role| role.to_string()),
                 ticket_role: ticket.role.to_string(),
             }),
-            Err(_) if role().is_some() => Err(Failure::timed_out(format!(
+            None if role().is_some() => Err(Failure::timed_out(format!(
                 "no member that knows this invitation was met within {} s{}; the node goes on trying, and until then this device \
                  is {} in the space",
                 timeout_ms as f64 / 1_000.0,
                 self.why_no_member(&ticket),
                 role().map_or("not a member", Role::with_article),
             ))),
-            Err(_) => Err(Failure::timed_out(format!(
+            None => Err(Failure::timed_out(format!(
                 "no member has admitted this device within {} s{}; the node goes on trying (see `anabranch space ls`; \
                  `anabranch space leave {:.8}` gives it up)",
                 timeout_ms as f64 / 1_000.0,
@@ -74,9 +72,9 @@ impl Control {
         if ticket.addresses.is_empty() {
             return ": the ticket has no address, so a member must be dialed with `anabranch run --dial`".to_owned();
         }
-        let peers = self.peer.peers();
+        let peers = self.peer().peers();
         let tried = peers.iter().filter(|peer| peer.addresses.iter().any(|address| ticket.addresses.contains(address)));
-        let unanswered = self.peer.unanswered();
+        let unanswered = self.peer().unanswered();
         let silent = unanswered.iter().filter(|(address, _)| ticket.addresses.contains(address));
         let failures: Vec<_> = tried
             .filter_map(|peer| peer.last_failure.as_deref())
@@ -96,24 +94,24 @@ impl Control {
         if let Some(loss) = loss {
             return Err(loss_failure(&space, &loss).await);
         }
-        self.peer.leave(space.id()).await?;
+        self.peer().leave(space.id()).await?;
         Ok(line)
     }
 
     pub(super) async fn void_entry(&self, space: Option<&str>, entry: &str) -> Result<SpaceLine, Failure> {
         let space = self.space(space)?;
         let entry = entry.parse().map_err(|error| Failure::usage(format!("`{entry}` is no entry: {error}")))?;
-        self.peer.void_entry(space.id(), entry).await?;
+        self.peer().void_entry(space.id(), entry).await?;
         self.line(&space)
     }
 
     pub(super) async fn members(&self, space: Option<&str>, usage: bool) -> Result<Vec<MemberLine>, Failure> {
-        let us = self.peer.device();
+        let us = self.peer().device();
         let space = self.space(space)?;
         let usage: BTreeMap<DeviceId, Usage> =
             if usage { space.usage().await?.into_iter().collect() } else { BTreeMap::new() };
         let blocked: BTreeSet<DeviceId> =
-            self.peer.peers().into_iter().filter(|peer| peer.blocked).map(|peer| peer.peer).collect();
+            self.peer().peers().into_iter().filter(|peer| peer.blocked).map(|peer| peer.peer).collect();
         Ok(space
             .members()
             .into_iter()
@@ -121,7 +119,7 @@ impl Control {
                 blocked: blocked.contains(&member.device),
                 usage: usage.get(&member.device).map(usage_values),
                 device: member.device.to_string(),
-                name: self.peer.device_name(&member.device),
+                name: self.peer().device_name(&member.device),
                 role: member.role.to_string(),
                 admitted_by: (member.admitted_by != member.device).then(|| member.admitted_by.to_string()),
                 this_device: member.device == us,
@@ -176,7 +174,9 @@ async fn loss_failure(space: &Space, loss: &LossOnLeaving) -> Failure {
         } else {
             "since this node was started no other member was found to hold"
         };
-        reasons.push(format!("{what} {}: {}", count(loss.only_here.len(), "document"), titles.join(", ")));
+        let (count, titles) = (loss.only_here.len(), titles.join(", "));
+        let documents = if count == 1 { "document" } else { "documents" };
+        reasons.push(format!("{what} {count} {documents}: {titles}"));
     }
     if loss.only_admin {
         reasons.push("this device is the only admin, without it nobody can invite".to_owned());

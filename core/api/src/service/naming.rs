@@ -8,9 +8,8 @@ use anabranch::{DocumentId, Event, Events, Lagged, Space};
 use futures::{FutureExt as _, StreamExt as _};
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::control::Control;
-use crate::show::short;
-use anabranch_api::Failure;
+use crate::Failure;
+use crate::service::Service;
 
 /// Refuses a name for a document that no command could mean, or that would mean something else.
 pub(super) fn check_document(name: &str) -> Result<(), Failure> {
@@ -48,8 +47,7 @@ pub(super) fn check_new(space: &Space, name: &str, own: Option<DocumentId>, forc
     }
     match space.find(name).into_iter().find(|id| Some(*id) != own) {
         Some(other) => Err(Failure::usage(format!(
-            "there is a document `{name}` here already ({}): take another name, or have two of that name with --force",
-            short(&other.to_string()),
+            "there is a document `{name}` here already ({other:.8}): take another name, or have two of that name with --force",
         ))),
         None => Ok(()),
     }
@@ -149,16 +147,16 @@ fn normal(name: &str) -> String {
     name.nfc().collect()
 }
 
-impl Control {
+impl Service {
     /// As [`check_new`], for a space of this replica.
     pub(super) fn check_new_space(&self, name: &str, force: bool) -> Result<(), Failure> {
         check("space", name, SPACE_NAME_BYTES_MAX)?;
         let is_it = |other: &str| other.nfc().eq(name.nfc());
-        let other = self.peer.spaces().into_iter().find(|space| space.name.as_deref().is_some_and(is_it));
+        let other = self.peer().spaces().into_iter().find(|space| space.name.as_deref().is_some_and(is_it));
         match other {
             Some(other) if !force => Err(Failure::usage(format!(
-                "there is a space `{name}` here already ({}): take another name, or have two of that name with --force",
-                short(&other.space.to_string()),
+                "there is a space `{name}` here already ({:.8}): take another name, or have two of that name with --force",
+                other.space,
             ))),
             Some(_) | None => Ok(()),
         }

@@ -3,10 +3,9 @@
 use anabranch::{ChangeHash, ChangeInfo, DeviceId, Document, DocumentError, Patch};
 use serde_json::Value;
 
-use crate::control::Control;
-use crate::control::documents::{blocking, versions};
-use crate::control::names::texts;
-use anabranch_api::{ChangeLine, ChangedLine, Failure, TextDiff, Which};
+use crate::service::names::texts;
+use crate::service::{Kept, Service};
+use crate::{ChangeLine, ChangedLine, Failure, TextDiff, Which};
 
 /// Which changes, and what of them.
 pub(super) struct Wanted {
@@ -18,16 +17,11 @@ pub(super) struct Wanted {
     pub(super) reverse: bool,
 }
 
-impl Control {
-    pub(super) async fn log(
-        &self,
-        open: &mut Option<Document>,
-        which: &Which,
-        wanted: Wanted,
-    ) -> Result<Vec<ChangeLine>, Failure> {
-        let document = self.document(open, which).await?;
-        let peer = self.peer.clone();
-        blocking(move || {
+impl Service {
+    pub(super) async fn log(&self, kept: &Kept, which: &Which, wanted: Wanted) -> Result<Vec<ChangeLine>, Failure> {
+        let document = self.document(kept, which).await?;
+        let peer = self.peer().clone();
+        self.blocking(move || {
             let mut history = document.history()?;
             let last = wanted.last.and_then(|last| usize::try_from(last).ok()).unwrap_or(usize::MAX);
             history.drain(..history.len().saturating_sub(last));
@@ -56,16 +50,16 @@ impl Control {
 
     pub(super) async fn diff(
         &self,
-        open: &mut Option<Document>,
+        kept: &Kept,
         which: &Which,
         from: &[String],
         to: &[String],
         line_by_line: bool,
     ) -> Result<ChangedLine, Failure> {
-        let document = self.document(open, which).await?;
-        let from = versions(&document, from).await?;
-        let to = if to.is_empty() { document.heads()? } else { versions(&document, to).await? };
-        blocking(move || {
+        let document = self.document(kept, which).await?;
+        let from = self.versions(&document, from).await?;
+        let to = if to.is_empty() { document.heads()? } else { self.versions(&document, to).await? };
+        self.blocking(move || {
             Ok(ChangedLine {
                 document: document.id().to_string(),
                 patches: difference(&document, &from, &to)?,

@@ -4,11 +4,11 @@ use std::cmp::Reverse;
 
 use anabranch::{ChangeHash, Document, DocumentError, DocumentInfo, Path, Space};
 
-use crate::control::names::texts;
-use crate::control::naming::{self, Taken};
-use crate::control::pattern::Pattern;
-use crate::control::{Answers, Control};
-use anabranch_api::{Code, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Failure, Got, Sort, Which};
+use crate::service::names::texts;
+use crate::service::naming::{self, Taken};
+use crate::service::pattern::Pattern;
+use crate::service::{Items, Kept, Service, yield_now};
+use crate::{Code, Count, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Failure, Got, Sort, Which};
 
 /// Documents that one command makes before it waits for the disk.
 const NEW_TOGETHER: usize = 100;
@@ -22,7 +22,7 @@ struct Together {
     result: Result<(), Failure>,
 }
 
-impl Control {
+impl Service {
     pub(super) async fn new_document(
         &self,
         space: Option<&str>,
@@ -31,7 +31,7 @@ impl Control {
     ) -> Result<Edited, Failure> {
         let space = self.space(space)?;
         // One at a time, so that a name that is free stays so until it is taken.
-        let _naming = self.naming.lock().await;
+        let _naming = self.shared.naming.lock().await;
         let document = match name {
             None => space.create_document().await?,
             Some(name) => {
@@ -46,40 +46,35 @@ impl Control {
     }
 
     /// Makes a document for each line, blank ones left out. All names are looked at before the first one is made; each document is
-    /// told when it is on disk. The outer error is the connection's.
+    /// an item when it is on disk.
     pub(super) async fn new_documents(
         &self,
         space: Option<&str>,
         lines: &[String],
         force: bool,
-        answers: &mut Answers,
-    ) -> std::io::Result<Result<serde_json::Value, Failure>> {
-        let space = match self.space(space) {
-            Ok(space) => space,
-            Err(failure) => return Ok(Err(failure)),
-        };
+        items: &Items,
+    ) -> Result<Count, Failure> {
+        let space = self.space(space)?;
         let mut taken = {
-            let _naming = self.naming.lock().await;
+            let _naming = self.shared.naming.lock().await;
             Taken::of(&space)
         };
-        if let Err(failure) = taken.check_all_new(lines, force) {
-            return Ok(Err(failure));
-        }
+        taken.check_all_new(lines, force)?;
         let names: Vec<&str> = lines.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
         let mut saved = 0;
         for names_of_some in names.chunks(NEW_TOGETHER) {
             let Together { made, unknown, result } = self.new_together(&space, names_of_some, &mut taken, force).await;
             saved += made.len();
-            for line in &made {
-                answers.item_now(line).await?;
+            for line in made {
+                items.put(line).await;
             }
             if let Err(failure) = result {
                 let more = if unknown == 0 { String::from("no more") } else { format!("perhaps {unknown} more") };
                 let message = format!("{saved} of {} documents are made and saved, {more}: {failure}", names.len());
-                return Ok(Err(Failure { message, ..failure }));
+                return Err(Failure { message, ..failure });
             }
         }
-        Ok(Ok(serde_json::json!({ "items": saved })))
+        Ok(Count { items: saved })
     }
 
     /// Makes some documents, and saves them together: also those that were made before one could not be.
@@ -116,8 +111,8 @@ impl Control {
     /// Makes one of many documents. If it fails, there is none: one that begins with its first edit is gone without it.
     async fn new_named(&self, space: &Space, name: &str, taken: &mut Taken, force: bool) -> Result<Document, Failure> {
         // Others are not to wait for all of them, neither to give a name nor for anything else.
-        tokio::task::yield_now().await;
-        let _naming = self.naming.lock().await;
+        yield_now().await;
+        let _naming = self.shared.naming.lock().await;
         taken.check_new(name, force)?;
         let document = space.create_with_first_edit().await?;
         while let Err(error) = document.edit(|edit| edit.set("/name", name)) {
@@ -130,15 +125,9 @@ impl Control {
         Ok(document)
     }
 
-    pub(super) async fn rename(
-        &self,
-        open: &mut Option<Document>,
-        which: &Which,
-        name: &str,
-        force: bool,
-    ) -> Result<Edited, Failure> {
-        let document = self.document(open, which).await?;
-        let _naming = self.naming.lock().await;
+    pub(super) async fn rename(&self, kept: &Kept, which: &Which, name: &str, force: bool) -> Result<Edited, Failure> {
+        let document = self.document(kept, which).await?;
+        let _naming = self.shared.naming.lock().await;
         if document.text("/name")?.as_deref() == Some(name) {
             return edited(&document, 0, 0);
         }
@@ -181,26 +170,27 @@ impl Control {
 
     pub(super) async fn get(
         &self,
-        open: &mut Option<Document>,
+        kept: &Kept,
         which: &Which,
         path: String,
         at: &[String],
         typed: bool,
     ) -> Result<Got, Failure> {
         let path: Path = path.parse().map_err(Failure::usage)?;
-        let document = self.document(open, which).await?;
-        let (heads, found) = read(&document, at, {
-            let path = path.clone();
-            move |view| {
-                let value = match typed {
-                    true => view.value(path).map(|value| value.tagged().into_json()),
-                    false if path.is_root() => Some(view.json()),
-                    false => view.get(path),
-                };
-                (view.heads(), value)
-            }
-        })
-        .await?;
+        let document = self.document(kept, which).await?;
+        let (heads, found) = self
+            .read(&document, at, {
+                let path = path.clone();
+                move |view| {
+                    let value = match typed {
+                        true => view.value(path).map(|value| value.tagged().into_json()),
+                        false if path.is_root() => Some(view.json()),
+                        false => view.get(path),
+                    };
+                    (view.heads(), value)
+                }
+            })
+            .await?;
         let value = found
             .ok_or_else(|| Failure::not_found(format!("there is nothing at `{path}` in document {}", document.id())))?;
         Ok(Got {
@@ -214,24 +204,74 @@ impl Control {
     /// The document as JSON text, in pieces.
     pub(super) async fn export(
         &self,
-        open: &mut Option<Document>,
+        kept: &Kept,
         which: &Which,
         at: &[String],
         typed: bool,
-    ) -> Result<(Vec<String>, Exported), Failure> {
-        let document = self.document(open, which).await?;
-        let (heads, text) = read(&document, at, move |view| {
-            let json = if typed { view.value("").unwrap_or_default().tagged().into_json() } else { view.json() };
-            (view.heads(), format!("{json:#}"))
-        })
-        .await?;
-        let exported = Exported {
+        items: &Items,
+    ) -> Result<Exported, Failure> {
+        let document = self.document(kept, which).await?;
+        let (heads, text) = self
+            .read(&document, at, move |view| {
+                let json = if typed { view.value("").unwrap_or_default().tagged().into_json() } else { view.json() };
+                (view.heads(), format!("{json:#}"))
+            })
+            .await?;
+        for piece in pieces(&text) {
+            items.put(piece.to_owned()).await;
+        }
+        Ok(Exported {
             space: document.space().id().to_string(),
             document: document.id().to_string(),
             heads: texts(&heads),
             bytes: text.len() as u64,
-        };
-        Ok((pieces(&text), exported))
+        })
+    }
+
+    /// Reads a document as it is, or as it was at `at`.
+    async fn read<T: Send + 'static>(
+        &self,
+        document: &Document,
+        at: &[String],
+        f: impl FnOnce(&anabranch::View<'_>) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let heads = self.versions(document, at).await?;
+        let document = document.clone();
+        let read = move || if heads.is_empty() { document.read(f) } else { document.read_at(&heads, f) };
+        Ok(self.blocking(read).await??)
+    }
+
+    /// Change hashes, whole or as the first digits that `doc log` shows.
+    pub(super) async fn versions(&self, document: &Document, at: &[String]) -> Result<Vec<ChangeHash>, Failure> {
+        let mut history = None;
+        let mut heads = Vec::new();
+        for text in at {
+            if let Ok(hash) = text.parse() {
+                heads.push(hash);
+                continue;
+            }
+            if history.is_none() {
+                let document = document.clone();
+                history = Some(self.blocking(move || document.history()).await??);
+            }
+            let lower = text.to_ascii_lowercase();
+            let mut fitting = history.iter().flatten().filter(|change| change.hash.to_string().starts_with(&lower));
+            match (fitting.next(), fitting.next()) {
+                (Some(change), None) if !lower.is_empty() => heads.push(change.hash),
+                (Some(_), _) => {
+                    return Err(Failure::new(
+                        Code::Ambiguous,
+                        format!("`{text}` may be several changes of this document: use more digits"),
+                    ));
+                }
+                (None, _) => {
+                    return Err(Failure::not_found(format!(
+                        "change `{text}` is not in this document: see `anabranch doc log`"
+                    )));
+                }
+            }
+        }
+        Ok(heads)
     }
 }
 
@@ -246,69 +286,13 @@ pub(super) fn edited(document: &Document, edits: u64, changes: u64) -> Result<Ed
     })
 }
 
-/// Reads a document as it is, or as it was at `at`.
-async fn read<T: Send + 'static>(
-    document: &Document,
-    at: &[String],
-    f: impl FnOnce(&anabranch::View<'_>) -> T + Send + 'static,
-) -> Result<T, Failure> {
-    let document = document.clone();
-    if at.is_empty() {
-        return Ok(blocking(move || document.read(f)).await??);
-    }
-    let heads = versions(&document, at).await?;
-    Ok(blocking(move || document.read_at(&heads, f)).await??)
-}
-
-/// Change hashes, whole or as the first digits that `doc log` shows.
-pub(super) async fn versions(document: &Document, at: &[String]) -> Result<Vec<ChangeHash>, Failure> {
-    let mut history = None;
-    let mut heads = Vec::new();
-    for text in at {
-        if let Ok(hash) = text.parse() {
-            heads.push(hash);
-            continue;
-        }
-        if history.is_none() {
-            let document = document.clone();
-            history = Some(blocking(move || document.history()).await??);
-        }
-        let lower = text.to_ascii_lowercase();
-        let mut fitting = history.iter().flatten().filter(|change| change.hash.to_string().starts_with(&lower));
-        match (fitting.next(), fitting.next()) {
-            (Some(change), None) if !lower.is_empty() => heads.push(change.hash),
-            (Some(_), _) => {
-                return Err(Failure::new(
-                    Code::Ambiguous,
-                    format!("`{text}` may be several changes of this document: use more digits"),
-                ));
-            }
-            (None, _) => {
-                return Err(Failure::not_found(format!(
-                    "change `{text}` is not in this document: see `anabranch doc log`"
-                )));
-            }
-        }
-    }
-    Ok(heads)
-}
-
-/// Runs what may take long away from the thread that answers commands.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Failure::new(Code::Internal, format!("the command failed inside: {error}")))
-}
-
-fn pieces(text: &str) -> Vec<String> {
-    let mut pieces = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
+/// JSON text in pieces of about the same length.
+fn pieces(mut rest: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
         let (piece, after) = rest.split_at(rest.floor_char_boundary(EXPORT_PIECE_BYTES));
-        pieces.push(piece.to_owned());
         rest = after;
-    }
-    pieces
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 #[cfg(test)]
@@ -318,7 +302,7 @@ mod tests {
     #[test]
     fn pieces_are_cut_between_characters() {
         let text = "ü".repeat(EXPORT_PIECE_BYTES);
-        let cut = pieces(&text);
+        let cut: Vec<&str> = pieces(&text).collect();
         assert_eq!(cut.concat(), text);
         assert!(cut.len() >= 2 && cut.iter().all(|piece| piece.len() <= EXPORT_PIECE_BYTES));
     }

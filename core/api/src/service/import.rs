@@ -5,11 +5,9 @@ use anabranch::import::{Import, Kinds, Rules};
 use anabranch::{Document, DocumentError, Draft, EditError, Value, View};
 use futures::executor::block_on;
 
-use crate::control::Control;
-use crate::control::documents::{blocking, versions};
-use crate::control::names::texts;
-use crate::control::naming;
-use anabranch_api::{Failure, Imported, NAME_KEY, Reading, Strings, Which};
+use crate::service::names::texts;
+use crate::service::{Service, naming};
+use crate::{Failure, Imported, NAME_KEY, Reading, Strings, Which, check_import_bytes};
 
 /// Imports of more bytes than this have memory taken for them ahead.
 const LARGE_BYTES: u64 = 1024 * 1024;
@@ -30,26 +28,27 @@ pub(super) struct Order {
     pub(super) check: bool,
 }
 
-impl Control {
+impl Service {
     /// Makes a document read as JSON text does, or makes one that does.
     pub(super) async fn import(&self, order: Order, text: Vec<u8>) -> Result<Imported, Failure> {
         let Order { space, document, name, force, reading, replace, check } = order;
+        check_import_bytes(text.len())?;
         let is_new = document.is_none();
         // Held from when a name is found to be free until the document has it.
         let mut naming = None;
         let document = match document {
-            Some(which) => self.document(&mut None, &which).await?,
+            Some(which) => self.open(&which).await?,
             None => {
                 let space = self.space(space.as_deref())?;
                 if let Some(name) = &name {
-                    naming = Some(self.naming.lock().await);
+                    naming = Some(self.shared.naming.lock().await);
                     naming::check_new(&space, name, None, force)?;
                 }
                 // It exists from what is published on, so that nothing is left of it if that fails.
                 space.create_with_first_edit().await?
             }
         };
-        let value = blocking(move || read_object(&text, reading, name)).await??;
+        let value = self.blocking(move || read_object(&text, reading, name)).await??;
         if is_new {
             check_name(&value)?;
         }
@@ -83,8 +82,8 @@ impl Control {
 
     /// Makes a document read as it did at an earlier version.
     pub(super) async fn revert(&self, which: &Which, to: &[String]) -> Result<Imported, Failure> {
-        let document = self.document(&mut None, which).await?;
-        let heads = versions(&document, to).await?;
+        let document = self.open(which).await?;
+        let heads = self.versions(&document, to).await?;
         let find = move |view: &View<'_>| {
             let earlier = view.earlier(&heads).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))?;
             let value = earlier.value("").unwrap_or_default();
@@ -101,7 +100,7 @@ impl Control {
         find: impl FnOnce(&View<'_>) -> Result<Import, E> + Send + 'static,
     ) -> Result<Imported, Unmade> {
         let own = document.clone();
-        let made = blocking(move || {
+        let made = self.blocking(move || {
             let mut draft = own.draft()?;
             let (before, import) = draft.read(|view| (view.heads(), find(view)));
             let mut import = import.map_err(Into::into)?;
@@ -134,7 +133,7 @@ impl Control {
     }
 
     fn revert_command(&self, document: &Document, before: &[String]) -> String {
-        let space = match self.peer.spaces().len() {
+        let space = match self.peer().spaces().len() {
             1 => String::new(),
             _ => format!(" --space {}", document.space().id()),
         };
@@ -228,7 +227,8 @@ pub(super) fn publish(draft: &mut Draft) -> Result<(), DocumentError> {
     }
 }
 
-/// Returns when all edits made so far are on disk, or none can be saved. Which of the two, the next edit says.
+/// Returns when all edits made so far are on disk, or none can be saved. Which of the two, the next edit says. Where there is one
+/// thread, all are on disk, and nobody waits.
 pub(super) fn wait_for_disk(document: &Document) {
     let _ = block_on(document.saved());
 }

@@ -1,67 +1,44 @@
 //! Following: the feed, one document, or the moment when all hold the same.
 
-use std::time::Duration;
-
 use anabranch::{ChangeHash, ChangeInfo, DeviceId, Document, FeedPosition, Space, SpaceId};
 use futures::StreamExt;
-use serde_json::json;
 
-use crate::control::names::texts;
-use crate::control::spaces::title;
-use crate::control::status::hex;
-use crate::control::{Answers, Control};
-use anabranch_api::{ChangedLine, Code, Failure, FeedLine, HeadLine, Since, SyncedLine, Which};
+use crate::service::names::texts;
+use crate::service::spaces::title;
+use crate::service::status::hex;
+use crate::service::{Items, Service, TimeLimit};
+use crate::{ChangedLine, Code, Count, Failure, FeedLine, HeadLine, Since, SyncedLine, Which};
 
-/// The end of an answer that has only items.
-type End = Result<serde_json::Value, Failure>;
-
-impl Control {
-    /// Says what changes until the replica stops. The outer error is the connection's.
+impl Service {
+    /// Says what changes until the replica stops.
     pub(super) async fn watch(
         &self,
         space: Option<&str>,
         document: Option<&Which>,
         since: Option<Since>,
-        answers: &mut Answers,
-    ) -> std::io::Result<End> {
+        items: &Items,
+    ) -> Result<(), Failure> {
         match document {
-            Some(which) => self.watch_document(which, answers).await,
+            Some(which) => self.watch_document(which, items).await,
             None => {
-                let only = match space.map(|space| self.space(Some(space))).transpose() {
-                    Ok(space) => space.map(|space| space.id()),
-                    Err(failure) => return Ok(Err(failure)),
-                };
-                self.watch_feed(only, since, answers).await
+                let only = space.map(|space| self.space(Some(space))).transpose()?;
+                self.watch_feed(only.map(|space| space.id()), since, items).await
             }
         }
     }
 
-    async fn watch_feed(
-        &self,
-        only: Option<SpaceId>,
-        since: Option<Since>,
-        answers: &mut Answers,
-    ) -> std::io::Result<End> {
-        let feed = || {
-            let end = self.peer.feed_end();
-            let after = match since {
-                None => end,
-                Some(Since::Seq(seq)) => FeedPosition { seq, ..end },
-                Some(Since::Position(text)) => text.parse().map_err(Failure::usage)?,
-            };
-            Ok::<_, Failure>(self.peer.feed(after)?)
+    async fn watch_feed(&self, only: Option<SpaceId>, since: Option<Since>, items: &Items) -> Result<(), Failure> {
+        let end = self.peer().feed_end();
+        let after = match since {
+            None => end,
+            Some(Since::Seq(seq)) => FeedPosition { seq, ..end },
+            Some(Since::Position(text)) => text.parse().map_err(Failure::usage)?,
         };
-        let mut feed = match feed() {
-            Ok(feed) => feed,
-            Err(failure) => return Ok(Err(failure)),
-        };
+        let mut feed = self.peer().feed(after)?;
         while let Some(row) = feed.next().await {
-            let row = match row {
-                Ok(row) => row,
-                Err(error) => return Ok(Err(error.into())),
-            };
+            let row = row?;
             if only.is_none_or(|only| only == row.space) {
-                let info = self.peer.space(row.space).and_then(|space| space.info(&row.document));
+                let info = self.peer().space(row.space).and_then(|space| space.info(&row.document));
                 let summary = info.map(|info| info.summary).unwrap_or_default();
                 let line = FeedLine {
                     seq: row.seq,
@@ -72,23 +49,15 @@ impl Control {
                     changed_s: summary.changed_s,
                     heads: texts(&row.heads),
                 };
-                answers.item_now(&line).await?;
+                items.put(line).await;
             }
         }
-        Ok(Err(self.ended()))
+        Ok(())
     }
 
-    async fn watch_document(&self, which: &Which, answers: &mut Answers) -> std::io::Result<End> {
-        let changes = async {
-            let document = self.document(&mut None, which).await?;
-            let heads = document.heads()?;
-            let changes = document.subscribe(heads)?;
-            Ok::<_, Failure>((document, changes))
-        };
-        let (document, mut changes) = match changes.await {
-            Ok(subscribed) => subscribed,
-            Err(failure) => return Ok(Err(failure)),
-        };
+    async fn watch_document(&self, which: &Which, items: &Items) -> Result<(), Failure> {
+        let document = self.open(which).await?;
+        let mut changes = document.subscribe(document.heads()?)?;
         while let Some(changed) = changes.next().await {
             let line = ChangedLine {
                 document: document.id().to_string(),
@@ -97,51 +66,44 @@ impl Control {
                 by: self.head_lines(&document, &changed.heads),
                 texts: Vec::new(),
             };
-            answers.item_now(&line).await?;
+            items.put(line).await;
         }
-        Ok(Err(self.ended()))
+        Ok(())
     }
 
-    fn ended(&self) -> Failure {
-        if self.is_closing() {
-            return Failure::new(Code::Unreachable, "the node has ended");
-        }
-        let why = self.peer.stopped().unwrap_or_else(|| "it was closed".to_owned());
-        Failure::failed(format!("the replica has stopped: {why}"))
+    /// Why there is nothing more to follow.
+    pub(super) fn ended(&self) -> Failure {
+        let why = self.peer().stopped().unwrap_or_else(|| "it was closed".to_owned());
+        Failure::new(Code::Stopped, format!("the replica has stopped: {why}"))
     }
 
-    /// Says for each space when it was found equal. The outer error is the connection's.
+    /// Says for each space when it was found equal.
     pub(super) async fn wait_synced(
         &self,
         space: Option<&str>,
         peer: Option<&str>,
         timeout_ms: u64,
-        answers: &mut Answers,
-    ) -> std::io::Result<End> {
-        let (spaces, peer) = match self.what_to_wait_for(space, peer) {
-            Ok(what) => what,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(timeout_ms);
+        items: &Items,
+    ) -> Result<Count, Failure> {
+        let (spaces, peer) = self.what_to_wait_for(space, peer)?;
+        let mut limit = TimeLimit::of_ms(timeout_ms);
         let total = spaces.len();
         for space in spaces {
-            if peer.is_none() && is_alone(&space) {
-                answers.item_now(&synced_line(&space, peer)).await?;
-                continue;
-            }
-            let waiting = async {
-                match peer {
-                    Some(peer) => space.synced_with(peer).await,
-                    None => space.wait_synced().await,
+            if peer.is_some() || !is_alone(&space) {
+                let waiting = async {
+                    match peer {
+                        Some(peer) => space.synced_with(peer).await,
+                        None => space.wait_synced().await,
+                    }
+                };
+                match limit.of(waiting).await {
+                    Some(synced) => synced?,
+                    None => return Err(self.not_synced(&space, peer, timeout_ms)),
                 }
-            };
-            match tokio::time::timeout_at(deadline, waiting).await {
-                Ok(Ok(())) => answers.item_now(&synced_line(&space, peer)).await?,
-                Ok(Err(error)) => return Ok(Err(error.into())),
-                Err(_) => return Ok(Err(self.not_synced(&space, peer, timeout_ms))),
             }
+            items.put(synced_line(&space, peer)).await;
         }
-        Ok(Ok(json!({ "items": total })))
+        Ok(Count { items: total })
     }
 
     fn what_to_wait_for(
@@ -152,7 +114,7 @@ impl Control {
         let peer = peer.map(|text| self.device(text)).transpose()?;
         let spaces = match space {
             Some(space) => vec![self.space(Some(space))?],
-            None => self.peer.spaces().iter().filter_map(|status| self.peer.space(status.space)).collect(),
+            None => self.peer().spaces().iter().filter_map(|status| self.peer().space(status.space)).collect(),
         };
         if spaces.is_empty() {
             return Err(Failure::not_found("there is no space here, so nothing to wait for"));
@@ -177,7 +139,7 @@ impl Control {
             "no comparison has come back yet".to_owned()
         } else {
             let failures: Vec<String> = self
-                .peer
+                .peer()
                 .peers()
                 .into_iter()
                 .filter(|status| wanted(&status.peer) && !status.connected)
@@ -198,7 +160,7 @@ impl Control {
         let line = |change: ChangeInfo| HeadLine {
             hash: change.hash.to_string(),
             device: change.device.map(|device| device.to_string()),
-            device_name: change.device.and_then(|device| self.peer.device_name(&device)),
+            device_name: change.device.and_then(|device| self.peer().device_name(&device)),
             wall_s: change.wall_s,
         };
         heads.iter().filter_map(|head| document.change(head).ok().flatten()).map(line).collect()

@@ -3,11 +3,10 @@
 
 use anabranch::{Document, DocumentError, Draft, EditError, View};
 
-use crate::control::documents::blocking;
-use crate::control::import::{publish, wait_for_disk, write_all};
-use crate::control::names::texts;
-use crate::control::{Answers, Control};
-use anabranch_api::{Acknowledged, Code, EditStep, Edited, Failure, Reading, Which};
+use crate::service::import::{publish, wait_for_disk, write_all};
+use crate::service::names::texts;
+use crate::service::{Items, Kept, Service};
+use crate::{Acknowledged, Code, EditStep, Edited, Failure, Reading, Which};
 
 /// Edits that put in more than this, about, are made in a draft: they would hold up everything else. Guess: some 10 ms.
 const DIRECT_BYTES_MAX: usize = 32 * 1024;
@@ -44,58 +43,49 @@ impl From<EditError> for Misfit {
     }
 }
 
-impl Control {
-    /// Makes the edits. The outer error is the connection's.
+impl Service {
+    /// Makes the edits.
     pub(super) async fn edit(
         &self,
-        open: &mut Option<Document>,
+        kept: &Kept,
         which: &Which,
         order: Order,
-        answers: &mut Answers,
-    ) -> std::io::Result<Result<Edited, Failure>> {
-        let document = match self.document(open, which).await {
-            Ok(document) => document,
-            Err(failure) => return Ok(Err(failure)),
-        };
+        items: &Items,
+    ) -> Result<Edited, Failure> {
+        let document = self.document(kept, which).await?;
         let Order { edits, each, saved, reading, lines } = order;
         let lines = Lines { numbers: lines, single: edits.len() == 1 };
         let total = edits.len();
-        let made = if each {
-            each_a_change(&document, edits, reading, lines.clone()).await
-        } else {
-            together(&document, edits, reading, lines.clone()).await
+        let (own, own_lines) = (document.clone(), lines.clone());
+        let make = move || match each {
+            true => each_a_change(&own, &edits, reading, &own_lines),
+            false => together(&own, &edits, reading, &own_lines),
         };
-        let Made { heads, changes, failed } = match made {
-            Ok(made) => made,
-            Err(failure) => return Ok(Err(failure)),
-        };
+        let Made { heads, changes, failed } = self.blocking(make).await??;
         // Also what was made before the one that failed.
-        if saved && let Err(stopped) = document.saved().await {
-            return Ok(Err(stopped.into()));
+        if saved {
+            document.saved().await?;
         }
         if each {
             for (index, heads) in heads.iter().enumerate() {
-                answers.item(&Acknowledged { line: lines.number(index), heads: heads.clone(), saved }).await?;
+                items.put(Acknowledged { line: lines.number(index), heads: heads.clone(), saved }).await;
             }
         }
         if let Some(failure) = failed {
-            return Ok(Err(failure));
+            return Err(failure);
         }
         let heads = match heads.last() {
             Some(heads) => heads.clone(),
-            None => match document.heads() {
-                Ok(heads) => texts(&heads),
-                Err(error) => return Ok(Err(error.into())),
-            },
+            None => texts(&document.heads()?),
         };
-        Ok(Ok(Edited {
+        Ok(Edited {
             space: document.space().id().to_string(),
             document: document.id().to_string(),
             heads,
             edits: total as u64,
             changes,
             saved,
-        }))
+        })
     }
 }
 
@@ -134,38 +124,25 @@ struct Made {
 }
 
 /// All edits or none.
-async fn together(document: &Document, edits: Vec<EditStep>, reading: Reading, lines: Lines) -> Result<Made, Failure> {
-    let document = document.clone();
-    blocking(move || {
-        let changes = all(&document, &edits, reading, 0).map_err(|misfit| lines.failure(misfit))?;
-        Ok(Made { heads: vec![texts(&document.heads()?)], changes, failed: None })
-    })
-    .await?
+fn together(document: &Document, edits: &[EditStep], reading: Reading, lines: &Lines) -> Result<Made, Failure> {
+    let changes = all(document, edits, reading, 0).map_err(|misfit| lines.failure(misfit))?;
+    Ok(Made { heads: vec![texts(&document.heads()?)], changes, failed: None })
 }
 
 /// Each edit as a change of its own, up to the first that fails.
-async fn each_a_change(
-    document: &Document,
-    edits: Vec<EditStep>,
-    reading: Reading,
-    lines: Lines,
-) -> Result<Made, Failure> {
-    let document = document.clone();
-    blocking(move || {
-        let mut made = Made { heads: Vec::new(), changes: 0, failed: None };
-        for (index, step) in edits.iter().enumerate() {
-            match all(&document, std::slice::from_ref(step), reading, index) {
-                Ok(changes) => made.changes += changes,
-                Err(misfit) => {
-                    made.failed = Some(lines.failure(misfit));
-                    break;
-                }
+fn each_a_change(document: &Document, edits: &[EditStep], reading: Reading, lines: &Lines) -> Result<Made, Failure> {
+    let mut made = Made { heads: Vec::new(), changes: 0, failed: None };
+    for (index, step) in edits.iter().enumerate() {
+        match all(document, std::slice::from_ref(step), reading, index) {
+            Ok(changes) => made.changes += changes,
+            Err(misfit) => {
+                made.failed = Some(lines.failure(misfit));
+                break;
             }
-            made.heads.push(texts(&document.heads()?));
         }
-        Ok(made)
-    })
-    .await?
+        made.heads.push(texts(&document.heads()?));
+    }
+    Ok(made)
 }
 
 /// Makes `steps`, the first of which is number `first`, in one change if that holds them, and says in how many.

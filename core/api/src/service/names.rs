@@ -8,9 +8,8 @@ use std::fmt::Display;
 use anabranch::{DeviceId, Document, DocumentId, Space, SpaceId};
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::control::Control;
-use crate::show::short;
-use anabranch_api::{Code, Failure, Which};
+use crate::service::{Kept, Service};
+use crate::{Code, Failure, Which};
 
 /// Fewer digits of an id than this are no name for it.
 const PREFIX_DIGITS_MIN: usize = 4;
@@ -48,10 +47,10 @@ impl<'a> Call<'a> {
     }
 }
 
-impl Control {
+impl Service {
     /// The space that is meant, or the only one there is.
     pub(super) fn space(&self, text: Option<&str>) -> Result<Space, Failure> {
-        let spaces = self.peer.spaces();
+        let spaces = self.peer().spaces();
         let Some(text) = text else {
             return match &spaces[..] {
                 [] => Err(Failure::not_found(
@@ -77,7 +76,7 @@ impl Control {
     }
 
     fn space_handle(&self, id: SpaceId) -> Result<Space, Failure> {
-        self.peer.space(id).ok_or_else(|| Failure::not_found(format!("no space {id} here")))
+        self.peer().space(id).ok_or_else(|| Failure::not_found(format!("no space {id} here")))
     }
 
     /// The device that is meant, of those that are known.
@@ -85,7 +84,7 @@ impl Control {
         if let Ok(device) = text.parse() {
             return Ok(device);
         }
-        let candidates = self.peer.peers().into_iter().map(|peer| Candidate {
+        let candidates = self.peer().peers().into_iter().map(|peer| Candidate {
             id: peer.peer.to_string(),
             // One that looks like digits of an id may have been chosen to be taken for another device.
             name: peer.name.filter(|name| !is_prefix(name)),
@@ -94,15 +93,21 @@ impl Control {
         pick("peer", 2 * DeviceId::LEN, text, candidates)
     }
 
-    /// The document that is meant, open. `open` is the one of the request before, often the same.
-    pub(super) async fn document(&self, open: &mut Option<Document>, which: &Which) -> Result<Document, Failure> {
+    /// The document that is meant, open. It stays so for the next request, which is often about the same.
+    pub(super) async fn document(&self, kept: &Kept, which: &Which) -> Result<Document, Failure> {
         let (space, id) = self.place(which)?;
-        let document = match open.take().filter(|document| document.id() == id && document.space().id() == space.id()) {
+        let document = match kept.take(space.id(), id) {
             Some(document) => document,
             None => space.open(id).await?,
         };
-        *open = Some(document.clone());
+        kept.keep(&document);
         Ok(document)
+    }
+
+    /// The document that is meant, open for this request.
+    pub(super) async fn open(&self, which: &Which) -> Result<Document, Failure> {
+        let (space, id) = self.place(which)?;
+        Ok(space.open(id).await?)
     }
 
     /// Where the document is that is meant.
@@ -228,7 +233,7 @@ fn listed(things: impl Iterator<Item = (String, Option<String>)>) -> String {
             break;
         }
         // Enough digits to tell apart what a shorter prefix did not.
-        let digits = id.get(..16).unwrap_or(short(&id)).to_owned();
+        let digits = id.get(..16).unwrap_or(&id).to_owned();
         words.push(name.map_or(digits.clone(), |name| format!("{digits} ({name})")));
     }
     words.join(", ")

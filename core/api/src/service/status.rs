@@ -1,18 +1,18 @@
-//! The node at a glance, in the words of the protocol.
+//! The node at a glance, in the words of the API.
 
 use anabranch::{DocumentId, Fork, PeerStatus, SpaceStatus};
 
-use crate::control::Control;
-use crate::control::names::texts;
-use anabranch_api::{Copied, CounterValues, ForkLine, Identity, PeerLine, SpaceLine, SpacePeer, Status};
+use crate::service::Service;
+use crate::service::names::texts;
+use crate::{Copied, CounterValues, ForkLine, Identity, PeerLine, SpaceLine, SpacePeer, Status};
 
-impl Control {
+impl Service {
     pub(super) fn identity(&self) -> Identity {
-        let (storage, epoch) = self.peer.storage();
+        let (storage, epoch) = self.peer().storage();
         Identity {
-            device: self.peer.device().to_string(),
-            name: self.peer.device_name(&self.peer.device()),
-            peer_id: self.peer.peer_id(),
+            device: self.peer().device().to_string(),
+            name: self.peer().device_name(&self.peer().device()),
+            peer_id: self.peer().peer_id(),
             storage: storage.to_string(),
             epoch,
         }
@@ -22,12 +22,11 @@ impl Control {
         Status {
             identity: self.identity(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            directory: self.directory.display().to_string(),
-            listening: self.peer.listening(),
-            stopped: self.peer.stopped(),
-            copied: self.peer.copied().map(copied_line),
-            feed_seq: self.peer.feed_end().seq,
+            host: self.shared.host.place(),
+            listening: self.peer().listening(),
+            stopped: self.peer().stopped(),
+            copied: self.peer().copied().map(copied_line),
+            feed_seq: self.peer().feed_end().seq,
             spaces: self.space_lines(),
             peers: self.peer_lines(),
             counters: self.counters(),
@@ -35,13 +34,13 @@ impl Control {
     }
 
     pub(super) fn space_lines(&self) -> Vec<SpaceLine> {
-        self.peer.spaces().into_iter().map(space_line).collect()
+        self.peer().spaces().into_iter().map(space_line).collect()
     }
 
     pub(super) fn peer_lines(&self) -> Vec<PeerLine> {
-        let spaces = self.peer.spaces();
-        let known = self.peer.peers().into_iter().map(|peer| peer_line(peer, &spaces));
-        let unanswered = self.peer.unanswered().into_iter().map(|(address, last_failure)| PeerLine {
+        let spaces = self.peer().spaces();
+        let known = self.peer().peers().into_iter().map(|peer| peer_line(peer, &spaces));
+        let unanswered = self.peer().unanswered().into_iter().map(|(address, last_failure)| PeerLine {
             addresses: vec![address],
             last_failure,
             ..PeerLine::default()
@@ -50,7 +49,7 @@ impl Control {
     }
 
     fn counters(&self) -> CounterValues {
-        let counters = self.peer.counters();
+        let counters = self.peer().counters();
         CounterValues {
             frames_out: counters.frames_out,
             bytes_out: counters.bytes_out,
