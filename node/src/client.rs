@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::directory::Directory;
 use crate::time_limit::TimeLimit;
-use anabranch_api::{self as protocol, Code, Command, Failure, LINE_BYTES_MAX, Line};
+use anabranch_api::{Code, Command, Failure, Hello, LINE_BYTES_MAX, Line, Side, encode};
 
 /// What a node that waits for something, up to a time that it was given, gets to say that it did not come.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
@@ -19,6 +19,8 @@ pub(crate) const RENEWAL_GRACE: Duration = Duration::from_secs(30);
 /// A connection to the running node.
 pub(crate) struct Client {
     reader: BufReader<UnixStream>,
+    /// The node has said which version it speaks.
+    is_known: bool,
     time_limit: Option<TimeLimit>,
 }
 
@@ -26,7 +28,7 @@ impl Client {
     /// Connects to the node that runs on `directory`.
     pub(crate) fn connect(directory: &Directory) -> Result<Self, Failure> {
         let reader = BufReader::with_capacity(64 * 1024, directory.connect()?);
-        Ok(Self { reader, time_limit: directory.time_limit() })
+        Ok(Self { reader, is_known: false, time_limit: directory.time_limit() })
     }
 
     /// The same for a stream of requests, which ends by itself when its time is over.
@@ -42,8 +44,7 @@ impl Client {
 
     /// Asks with a text that follows the request, and returns the answer.
     pub(crate) fn ask_with<T: DeserializeOwned>(&mut self, command: &Command, text: &[u8]) -> Result<T, Failure> {
-        let mut line = protocol::encode(command)?;
-        line.push(b'\n');
+        let line = self.line(command)?;
         // Where not all of it can be sent, the answer says why, or that there is none.
         let allowed = self.allowed(command);
         self.grant(allowed)?;
@@ -57,12 +58,19 @@ impl Client {
         command: &Command,
         each: impl FnMut(T) -> Result<(), Failure>,
     ) -> Result<Value, Failure> {
-        let mut line = protocol::encode(command)?;
-        line.push(b'\n');
+        let line = self.line(command)?;
         let allowed = self.allowed(command);
         self.grant(allowed)?;
         self.reader.get_mut().write_all(&line).map_err(|error| allowed.lost(&error))?;
         self.answer(allowed, each)
+    }
+
+    /// A request, and in front of the first which version this is.
+    fn line(&self, command: &Command) -> Result<Vec<u8>, Failure> {
+        let mut line = if self.is_known { Vec::new() } else { Hello::ours().line().into_bytes() };
+        line.extend(encode(command)?);
+        line.push(b'\n');
+        Ok(line)
     }
 
     fn answer<T: DeserializeOwned>(
@@ -71,26 +79,35 @@ impl Client {
         mut each: impl FnMut(T) -> Result<(), Failure>,
     ) -> Result<Value, Failure> {
         let mut line = Vec::new();
+        if !self.is_known {
+            self.read(&mut line, allowed)?;
+            Hello::check(&line, Side::Node)?;
+            self.is_known = true;
+        }
         loop {
-            line.clear();
-            let limit = LINE_BYTES_MAX as u64 + 1;
-            self.grant(allowed)?;
-            let read = (&mut self.reader).take(limit).read_until(b'\n', &mut line);
-            let bytes = read.map_err(|error| allowed.lost(&error))?;
-            if line.last() != Some(&b'\n') {
-                return Err(match bytes as u64 {
-                    bytes if bytes == limit => {
-                        Failure::failed(format!("the node's answer is over {LINE_BYTES_MAX} bytes"))
-                    }
-                    // Also in the middle of a line.
-                    _ => Failure::new(Code::Unreachable, "the node ended before it answered"),
-                });
-            }
+            self.read(&mut line, allowed)?;
             match serde_json::from_slice::<Line>(&line).map_err(unreadable)? {
                 Line::Item(item) => each(serde_json::from_value(item).map_err(unreadable)?)?,
                 Line::Ok(last) => return Ok(last),
                 Line::Error(failure) => return Err(failure),
             }
+        }
+    }
+
+    /// The next line of the node.
+    fn read(&mut self, line: &mut Vec<u8>, allowed: Allowed) -> Result<(), Failure> {
+        line.clear();
+        let limit = LINE_BYTES_MAX as u64 + 1;
+        self.grant(allowed)?;
+        let read = (&mut self.reader).take(limit).read_until(b'\n', line);
+        let bytes = read.map_err(|error| allowed.lost(&error))?;
+        match line.last() {
+            Some(b'\n') => Ok(()),
+            _ if bytes as u64 == limit => {
+                Err(Failure::failed(format!("the node's answer is over {LINE_BYTES_MAX} bytes")))
+            }
+            // Also in the middle of a line.
+            _ => Err(Failure::new(Code::Unreachable, "the node ended before it answered")),
         }
     }
 
@@ -142,5 +159,5 @@ impl Allowed {
 }
 
 fn unreadable(error: serde_json::Error) -> Failure {
-    Failure::failed(format!("the node's answer cannot be read ({error}): is it of another version than this command?"))
+    Failure::failed(format!("the node's answer cannot be read: {error}"))
 }

@@ -20,8 +20,8 @@ use tracing::{debug, warn};
 use crate::control::process::Process;
 use crate::failure::of_a_node_that_ends;
 use anabranch_api::{
-    self as api, Caller, Code, Command, Content, Conversation, Failure, LINE_BYTES_MAX, Line, Service,
-    check_import_bytes,
+    self as api, Caller, Code, Command, Content, Conversation, Failure, HELLO_BYTES_MAX, Hello, LINE_BYTES_MAX, Line,
+    Service, Side, check_import_bytes,
 };
 
 mod process;
@@ -170,7 +170,10 @@ impl Control {
                 }
                 Err(_) => {
                     let failure = full("commands are connected", CONNECTIONS_MAX);
-                    tokio::spawn(async move { connection.answers.fail(failure).await });
+                    tokio::spawn(async move {
+                        connection.answers.hello().await?;
+                        connection.answers.fail(failure).await
+                    });
                 }
             }
         }
@@ -264,17 +267,20 @@ impl Connection {
         }
     }
 
-    /// What comes first. A stream of edits may begin late, if there is a place for it to stay; nothing if there is none.
+    /// The first request, after each side has said who it is. A stream of edits may begin late, if there is a place for it to stay;
+    /// nothing if there is none, or if the other side speaks another version.
     async fn first(&mut self) -> std::io::Result<Option<Read>> {
         let Self { control, reader, answers, staying, .. } = self;
-        let mut reading = std::pin::pin!(read_line(reader, LINE_BYTES_MAX, &control.places.coming));
+        answers.hello().await?;
+        let mut reading = std::pin::pin!(read_first(reader, &control.places.coming));
         if let Ok(read) = tokio::time::timeout(FIRST_REQUEST_WITHIN, reading.as_mut()).await {
-            return read.map(Some);
+            return answers.unless_refused(read?).await;
         }
         match control.place_to_stay() {
             Ok(place) => {
                 *staying = Some(place);
-                reading.await.map(Some)
+                let read = reading.await?;
+                answers.unless_refused(read).await
             }
             Err(failure) => answers.fail(failure).await.map(|()| None),
         }
@@ -356,6 +362,20 @@ impl Connection {
 }
 
 impl Answers {
+    /// Which node this is. Said to whoever connects, before anything else.
+    async fn hello(&mut self) -> std::io::Result<()> {
+        self.write(Hello::ours().line().as_bytes()).await?;
+        self.flush().await
+    }
+
+    /// What was read, or nothing where the connection was refused with the reason.
+    async fn unless_refused(&mut self, read: Result<Read, Failure>) -> std::io::Result<Option<Read>> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(failure) => self.fail(failure).await.map(|()| None),
+        }
+    }
+
     /// The end of an answer that cannot be given.
     async fn fail(&mut self, failure: Failure) -> std::io::Result<()> {
         self.failure(failure).await?;
@@ -444,6 +464,23 @@ async fn read_text(reader: &mut (impl AsyncBufRead + Unpin), bytes: usize) -> st
         reader.consume(used);
     }
     Ok(text)
+}
+
+/// Reads what the other side says of itself, and the first request. Refuses a side of another version.
+async fn read_first(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    coming: &Semaphore,
+) -> std::io::Result<Result<Read, Failure>> {
+    let hello = match read_line(reader, HELLO_BYTES_MAX, coming).await? {
+        Read::Line(line) => line,
+        // It is none, whatever it is.
+        Read::TooLong => Vec::new(),
+        read @ (Read::Stalled | Read::End) => return Ok(Ok(read)),
+    };
+    match Hello::check(&hello, Side::Command) {
+        Ok(_) => read_line(reader, LINE_BYTES_MAX, coming).await.map(Ok),
+        Err(failure) => Ok(Err(failure)),
+    }
 }
 
 /// Reads up to the end of a line, at most `bytes_max`, the end not counted. A long one has room first, of the largest size, so that nobody waits for more while they hold some.

@@ -55,6 +55,8 @@ mod recording;
 mod replay;
 #[path = "processes/streams.rs"]
 mod streams;
+#[path = "processes/versions.rs"]
+mod versions;
 #[path = "processes/workloads.rs"]
 mod workloads;
 

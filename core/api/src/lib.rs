@@ -39,7 +39,7 @@ pub use failure::{Code, Failure};
 pub use request::{Command, EditStep, NAME_KEY, Reading, Since, Sort, Strings, Take, Which};
 #[cfg(feature = "service")]
 pub use service::{Answer, Caller, Conversation, Host, Job, SameThread, Service};
-pub use wire::{LINE_BYTES_MAX, Malformed, VERSION, decode, encode};
+pub use wire::{HELLO_BYTES_MAX, Hello, LINE_BYTES_MAX, Malformed, PROTOCOL, Side, decode, encode};
 
 /// JSON text of one import.
 pub const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;

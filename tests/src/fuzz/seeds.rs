@@ -229,10 +229,9 @@ fn requests() -> Vec<(&'static str, String, Vec<u8>)> {
         {"op": "remove", "path": "/list/0"},
     ]);
     let lines = edits.as_array().into_iter().flatten().map(|edit| format!("{edit}\n")).collect::<String>();
-    let edit = json!({"v": 1, "do": "doc-edit", "document": "ab/cd", "edits": edits, "saved": true, "each": true});
-    let import =
-        json!({"v": 1, "do": "doc-import", "space": null, "document": null, "name": "a", "value": {"a": [[]]}});
-    let join = json!({"v": 1, "do": "space-join", "ticket": "anabranch1xyz", "timeout_ms": u64::MAX});
+    let edit = json!({"do": "doc-edit", "document": "ab/cd", "edits": edits, "saved": true, "each": true});
+    let import = json!({"do": "doc-import", "space": null, "document": null, "name": "a", "value": {"a": [[]]}});
+    let join = json!({"do": "space-join", "ticket": "anabranch1xyz", "timeout_ms": u64::MAX});
     [("edit", edit.to_string()), ("import", import.to_string()), ("join", join.to_string()), ("lines", lines)]
         .into_iter()
         .map(|(name, text)| ("request", name.to_owned(), text.into_bytes()))

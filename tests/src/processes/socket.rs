@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use anabranch_api::Hello;
 use serde_json::{Value, json};
 
 use crate::processes::patience::PATIENCE;
@@ -50,7 +51,9 @@ impl Socket {
             stream.set_write_timeout(Some(patience))?;
             Ok(stream)
         });
-        let stream = opened.map_err(|error| Trouble::Unsent(format!("{}: {error}", path.display())))?;
+        let cannot = |error| Trouble::Unsent(format!("{}: {error}", path.display()));
+        let mut stream = opened.map_err(cannot)?;
+        stream.write_all(Hello::ours().line().as_bytes()).map_err(cannot)?;
         Ok(Self { reader: BufReader::new(stream) })
     }
 
@@ -73,7 +76,6 @@ impl Socket {
     /// # Errors
     /// The node is gone, or does not read.
     pub fn send(&mut self, what: &str, mut arguments: Value) -> Result<(), Trouble> {
-        arguments["v"] = json!(1);
         arguments["do"] = json!(what);
         let line = format!("{arguments}\n");
         let sent = self.reader.get_mut().write_all(line.as_bytes());
@@ -98,6 +100,7 @@ impl Socket {
             if let Some(message) = answer["error"]["message"].as_str() {
                 return Err(Trouble::Refused(message.to_owned()));
             }
+            // What is neither is an item, or the node's first line.
             if answer.get("ok").is_some() {
                 return Ok(answer["ok"].take());
             }

@@ -139,6 +139,7 @@ fn requests_that_do_not_come_whole_take_bounded_memory_together() {
         .map(|_| {
             let stream = UnixStream::connect(node.directory().join("node.sock")).unwrap();
             stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+            std::io::Write::write_all(&mut &stream, anabranch_api::Hello::ours().line().as_bytes()).unwrap();
             // Most of them are not read to the end.
             let _ = std::io::Write::write_all(&mut &stream, &large);
             stream

@@ -1,9 +1,10 @@
 //! Another process of the same user, at the node's control socket.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use anabranch_api::Hello;
 use serde_json::json;
 
 use crate::hostile::attack::{Attack, Effect, Share, Who, reached};
@@ -36,9 +37,10 @@ pub const ALL: &[Attack] = &[
 ];
 
 fn connect(scene: &Scene) -> Option<UnixStream> {
-    let stream = UnixStream::connect(scene.ground.directory.join("node.sock")).ok()?;
+    let mut stream = UnixStream::connect(scene.ground.directory.join("node.sock")).ok()?;
     stream.set_write_timeout(Some(Duration::from_millis(200))).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    stream.write_all(Hello::ours().line().as_bytes()).ok()?;
     Some(stream)
 }
 
@@ -88,18 +90,15 @@ fn silent_commands(scene: &mut Scene) -> Result<Effect, String> {
 
 fn deep_json(scene: &mut Scene) -> Result<Effect, String> {
     let deep = format!("{}{}\n", "[".repeat(100_000), "]".repeat(100_000));
-    let nested = format!("{{\"v\":1,\"do\":\"doc-edit\",\"edits\":{deep}");
+    let nested = format!("{{\"do\":\"doc-edit\",\"edits\":{deep}");
     let requests: [Vec<u8>; 6] = [
         deep.clone().into_bytes(),
         nested.into_bytes(),
-        b"{\"v\":1,\"do\":\"\xff\xfe\"}\n".to_vec(),
+        b"{\"do\":\"\xff\xfe\"}\n".to_vec(),
         b"\0\0\0\n".to_vec(),
-        b"{\"v\":99,\"do\":\"status\"}\n".to_vec(),
-        format!(
-            "{{\"v\":1,\"do\":\"space-join\",\"ticket\":\"anabranch1{}\",\"timeout_ms\":1}}\n",
-            "a".repeat(1 << 20)
-        )
-        .into_bytes(),
+        b"{\"hello\":{\"protocol\":99}}\n".to_vec(),
+        format!("{{\"do\":\"space-join\",\"ticket\":\"anabranch1{}\",\"timeout_ms\":1}}\n", "a".repeat(1 << 20))
+            .into_bytes(),
     ];
     let (mut sent, mut refused) = (0, 0);
     while scene.lasts() {
@@ -108,9 +107,9 @@ fn deep_json(scene: &mut Scene) -> Result<Effect, String> {
             // It may be refused before all of it is there.
             let _ = stream.write_all(request);
             sent += 1;
-            let mut answer = [0; 4096];
-            let read = stream.read(&mut answer).unwrap_or(0);
-            refused += u64::from(answer[..read].windows(7).any(|part| part == b"\"error\""));
+            // The node's own first line, and the error.
+            let answer = BufReader::new(stream).lines().map_while(Result::ok).nth(1);
+            refused += u64::from(answer.is_some_and(|line| line.starts_with("{\"error\"")));
         }
     }
     Ok(reached(refused > 0, sent, format!("{refused} were refused with an error"))?
