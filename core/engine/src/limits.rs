@@ -199,6 +199,10 @@ pub const KEY_BYTES_MAX: usize = 1024;
 pub const CHANGE_DEPS_MAX: usize = 1_024;
 /// Greatest operation counter; automerge's own is 32 bits and panics at its end.
 pub const OP_COUNTER_MAX: u64 = (1 << 31) - 1;
+/// Operation counters that a change may leave out behind what it depends on. An edit at an older version is numbered behind all
+/// that its replica holds, which is how automerge does it. Whoever wants to use up the counters of a document needs more than 2,000
+/// changes; filling it with operations needs a hundred.
+pub const COUNTER_GAP_MAX: u64 = 1_000_000;
 /// Operations in one document.
 pub const DOCUMENT_OPS_MAX: u64 = 10_000_000;
 /// Values of one document that were replaced or deleted, counted once for each operation that did it. An operation may

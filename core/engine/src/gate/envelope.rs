@@ -16,7 +16,7 @@ use crate::document::history::History;
 use crate::gate::inspector::Chunk;
 use crate::gate::{Payload, Refusal, canonical};
 use crate::id::{ActorId, ChangeHash, DeviceId};
-use crate::limits::{DOCUMENT_ACTORS_MAX, DOCUMENT_ACTORS_PER_DEVICE_MAX, DOCUMENT_OPS_MAX};
+use crate::limits::{COUNTER_GAP_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_ACTORS_PER_DEVICE_MAX, DOCUMENT_OPS_MAX};
 use crate::run::{Run, RunHeader};
 
 /// A run that waits to be applied, with what its chunks say of themselves.
@@ -319,8 +319,10 @@ impl<'a> Planner<'a> {
             return Err(misfit(format!("change {} of an actor does not depend on its change {seq}", link.seq)));
         }
         let greatest = link.deps.iter().filter_map(|dep| self.max_op(dep)).max().unwrap_or(0);
-        if link.start_op != greatest + 1 {
-            return Err(misfit(format!("the first operation is numbered {}, {} is next", link.start_op, greatest + 1)));
+        let (least, most) = (greatest + 1, greatest + 1 + COUNTER_GAP_MAX);
+        if !(least..=most).contains(&link.start_op) {
+            let text = format!("the first operation is numbered {}, from {least} to {most} is possible", link.start_op);
+            return Err(misfit(text));
         }
         if let Some(unknown) =
             link.others.iter().find(|other| !self.history.has_actor(other) && !self.tips.contains_key(other))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, EntryHash};
-use anabranch_engine::limits::{CHANGE_DENSE_OPS_MAX, CHANGE_DEPS_MAX};
+use anabranch_engine::limits::{CHANGE_DENSE_OPS_MAX, CHANGE_DEPS_MAX, COUNTER_GAP_MAX};
 use anabranch_engine::run::Run;
 use anabranch_engine::space::Acl;
 use anabranch_engine::wire::{DocumentFrontier, Lane, Message};
@@ -172,7 +172,7 @@ fn impossible(scene: &mut Scene) -> Result<Effect, String> {
                 0 => good.change_replacing(scene.dice.any(), Some(good.start_op - 1)),
                 1 => {
                     let mut chain = good.clone();
-                    chain.start_op += [1, (1 << 31) - 2, 1 << 40][scene.dice.index(3)];
+                    chain.start_op += [COUNTER_GAP_MAX + 1, (1 << 31) - 2, 1 << 40][scene.dice.index(3)];
                     chain.change(scene.dice.any())
                 }
                 _ => {

@@ -1,7 +1,7 @@
 //! Attacks with what only a member can sign: changes and runs of them.
 
 use anabranch_engine::id::{ActorId, ChangeHash, DocumentId, SpaceId};
-use anabranch_engine::limits::{ACL_REF_ENTRIES_MAX, CHANGE_DENSE_OPS_MAX, CHANGE_DEPS_MAX};
+use anabranch_engine::limits::{ACL_REF_ENTRIES_MAX, CHANGE_DENSE_OPS_MAX, CHANGE_DEPS_MAX, COUNTER_GAP_MAX};
 use anabranch_engine::run::Run;
 use anabranch_engine::space::Acl;
 use anabranch_engine::space::membership::entry_hash;
@@ -146,7 +146,7 @@ pub(super) fn gaps(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
 pub(super) fn inflates(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
     put(attacker, scene, |dice, target, acl| {
         let mut chain = Chain::new(actor(dice), target.heads.clone(), target.max_op);
-        chain.start_op += *dice.pick(&[1, 1_000, (1 << 31) - 2, u64::from(u32::MAX), 1 << 40]).expect("not empty");
+        chain.start_op += *dice.pick(&[COUNTER_GAP_MAX + 1, 2 * COUNTER_GAP_MAX, (1 << 31) - 2, u64::from(u32::MAX), 1 << 40]).expect("not empty");
         vec![scene.run(target, acl, &[chain.grow(1)])]
     })
 }
