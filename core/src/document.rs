@@ -10,8 +10,8 @@ use async_channel::Receiver;
 use futures::Stream;
 
 use crate::{
-    ChangeHash, ChangeInfo, Conflict, DocumentError, DocumentId, Draft, Edit, EditError, IntoPath, Json, LostEdit,
-    Origin, Patch, Snapshot, Space, Stopped, Value, View,
+    ChangeHash, ChangeInfo, Conflict, DocumentError, DocumentId, Draft, Edit, EditError, Editor, IntoPath, Json,
+    LostEdit, Origin, Patch, Snapshot, Space, Stopped, Value, View,
 };
 
 /// An open document. Cheap to clone; it stays in memory until the last clone is dropped.
@@ -88,6 +88,15 @@ impl Document {
     pub fn draft(&self) -> Result<Draft, DocumentError> {
         let draft = self.space().peer().replica().draft(&self.space().id(), &self.id())?;
         Ok(Draft::new(self.clone(), draft))
+    }
+
+    /// Someone who edits the document at versions of its own, as a browser tab or a remote client does.
+    ///
+    /// # Errors
+    /// There are too many ([`DocumentError::TooManyEditors`]), the replica has stopped, or we left the space.
+    pub fn editor(&self) -> Result<Editor, DocumentError> {
+        let editor = self.space().peer().replica().editor(&self.space().id(), &self.id())?;
+        Ok(Editor::new(self.clone(), editor))
     }
 
     /// Returns when every edit made through this replica before the call is on disk (fsynced).

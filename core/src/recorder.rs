@@ -6,8 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use anabranch_engine::document::Draft;
-use anabranch_engine::document::{Copied, Followed};
+use anabranch_engine::document::{Copied, Draft, Editor, Followed};
 use anabranch_engine::gate::Slot;
 use anabranch_engine::id::{ChangeHash, DeviceId, DocumentId, SpaceId};
 use anabranch_engine::keys::{self, Domain, SIGNATURE_LEN, SecretKey, Signer};
@@ -50,19 +49,48 @@ impl Recorded {
     ) -> Result<(T, Option<CommitId>), E> {
         let result = self.engine.edit(now, space, document, f);
         let changed = matches!(result, Ok((_, Some(_))));
+        self.record_edit(now, space, document, changed, |space, document, change| Call::Edited {
+            space,
+            document,
+            change: change.into(),
+        });
+        result
+    }
+
+    pub(crate) fn edit_at<T, E: From<DocumentError> + From<EditError>>(
+        &mut self,
+        now: Now,
+        editor: &mut Editor,
+        heads: &[ChangeHash],
+        f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
+    ) -> Result<((T, Vec<ChangeHash>), Option<CommitId>), E> {
+        let result = self.engine.edit_at(now, editor, heads, f);
+        let changed = matches!(result, Ok((_, Some(_))));
+        let (space, document) = (editor.space(), editor.document());
+        self.record_edit(now, &space, &document, changed, |space, document, change| Call::EditedAt {
+            space,
+            document,
+            change: change.into(),
+        });
+        result
+    }
+
+    /// Records what an edit did that was just made, or that it did nothing.
+    fn record_edit(
+        &mut self,
+        now: Now,
+        space: &SpaceId,
+        document: &DocumentId,
+        changed: bool,
+        call: impl FnOnce(SpaceId, DocumentId, Vec<u8>) -> Call,
+    ) {
         let engine = &self.engine;
         if let Some(recorder) = &mut self.recorder {
             let change = changed.then(|| engine.last_local_change(space, document)).flatten();
             let (space, document) = (*space, *document);
-            recorder.call(
-                now,
-                match change {
-                    Some(change) => Call::Edited { space, document, change: change.into() },
-                    None => Call::NotEdited { space, document },
-                },
-            );
+            let not = Call::NotEdited { space, document };
+            recorder.call(now, change.map_or(not, |change| call(space, document, change)));
         }
-        result
     }
 
     /// A draft's changes are recorded when it is published; that it was begun, because it takes an actor.

@@ -5,6 +5,7 @@
 //! whichever thread drained. Nothing is decided here.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::thread;
 
 use anabranch_engine::document::work::Work;
-use anabranch_engine::document::{ChangeInfo, Draft, Followed, Shared, Snapshot};
+use anabranch_engine::document::{ChangeInfo, Draft, Editor, Followed, Shared, Snapshot};
 use anabranch_engine::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use anabranch_engine::limits::COMMANDS_PENDING_MAX;
 use anabranch_engine::storage::{CommitId, Request};
@@ -47,6 +48,9 @@ pub(crate) enum Order {
     /// Look at the deadline again: it has come nearer.
     Wake,
 }
+
+/// What the closure of an edit has panicked with.
+type Panic = Option<Box<dyn Any + Send>>;
 
 /// One running replica.
 pub(crate) struct Replica {
@@ -286,6 +290,32 @@ impl Replica {
         document: &DocumentId,
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.edit_by(space, document, |engine, now, panic| engine.edit(now, space, document, caught(f, panic)))
+    }
+
+    /// Someone who edits a document at versions of its own.
+    pub(crate) fn editor(&self, space: &SpaceId, document: &DocumentId) -> Result<Editor, DocumentError> {
+        self.ask_of_document(|engine| engine.editor(space, document))
+    }
+
+    /// The same by an editor, at the version that it has seen. Returns that after the edit, too.
+    pub(crate) fn edit_at<T, E: From<DocumentError> + From<EditError>>(
+        &self,
+        editor: &mut Editor,
+        heads: &[ChangeHash],
+        f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
+    ) -> Result<(T, Vec<ChangeHash>), E> {
+        let (space, document) = (editor.space(), editor.document());
+        self.edit_by(&space, &document, |engine, now, panic| engine.edit_at(now, editor, heads, caught(f, panic)))
+    }
+
+    /// Has the engine `make` an edit, which says with what its closure has panicked.
+    fn edit_by<T, E: From<DocumentError>>(
+        &self,
+        space: &SpaceId,
+        document: &DocumentId,
+        make: impl FnOnce(&mut Recorded, Now, &mut Panic) -> Result<(T, Option<CommitId>), E>,
+    ) -> Result<T, E> {
         // While somebody reads a snapshot of it, an edit copies the document: not in the lock, where it would hold up all others.
         let copy = self.ask(|engine| engine.shared(space, document)).flatten().map(Shared::copy);
         let mut panic = None;
@@ -294,13 +324,7 @@ impl Replica {
             if let Some(copy) = copy {
                 running.engine.own(space, document, copy);
             }
-            // A panic becomes an error while the engine is on the stack, so that it rolls back as for any other.
-            let (value, commit) = running.engine.edit(now, space, document, |edit| {
-                catch_unwind(AssertUnwindSafe(|| f(edit))).unwrap_or_else(|payload| {
-                    panic = Some(payload);
-                    Err(E::from(DocumentError::Stopped("the closure panicked".to_owned())))
-                })
-            })?;
+            let (value, commit) = make(&mut running.engine, now, &mut panic)?;
             state.edited = state.edited.max(commit.unwrap_or_default());
             Ok(value)
         });
@@ -699,6 +723,19 @@ impl State {
         self.savers.clear();
         self.watchers.clear();
         self.events = Broadcast::default();
+    }
+}
+
+/// An edit's closure. A panic becomes an error while the engine is on the stack, so that it rolls back as for any other.
+fn caught<T, E: From<DocumentError>>(
+    f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
+    panic: &mut Panic,
+) -> impl FnOnce(&mut Edit<'_>) -> Result<T, E> {
+    |edit| {
+        catch_unwind(AssertUnwindSafe(|| f(edit))).unwrap_or_else(|payload| {
+            *panic = Some(payload);
+            Err(E::from(DocumentError::Stopped("the closure panicked".to_owned())))
+        })
     }
 }
 

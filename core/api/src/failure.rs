@@ -127,7 +127,7 @@ impl From<anabranch_engine::DocumentError> for Failure {
             E::Edit(EditError::Missing(_) | EditError::NotInConflict(_)) => Code::NotFound,
             E::Edit(_) => Code::Usage,
             E::NotOpen(_) | E::Stopped(_) => Code::Stopped,
-            E::Busy(_) => Code::Full,
+            E::Busy(_) | E::TooManyEditors(_) => Code::Full,
             E::Halted(_) => Code::Halted,
             E::Draft(_) => Code::Failed,
         };

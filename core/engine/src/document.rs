@@ -19,6 +19,7 @@ mod actors;
 mod difference;
 pub mod draft;
 pub mod edit;
+pub mod editor;
 pub(crate) mod history;
 pub mod import;
 mod inbox;
@@ -47,6 +48,7 @@ pub mod work;
 pub use actors::OwnActor;
 pub use draft::{Ahead, Draft, DraftError};
 pub use edit::{Edit, EditError};
+pub use editor::{Editor, Seats, TooManyEditors, Version};
 pub use history::{Copied, Shared};
 pub use journal::{Followed, Origin, Step};
 pub use line_diff::TextChange;
@@ -54,7 +56,7 @@ pub use lost::{LOST_EDITS_MAX, LostEdit, Writer};
 pub use open::OpenWork;
 pub use patch::{Patch, PatchAction, PatchMisfit};
 pub use path::{IntoPath, Path, PathError};
-pub use publish::Publish;
+pub use publish::{Maker, Publish};
 pub use serde_json::Value as Json;
 pub use typed::TypedError;
 pub use value::{Strings, Value};
@@ -62,7 +64,7 @@ pub use view::{ChangeInfo, Conflict, Snapshot, View};
 
 use actors::Spare;
 use edit::Cache;
-use history::{Change, History};
+use history::{Change, Committed, History};
 use inbox::{Inbox, Taken};
 use journal::Journal;
 use merge::{Merger, Outcome, Suspects, Trust};
@@ -77,8 +79,10 @@ pub struct Document {
     cache: Cache,
     /// The actor that local changes are made under, from the first one of this process on.
     live: Option<ActorId>,
-    /// Actors of this process that wrote here before the one that does now: drafts go on with them, so that there are few.
+    /// Actors of this process besides that one: editors write under them, and drafts go on with those that nobody has taken, so
+    /// that there are few.
     spare: Vec<Spare>,
+    editors: Seats,
     tail: Tail,
     /// The hashes of signed changes that no other signed change depends on.
     signed_heads: BTreeSet<ChangeHash>,
@@ -220,6 +224,7 @@ impl Document {
             cache: Cache::default(),
             live: None,
             spare: Vec::new(),
+            editors: Seats::default(),
             tail: Tail::default(),
             signed_heads: BTreeSet::new(),
             inbox: Inbox::default(),
@@ -263,12 +268,21 @@ impl Document {
         let (value, committed) = self.history.edit(actor, author.device, author.wall_s, &mut self.cache, follow, f)?;
         let Some(committed) = committed else { return Ok((value, false)) };
         self.live = Some(actor);
-        self.device = Some(author.device);
-        self.tail.pending_bytes += committed.bytes;
-        if let Some(patches) = committed.patches {
-            self.journal.add(Step { patches, heads: self.history.heads(), origin: Origin::Local });
-        }
+        self.keep_local(author.device, committed);
         Ok((value, true))
+    }
+
+    /// Takes note of a local change.
+    fn keep_local(&mut self, device: DeviceId, committed: Committed) {
+        self.device = Some(device);
+        self.tail.pending_bytes += committed.bytes;
+        if self.journal.is_kept() {
+            let heads = self.history.heads();
+            match committed.patches {
+                Some(patches) => self.journal.add(Step { patches, heads, origin: Origin::Local }),
+                None => self.journal.interrupt(heads),
+            }
+        }
     }
 
     /// Makes the document exist: keeps a local change without operations if there is no change at all, and says whether there

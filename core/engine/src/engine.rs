@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use tracing::{debug, info, trace};
 
-use crate::document::{DraftError, EditError};
+use crate::document::{DraftError, EditError, Seats, TooManyEditors};
 use crate::gate::{Guard, Slot};
 use crate::id::{ChangeHash, DeviceId, DocumentId, SpaceId, StorageId};
 use crate::keys::Signer;
@@ -115,6 +115,7 @@ pub struct Engine {
 
     spaces: BTreeMap<SpaceId, Space>,
     documents: Documents,
+    editors: Seats,
     sessions: BTreeMap<SessionId, Session>,
     /// Which of them go on with a large message.
     admission: Admission,
@@ -204,6 +205,9 @@ pub enum DocumentError {
     /// The version asked for is not in the document.
     #[error("change {0} is not in this document")]
     UnknownHeads(ChangeHash),
+    /// There are too many editors. The document is unchanged.
+    #[error(transparent)]
+    TooManyEditors(#[from] TooManyEditors),
     /// The draft cannot be published. The document is unchanged.
     #[error(transparent)]
     Draft(#[from] DraftError),
@@ -241,6 +245,7 @@ impl Engine {
             instance: 0,
             spaces: loaded.spaces,
             documents: Documents::new(config.residents_max),
+            editors: Seats::default(),
             sessions: BTreeMap::new(),
             admission: Admission::default(),
             offences: Offences::default(),
@@ -351,8 +356,8 @@ impl Engine {
             Input::Stored(storage::Reply::Scanned { id, result }) => self.scanned(id, result),
             Input::StoreFailed(failure) => self.store_failed(None, &failure),
             Input::Worked(done) => self.worked(*done),
-            Input::LocalChange { space, document, bytes, is_draft } => {
-                self.local_change((space, document), &bytes, is_draft);
+            Input::LocalChange { space, document, bytes, maker } => {
+                self.local_change((space, document), &bytes, maker);
             }
         }
     }

@@ -211,9 +211,14 @@ pub const DOCUMENT_REPLACEMENTS_MAX: u64 = 20_000_000;
 /// Actors in one document. The document's record names each, in some 195 bytes, and is written with every commit: 4 MB then.
 /// `bench actors` measures it.
 pub const DOCUMENT_ACTORS_MAX: usize = 20_000;
-/// Of these, actors of one device: one for each process that wrote in the document. An application that is started 30 times a
+/// Of these, actors of one device: one for each process that wrote in the document, and for each editor that could not go on under
+/// one. An application that is started 30 times a
 /// day comes to as many in eleven months; without it one device could fill a document for all.
 pub const DOCUMENT_ACTORS_PER_DEVICE_MAX: usize = 10_000;
+/// Editors of one document at the same time: tabs, and remote clients. Each that has edited has an actor in the document.
+pub const EDITORS_PER_DOCUMENT_MAX: usize = 256;
+/// Editors of all documents of one replica.
+pub const EDITORS_MAX: usize = 4_096;
 /// A document's name, in lists. A longer one is cut there; file systems allow as much.
 pub const DOCUMENT_NAME_BYTES_MAX: usize = 255;
 /// Nesting of one JSON value.

@@ -26,7 +26,7 @@ pub use call::{Asked, Call};
 /// What a file begins with.
 pub const MAGIC: &[u8; 16] = b"anabranch record";
 /// The version written and read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes before each record: its length, big endian, and the first bytes of its BLAKE3 hash.
 pub const HEADER_LEN: usize = 4 + CHECK_LEN;
 const CHECK_LEN: usize = 8;

@@ -5,7 +5,7 @@
 mod common;
 
 use anabranch_engine::document::import::{Import, Rules};
-use anabranch_engine::document::{EditError, Followed, Json, Origin, Patch, Settle};
+use anabranch_engine::document::{EditError, Followed, Json, Maker, Origin, Patch, Settle};
 use common::{Peer, guard, settle};
 use serde_json::json;
 
@@ -336,7 +336,7 @@ fn a_recorded_local_change_replays_as_it_was_made() {
         alice.edit(|edit| edit.set("/v", value)).unwrap();
         let bytes = alice.document.last_local_change().unwrap();
         let device = alice.device();
-        replay.document.apply_local(device, &bytes, false, &guard()).unwrap();
+        replay.document.apply_local(device, &bytes, Maker::Edit, &guard()).unwrap();
     }
     assert_eq!(replay.document.heads(), alice.document.heads());
     assert_eq!(replay.take_runs(), alice.take_runs());
@@ -344,7 +344,9 @@ fn a_recorded_local_change_replays_as_it_was_made() {
     replay.edit(|edit| edit.set("/v", 8)).unwrap();
     let bytes = alice.document.last_local_change().unwrap();
     let device = alice.device();
-    assert!(replay.document.apply_local(device, &bytes, false, &guard()).unwrap_err().to_string().starts_with("fork"));
+    assert!(
+        replay.document.apply_local(device, &bytes, Maker::Edit, &guard()).unwrap_err().to_string().starts_with("fork")
+    );
 }
 
 #[test]
@@ -353,7 +355,7 @@ fn a_copy_of_this_process_makes_us_write_under_another_actor() {
     alice.edit(|edit| edit.set("/v", 1)).unwrap();
     let bytes = alice.document.last_local_change().unwrap();
     let device = alice.device();
-    copy.document.apply_local(device, &bytes, false, &guard()).unwrap();
+    copy.document.apply_local(device, &bytes, Maker::Edit, &guard()).unwrap();
     copy.take_runs();
     copy.edit(|edit| edit.set("/copy", 2)).unwrap();
     let runs = alice.take_runs();

@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
-use anabranch_engine::document::{Draft, DraftError, EditError, Publish, Settle};
+use anabranch_engine::document::{Draft, DraftError, EditError, Maker, Publish, Settle};
 use anabranch_engine::gate::{Guard, Panicked, Slot};
 use anabranch_engine::id::ActorId;
 use anabranch_engine::limits::{RUN_BYTES_MAX, RUN_CHANGES_MAX};
@@ -332,8 +332,8 @@ fn a_recorded_draft_replays_as_the_run_that_it_was() {
         set(&mut draft, "/b", round);
         let changes = draft.payload().to_vec();
         publish(&mut alice, &mut draft).unwrap();
-        replay.document.apply_local(device, &typed, false, &guard()).unwrap();
-        replay.document.apply_local(device, &changes, true, &guard()).unwrap();
+        replay.document.apply_local(device, &typed, Maker::Edit, &guard()).unwrap();
+        replay.document.apply_local(device, &changes, Maker::Draft, &guard()).unwrap();
     }
     assert_eq!(replay.document.heads(), alice.document.heads());
     assert_eq!(replay.take_runs(), alice.take_runs());

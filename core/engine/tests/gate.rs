@@ -233,7 +233,9 @@ fn operation_counters_cannot_be_used_up() {
     let refusal = refused(&mut bob, forge(&alice, vec![c.clone()]));
     assert_eq!(misfit(&refusal), "the first operation is numbered 1000004, from 3 to 1000003 is possible");
     c.start_op = NonZeroU64::new(2).unwrap();
-    assert!(misfit(&refused(&mut bob, forge(&alice, vec![c.clone()]))).starts_with("the first operation is numbered 2, "));
+    assert!(
+        misfit(&refused(&mut bob, forge(&alice, vec![c.clone()]))).starts_with("the first operation is numbered 2, ")
+    );
     c.start_op = NonZeroU64::new(COUNTER_GAP_MAX + 3).unwrap();
     assert_eq!(bob.receive([forge(&alice, vec![c])]).accepted.len(), 1);
 }

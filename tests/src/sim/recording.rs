@@ -215,7 +215,8 @@ impl Replay {
             Call::NewDocumentId => _ = self.engine.new_document_id(),
             Call::Announced { addresses } => self.engine.announce(addresses),
             other => {
-                self.done.edits += u64::from(matches!(other, Call::Edited { .. } | Call::Published { .. }));
+                self.done.edits +=
+                    u64::from(matches!(other, Call::Edited { .. } | Call::EditedAt { .. } | Call::Published { .. }));
                 self.done.frames += u64::from(matches!(other, Call::Frame { .. }));
                 if let Some(input) = other.input()? {
                     self.give(now, input);
@@ -334,7 +335,7 @@ impl Teller {
             Call::Committed { failure: Some(_), .. }
             | Call::Scanned { failure: Some(_), .. }
             | Call::StoreFailed { .. } => "the store fails".to_owned(),
-            Call::Edited { document, change, .. } => {
+            Call::Edited { document, change, .. } | Call::EditedAt { document, change, .. } => {
                 format!("document {document:.8} is edited: a change of {} bytes", change.len())
             }
             Call::Published { document, changes, .. } => {

@@ -74,8 +74,8 @@ impl Trace {
             Input::Stored(reply) => self.reply(reply),
             Input::StoreFailed(failure) => self.put(&[b"store failed", failure.to_string().as_bytes()]),
             Input::Worked(done) => self.put(&[b"worked", &done.space.0, &done.document.0]),
-            Input::LocalChange { space, document, bytes, is_draft } => {
-                self.put(&[b"local", &space.0, &document.0, bytes, &[u8::from(*is_draft)]]);
+            Input::LocalChange { space, document, bytes, maker } => {
+                self.put(&[b"local", &space.0, &document.0, bytes, &[*maker as u8]]);
             }
         }
         if self.lines.is_some() {

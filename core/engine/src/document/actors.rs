@@ -1,13 +1,14 @@
-//! The actors that a process writes under in a document: one that edits are made under, and those that drafts go on with.
+//! The actors that a process writes under in a document: one that edits are made under, and those of editors and drafts.
 
 use alloc::sync::Weak;
 use alloc::vec::Vec;
 
 use crate::document::Document;
 use crate::id::{ActorId, ChangeHash, DeviceId};
+use crate::limits::EDITORS_PER_DOCUMENT_MAX;
 
-/// Actors kept for drafts: as many as are open on one document at once, in all likelihood.
-const SPARE_ACTORS_MAX: usize = 16;
+/// Actors kept: those of all editors that there may be, and some that drafts and new editors go on with.
+const SPARE_ACTORS_MAX: usize = EDITORS_PER_DOCUMENT_MAX + 16;
 
 /// An actor that local changes were made under, and its last change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,24 +21,57 @@ pub struct OwnActor {
     pub tip: ChangeHash,
 }
 
-/// An actor that a draft may write under.
+/// An actor that a draft or an editor may write under.
 pub(super) struct Spare {
     pub(super) actor: ActorId,
-    /// Of the draft that does, as long as there is one.
+    /// Of the one that does, as long as there is one.
     pub(super) taken: Weak<Taking>,
 }
 
-/// What a draft holds of an actor that it has taken.
+/// What a draft or an editor holds of an actor that it has taken.
 #[derive(Debug)]
 pub(super) struct Taking;
+
+impl Spare {
+    fn is_free(&self) -> bool {
+        self.taken.strong_count() == 0
+    }
+}
 
 impl Document {
     /// Local changes are made under this actor from now on.
     pub(super) fn write_under(&mut self, actor: ActorId) {
         self.spare.retain(|spare| spare.actor != actor);
-        let before = self.live.replace(actor).filter(|before| *before != actor);
-        let before = before.filter(|_| self.spare.len() < SPARE_ACTORS_MAX);
-        self.spare.extend(before.map(|actor| Spare { actor, taken: Weak::new() }));
+        if let Some(before) = self.live.replace(actor).filter(|before| *before != actor) {
+            self.keep_actor(before, Weak::new());
+        }
+    }
+
+    /// Keeps an actor besides the one that local changes are made under. When there are too many, one that nobody has taken is
+    /// forgotten.
+    pub(super) fn keep_actor(&mut self, actor: ActorId, taken: Weak<Taking>) {
+        if let Some(spare) = self.spare.iter_mut().find(|spare| spare.actor == actor) {
+            spare.taken = taken;
+            return;
+        }
+        if self.spare.len() >= SPARE_ACTORS_MAX
+            && let Some(free) = self.spare.iter().position(Spare::is_free)
+        {
+            self.spare.remove(free);
+        }
+        if self.spare.len() < SPARE_ACTORS_MAX {
+            self.spare.push(Spare { actor, taken });
+        }
+    }
+
+    /// An actor that nobody has taken, which the document has all changes of.
+    pub(super) fn free_actor(&self) -> Option<ActorId> {
+        self.spare.iter().find(|spare| spare.is_free()).map(|spare| spare.actor)
+    }
+
+    /// One of the actors kept has made this change last.
+    pub(super) fn is_at(&self, actor: &ActorId, last: Option<ChangeHash>) -> bool {
+        self.spare.iter().any(|spare| spare.actor == *actor) && self.history.tip(actor).map(|(_, tip)| tip) == last
     }
 
     /// A run of our own device under an actor of this process that we have not made: this process is a copy of another one, and
@@ -60,8 +94,8 @@ impl Document {
             let (seq, tip) = self.history.tip(&actor)?;
             Some(OwnActor { actor, seq, tip })
         };
-        // Not those of drafts that are still being made.
-        let spare = self.spare.iter().rfind(|spare| spare.taken.strong_count() == 0);
+        // Not those of editors, and of drafts that are still being made.
+        let spare = self.spare.iter().rfind(|spare| spare.is_free());
         self.live.into_iter().chain(spare.map(|spare| spare.actor)).filter_map(writer).collect()
     }
 

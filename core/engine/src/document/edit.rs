@@ -114,6 +114,22 @@ pub enum EditError {
         /// What is allowed.
         limit: u64,
     },
+    /// The version to edit at has too many heads for one change to depend on. Those of the document are joined now: read it again.
+    #[error("the version has {value} heads, limit {limit}: read the document again and edit at its newest version")]
+    TooManyHeads {
+        /// How many.
+        value: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// The version to edit at is so old that peers would refuse the change.
+    #[error("the version is {value} operations behind the document, limit {limit}: read the document again")]
+    FarBehind {
+        /// How many operation counters the document is ahead.
+        value: u64,
+        /// What is allowed.
+        limit: u64,
+    },
     /// The draft that this is an edit of is too large, or published.
     #[error(transparent)]
     Draft(DraftError),

@@ -19,8 +19,8 @@ use crate::gate::validator::OpIndex;
 use crate::gate::{Refusal, inspector};
 use crate::id::{ActorId, ChangeHash, DeviceId};
 use crate::limits::{
-    CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_ACTORS_PER_DEVICE_MAX,
-    DOCUMENT_OPS_MAX, INLINE_OPS_MAX, OP_COUNTER_MAX,
+    CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, COUNTER_GAP_MAX, DOCUMENT_ACTORS_MAX,
+    DOCUMENT_ACTORS_PER_DEVICE_MAX, DOCUMENT_OPS_MAX, INLINE_OPS_MAX, OP_COUNTER_MAX,
 };
 
 /// A document's history. Cloning is cheap and shares everything; whoever changes a shared one makes its own copy first.
@@ -273,6 +273,11 @@ impl History {
         self.am.get_heads().iter().map(|hash| ChangeHash(hash.0)).collect()
     }
 
+    /// Nothing is here that a version lacks, all heads of which are here.
+    pub(crate) fn is_newest(&self, version: &[ChangeHash]) -> bool {
+        self.am.get_heads().iter().all(|head| version.iter().any(|seen| seen.0 == head.0))
+    }
+
     pub(crate) fn has(&self, hash: &ChangeHash) -> bool {
         self.meta(hash).is_some()
     }
@@ -367,13 +372,56 @@ impl History {
         self.damaged
     }
 
-    /// Runs `f` as one local change of `actor`; `None` if it did nothing. If it fails, nothing is changed; if automerge panics
-    /// in it and somebody catches that, all is thrown away. `follow` asks for its patches.
+    /// Runs `f` as one local change of `actor`, on top of all that is here; `None` if it did nothing. If it fails, nothing is
+    /// changed; if automerge panics in it and somebody catches that, all is thrown away. `follow` asks for its patches.
     pub(crate) fn edit<T, E: From<EditError>>(
         &mut self,
         actor: ActorId,
         device: DeviceId,
         wall_s: i64,
+        cache: &mut Cache,
+        follow: bool,
+        f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
+    ) -> Result<(T, Option<Committed>), E> {
+        self.make(actor, device, wall_s, None, cache, follow, f)
+    }
+
+    /// The same at an older version, of at most [`CHANGE_DEPS_MAX`] heads, which has all changes of `actor`. Patches are made only where that takes little time.
+    pub(crate) fn edit_at<T, E: From<EditError>>(
+        &mut self,
+        actor: ActorId,
+        device: DeviceId,
+        wall_s: i64,
+        version: &[ChangeHash],
+        follow: bool,
+        f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
+    ) -> Result<(T, Option<Committed>), E> {
+        let seen = version.iter().filter_map(|head| self.meta(head)).map(|meta| meta.max_op).max().unwrap_or(0);
+        let behind = self.max_op.saturating_sub(seen);
+        if behind > COUNTER_GAP_MAX {
+            return Err(EditError::FarBehind { value: behind, limit: COUNTER_GAP_MAX }.into());
+        }
+        let before = (follow && self.ops() <= INLINE_OPS_MAX).then(|| self.am.get_heads());
+        let version: Vec<am::ChangeHash> = version.iter().map(|head| am::ChangeHash(head.0)).collect();
+        let mut cache = Cache::default();
+        let (value, mut committed) = self.make(actor, device, wall_s, Some(&version), &mut cache, false, f)?;
+        if let Some(committed) = &mut committed {
+            let now = self.am.get_heads();
+            self.heads = now.len();
+            // Those of the transaction are at the positions of its version.
+            committed.patches = before.map(|before| patch::from_automerge(&self.am, self.am.diff(&before, &now)));
+        }
+        Ok((value, committed))
+    }
+
+    /// One local change of `actor`, at a version or on top of all that is here.
+    #[expect(clippy::too_many_arguments, reason = "two callers, a few lines above")]
+    fn make<T, E: From<EditError>>(
+        &mut self,
+        actor: ActorId,
+        device: DeviceId,
+        wall_s: i64,
+        version: Option<&[am::ChangeHash]>,
         cache: &mut Cache,
         follow: bool,
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
@@ -385,7 +433,11 @@ impl History {
         // Given back only if all goes well: what a rolled back edit, or one that panicked, has found is not there any more.
         let mut found = core::mem::take(cache);
         let log = if follow { am::PatchLog::active() } else { am::PatchLog::inactive() };
-        let transaction = am.transaction_log_patches(log).map_err(|error| EditError::Internal(error.to_string()))?;
+        let transaction = match version {
+            None => am.transaction_log_patches(log),
+            Some(heads) => am.transaction_at(log, heads),
+        };
+        let transaction = transaction.map_err(|error| EditError::Internal(error.to_string()))?;
         let mut edit = Edit::new(transaction, &mut found, room);
         let result = f(&mut edit);
         let (transaction, counted) = edit.finish();

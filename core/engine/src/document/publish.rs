@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use crate::document::actors::Taking;
@@ -29,15 +29,26 @@ pub enum Publish {
     Behind,
 }
 
+/// Who made a local change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// An edit.
+    Edit,
+    /// A draft: the changes are signed as one run of their own.
+    Draft,
+    /// An editor, under an actor of its own.
+    Editor,
+}
+
 impl Document {
     /// A private copy to make changes on, away from here.
     pub fn draft(&mut self, author: Author) -> Draft {
         let taking = Arc::new(Taking);
-        let spare = self.spare.iter_mut().find(|spare| spare.taken.strong_count() == 0);
-        let actor = spare.map_or(author.fresh_actor, |spare| {
-            spare.taken = Arc::downgrade(&taking);
-            spare.actor
-        });
+        let actor = self.free_actor();
+        if let Some(actor) = actor {
+            self.keep_actor(actor, Arc::downgrade(&taking));
+        }
+        let actor = actor.unwrap_or(author.fresh_actor);
         Draft::new(self.space, self.id, Author { fresh_actor: actor, ..author }, taking, self.history.clone())
     }
 
@@ -90,7 +101,7 @@ impl Document {
         self.tail.harvested.push_back(Unsigned::Draft(Box::new(draft)));
     }
 
-    /// Makes a local change that was recorded ([`Self::last_local_change`]), as if `edit` had made it now; or the changes of a
+    /// Makes a local change that was recorded ([`Self::last_local_change`]), as if its maker had made it now; or the changes of a
     /// draft, as if it had been published.
     ///
     /// # Errors
@@ -99,7 +110,7 @@ impl Document {
         &mut self,
         device: DeviceId,
         bytes: &[u8],
-        is_draft: bool,
+        maker: Maker,
         guard: &dyn Guard,
     ) -> Result<(), Refusal> {
         let payload = Payload::read(bytes.to_vec())?;
@@ -137,7 +148,7 @@ impl Document {
             let missing = missing.map_or_else(String::new, |hash| format!(": {hash}"));
             return Err(Refusal::Misfit(format!("what it depends on is not here{missing}")));
         }
-        if is_draft {
+        if maker == Maker::Draft {
             let payload = bytes.to_vec();
             let (first_seq, last_seq) = (found.first_seq, found.last_seq);
             let run = UnsignedRun { actor: found.actor, first_seq, last_seq, tip: found.tip, payload };
@@ -151,7 +162,10 @@ impl Document {
         let new = history.since(&self.tail.base);
         self.adopt(history);
         self.keep_harvested(new);
-        self.write_under(found.actor);
+        match maker {
+            Maker::Editor => self.keep_actor(found.actor, Weak::new()),
+            Maker::Edit | Maker::Draft => self.write_under(found.actor),
+        }
         self.device = Some(device);
         Ok(())
     }

@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 
 use tracing::error;
 
-use crate::document::{Ahead, Author, Draft, Edit, EditError, Publish};
+use crate::document::{Ahead, Author, Document, Draft, Edit, EditError, Editor, Maker, Publish};
 use crate::engine::documents::DocumentKey;
 use crate::engine::output::Event;
 use crate::engine::{DocumentError, Engine, random};
-use crate::id::{ActorId, DocumentId, SpaceId};
+use crate::id::{ActorId, ChangeHash, DocumentId, SpaceId};
 use crate::limits::UNSIGNED_BYTES_MAX;
 use crate::mutants::Mutant;
 use crate::storage::CommitId;
@@ -35,16 +35,50 @@ impl Engine {
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<(T, Option<CommitId>), E> {
         self.begin_turn(now);
-        let key = (*space, *document);
+        self.edit_by((*space, *document), |open, author| open.edit(author, f))
+    }
+
+    /// Someone who edits a document that is open at versions of its own: a browser tab, a remote client. Costs nothing until it
+    /// edits. One that is dropped does not count any more.
+    ///
+    /// # Errors
+    /// The document is not open, or there are too many editors.
+    pub fn editor(&self, space: &SpaceId, document: &DocumentId) -> Result<Editor, DocumentError> {
+        let open = self.documents.live(&(*space, *document));
+        Ok(open.ok_or(DocumentError::NotOpen(*document))?.editor(&self.editors)?)
+    }
+
+    /// As [`Self::edit`], by an editor that has seen `heads` and its own edits, whatever else there is by now. Returns the version
+    /// that it has seen then, besides `f`'s value.
+    pub fn edit_at<T, E: From<DocumentError> + From<EditError>>(
+        &mut self,
+        now: Now,
+        editor: &mut Editor,
+        heads: &[ChangeHash],
+        f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
+    ) -> Result<((T, Vec<ChangeHash>), Option<CommitId>), E> {
+        self.begin_turn(now);
+        self.edit_by((editor.space(), editor.document()), |open, author| {
+            let version = open.version(editor, heads).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))?;
+            open.edit_at(author, editor, version, f)
+        })
+    }
+
+    /// Has `make` edit a document that is open, which says whether there was anything to keep.
+    fn edit_by<T, E: From<DocumentError>>(
+        &mut self,
+        key: DocumentKey,
+        make: impl FnOnce(&mut Document, Author) -> Result<(T, bool), E>,
+    ) -> Result<(T, Option<CommitId>), E> {
         let author = self.may_edit_document(key)?;
         let Some(open) = self.documents.live_mut(&key) else {
-            return Err(DocumentError::NotOpen(*document).into());
+            return Err(DocumentError::NotOpen(key.1).into());
         };
         let waiting = open.unsigned_bytes();
         if waiting > UNSIGNED_BYTES_MAX {
             return Err(DocumentError::Busy(waiting).into());
         }
-        let edited = open.edit(author, f);
+        let edited = make(open, author);
         if open.is_damaged() {
             // What was signed or merged before is on its way to the store, and its record goes with it.
             if self.documents.take_dirty(&key) {
@@ -137,12 +171,12 @@ impl Engine {
     }
 
     /// A recorded local change, replayed.
-    pub(super) fn local_change(&mut self, key: DocumentKey, bytes: &[u8], is_draft: bool) {
+    pub(super) fn local_change(&mut self, key: DocumentKey, bytes: &[u8], maker: Maker) {
         let result = self.may_edit_document(key).map_err(|error| error.to_string()).and_then(|author| {
             let guard = self.guard.clone();
             let document = self.documents.live_mut(&key);
             let document = document.ok_or_else(|| DocumentError::NotOpen(key.1).to_string())?;
-            document.apply_local(author.device, bytes, is_draft, &*guard).map_err(|error| error.to_string())
+            document.apply_local(author.device, bytes, maker, &*guard).map_err(|error| error.to_string())
         });
         match result {
             Ok(()) => self.edited(key),

@@ -8,7 +8,7 @@ use crate::engine::resident::Resident;
 use crate::limits::{
     ADDRESSES_PER_DEVICE_MAX, ADDRESSES_UNPROVEN_MAX, ASSEMBLY_BYTES_MAX, BLOCKED_MAX, BULK_CREDIT_BYTES,
     BULK_MESSAGE_BYTES_MAX, COMMANDS_PENDING_MAX, COMMIT_BYTES_MAX, DEVICES_REMEMBERED_MAX, DOCUMENTS_PER_SPACE_MAX,
-    DOCUMENTS_UNRECORDED_MAX, ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, LEFT_OUT_MAX,
+    DOCUMENTS_UNRECORDED_MAX, EDITORS_MAX, ENTRIES_PER_SPACE_MAX, FORKS_REMEMBERED_MAX, INBOX_BYTES_MAX, LEFT_OUT_MAX,
     LISTENING_MAX, OFFENDERS_REMEMBERED_MAX, ORPHAN_BYTES_MAX, ORPHAN_BYTES_PER_DOCUMENT_MAX, ORPHANS_PER_DOCUMENT_MAX,
     OUTGOING_BYTES_MAX, POISONED_MAX, REFUSED_REMEMBERED_MAX, RUN_BYTES_MAX, RUNS_PER_MESSAGE_MAX,
     SERVED_REMEMBERED_MAX, SESSIONS_MAX, SPACES_MAX, TRANSFER_QUEUE_MAX, UNSIGNED_BYTES_MAX, WRITERS_REMEMBERED_MAX,
@@ -62,6 +62,7 @@ impl Engine {
             lasting("blocked devices", self.blocked.len(), BLOCKED_MAX),
             lasting("idle documents in memory", idle, residents_max),
             lasting("actors of documents that are not in memory", self.documents.writers_len(), WRITERS_REMEMBERED_MAX),
+            lasting("editors", self.editors.taken(), EDITORS_MAX),
             lasting("documents that nothing is stored of", self.documents.unrecorded_len(), DOCUMENTS_UNRECORDED_MAX),
             lasting("addresses", self.dialer.len(), DEVICES_REMEMBERED_MAX * ADDRESSES_PER_DEVICE_MAX),
             lasting("addresses at which nobody was met", self.dialer.unproven_len(), ADDRESSES_UNPROVEN_MAX),

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::document::Maker;
 use crate::document::work::WorkDone;
 use crate::id::{DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::space::roles::Role;
@@ -103,7 +104,7 @@ pub enum Input {
     StoreFailed(storage::Failure),
     /// Heavy work is done.
     Worked(Box<WorkDone>),
-    /// A local change as recorded in a trace: applied as if `edit` had made it.
+    /// A local change as recorded in a trace: applied as if its maker had made it.
     LocalChange {
         /// Where.
         space: SpaceId,
@@ -111,8 +112,8 @@ pub enum Input {
         document: DocumentId,
         /// One raw automerge change chunk, or all of a draft's, one after the other.
         bytes: Vec<u8>,
-        /// They are a draft: to be signed as one run of their own.
-        is_draft: bool,
+        /// Who made it.
+        maker: Maker,
     },
 }
 

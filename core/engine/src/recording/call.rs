@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
+use crate::document::Maker;
 use crate::id::{DeviceId, DocumentId, EntryHash, SpaceId};
 use crate::space::roles::Role;
 use crate::storage::{CommitId, Failure, Reply, ScanId, Scanned};
@@ -134,7 +135,7 @@ pub enum Call {
         #[n(2)]
         change: ByteVec,
     },
-    /// An `edit` that was refused or changed nothing.
+    /// An `edit` or `edit_at` that was refused or changed nothing.
     #[n(13)]
     NotEdited {
         #[n(0)]
@@ -188,6 +189,16 @@ pub enum Call {
         address: String,
         #[n(1)]
         reason: String,
+    },
+    /// [`Input::LocalChange`] of an editor: what `edit_at` did.
+    #[n(21)]
+    EditedAt {
+        #[n(0)]
+        space: SpaceId,
+        #[n(1)]
+        document: DocumentId,
+        #[n(2)]
+        change: ByteVec,
     },
 }
 
@@ -393,11 +404,13 @@ impl From<&Input> for Call {
             Input::Worked(done) => {
                 Self::Worked { space: done.space, document: done.document, generation: done.generation }
             }
-            Input::LocalChange { space, document, bytes, is_draft: false } => {
-                Self::Edited { space: *space, document: *document, change: bytes.clone().into() }
-            }
-            Input::LocalChange { space, document, bytes, is_draft: true } => {
-                Self::Published { space: *space, document: *document, changes: bytes.clone().into() }
+            Input::LocalChange { space, document, bytes, maker } => {
+                let (space, document, change) = (*space, *document, bytes.clone().into());
+                match maker {
+                    Maker::Edit => Self::Edited { space, document, change },
+                    Maker::Draft => Self::Published { space, document, changes: change },
+                    Maker::Editor => Self::EditedAt { space, document, change },
+                }
             }
         }
     }
@@ -437,10 +450,13 @@ impl Call {
             }
             Self::StoreFailed { failure } => Input::StoreFailed(failure.into()),
             Self::Edited { space, document, change } => {
-                Input::LocalChange { space, document, bytes: change.into(), is_draft: false }
+                Input::LocalChange { space, document, bytes: change.into(), maker: Maker::Edit }
+            }
+            Self::EditedAt { space, document, change } => {
+                Input::LocalChange { space, document, bytes: change.into(), maker: Maker::Editor }
             }
             Self::Published { space, document, changes } => {
-                Input::LocalChange { space, document, bytes: changes.into(), is_draft: true }
+                Input::LocalChange { space, document, bytes: changes.into(), maker: Maker::Draft }
             }
             Self::Worked { .. }
             | Self::NotEdited { .. }
@@ -574,8 +590,9 @@ mod tests {
                 id: ScanId(13),
                 result: Ok(Scanned { rows: vec![(vec![4], vec![5])], more: true, damaged: vec![vec![6]] }),
             }),
-            Input::LocalChange { space, document, bytes: vec![6], is_draft: false },
-            Input::LocalChange { space, document, bytes: vec![6, 7], is_draft: true },
+            Input::LocalChange { space, document, bytes: vec![6], maker: Maker::Edit },
+            Input::LocalChange { space, document, bytes: vec![6, 7], maker: Maker::Draft },
+            Input::LocalChange { space, document, bytes: vec![8], maker: Maker::Editor },
             Input::StoreFailed(Failure::Gone("k".into())),
         ];
         inputs.extend(commands.into_iter().map(|command| Input::Command(CommandId(1), command)));

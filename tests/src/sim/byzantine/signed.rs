@@ -146,7 +146,9 @@ pub(super) fn gaps(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
 pub(super) fn inflates(attacker: &mut Attacker, scene: &Scene<'_>) -> Vec<Move> {
     put(attacker, scene, |dice, target, acl| {
         let mut chain = Chain::new(actor(dice), target.heads.clone(), target.max_op);
-        chain.start_op += *dice.pick(&[COUNTER_GAP_MAX + 1, 2 * COUNTER_GAP_MAX, (1 << 31) - 2, u64::from(u32::MAX), 1 << 40]).expect("not empty");
+        chain.start_op += *dice
+            .pick(&[COUNTER_GAP_MAX + 1, 2 * COUNTER_GAP_MAX, (1 << 31) - 2, u64::from(u32::MAX), 1 << 40])
+            .expect("not empty");
         vec![scene.run(target, acl, &[chain.grow(1)])]
     })
 }

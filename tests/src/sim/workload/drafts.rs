@@ -137,6 +137,7 @@ impl World {
             DocumentError::ReadOnly(_)
             | DocumentError::Edit(_)
             | DocumentError::UnknownHeads(_)
+            | DocumentError::TooManyEditors(_)
             | DocumentError::Draft(DraftError::Published | DraftError::TooLarge { .. } | DraftError::Internal(_)) => {
                 false
             }
