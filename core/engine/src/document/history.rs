@@ -409,7 +409,7 @@ impl History {
             let now = self.am.get_heads();
             self.heads = now.len();
             // Those of the transaction are at the positions of its version.
-            committed.patches = before.map(|before| patch::from_automerge(&self.am, self.am.diff(&before, &now)));
+            committed.patches = before.map(|before| patch::between(&self.am, &before, &now));
         }
         Ok((value, committed))
     }

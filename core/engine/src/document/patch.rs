@@ -22,7 +22,7 @@ pub struct Patch {
 /// What a [`Patch`] does at its path.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PatchAction {
-    /// The key or element has this value now. An object comes empty, the patches after it fill it.
+    /// The key or element has this value now. An object comes empty, and the patches after it fill it; a list may come whole.
     Put {
         /// The value.
         value: Json,
@@ -206,6 +206,32 @@ fn add(json: &mut Json, by: i64) -> Option<()> {
 /// Formatting marks are left out: we do not show them anywhere yet.
 pub(crate) fn from_automerge(doc: &am::Automerge, patches: Vec<am::Patch>) -> Vec<Patch> {
     patches.into_iter().flat_map(|patch| translate(doc, patch)).collect()
+}
+
+/// What leads from one version to another. Takes time in what the document holds.
+///
+/// Where an element of a list has several values, of which one is new, one is gone and one stays, automerge 0.12 may say that the
+/// one that stays is shown. Of such a list nothing that it says is taken, and the list is put whole.
+pub(crate) fn between(doc: &am::Automerge, from: &[am::ChangeHash], to: &[am::ChangeHash]) -> Vec<Patch> {
+    let found = doc.diff(from, to);
+    let mut lists: Vec<Patch> = Vec::new();
+    for patch in &found {
+        let am::PatchAction::PutSeq { index, value, .. } = &patch.action else { continue };
+        let path = object_path(patch);
+        let shown = doc.get_at(&patch.obj, *index, to).ok().flatten();
+        let is_list = matches!(doc.object_type(&patch.obj), Ok(am::ObjType::List));
+        if !is_list || shown.is_some_and(|(_, id)| id == value.1) || lists.iter().any(|list| list.path == path) {
+            continue;
+        }
+        let all = patch.path.last().map(|(holder, prop)| doc.get_all_at(holder, prop.clone(), to));
+        let conflict = all.is_some_and(|all| all.is_ok_and(|all| all.len() > 1));
+        let value = json::object_out(doc, Some(to), &patch.obj, am::ObjType::List, path.parts().len());
+        lists.push(Patch { path, action: PatchAction::Put { value, conflict } });
+    }
+    let is_within = |patch: &Patch| lists.iter().any(|list| patch.path.is_below(&list.path));
+    let mut patches: Vec<Patch> = from_automerge(doc, found).into_iter().filter(|patch| !is_within(patch)).collect();
+    patches.extend(lists);
+    patches
 }
 
 fn translate(doc: &am::Automerge, patch: am::Patch) -> Vec<Patch> {

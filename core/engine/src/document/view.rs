@@ -220,7 +220,7 @@ impl<'a> View<'a> {
             None => self.doc().get_heads(),
             Some(heads) => heads.clone(),
         };
-        let mut patches = patch::from_automerge(self.doc(), self.doc().diff(&from, &to));
+        let mut patches = patch::between(self.doc(), &from, &to);
         if self.mutated.by(Mutant::SkipsPatches) {
             patches.pop();
         }
