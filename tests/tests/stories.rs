@@ -59,6 +59,26 @@ fn both_write_while_the_link_is_down_and_agree_when_it_is_back() {
 }
 
 #[test]
+fn two_tabs_and_a_peer_type_into_one_text_and_each_is_where_it_meant() {
+    let mut story = Story::new();
+    let (alice, bob, space) = alice_and_bob(&mut story);
+    let page = story.document(alice, space);
+    story.edit(alice, page, |edit| Ok(edit.set("/text", "one three five")?));
+    story.agree();
+    let seen = story.read(alice, page, |view| view.heads());
+    let (mut left, mut right) = (story.editor(alice, page), story.editor(alice, page));
+    story.edit(bob, page, |edit| Ok(edit.splice_text("/text", 0, 0, "zero ")?));
+    story.agree();
+    story.edit_at(alice, &mut left, &seen, |edit| Ok(edit.splice_text("/text", 4, 0, "two ")?));
+    story.edit_at(alice, &mut right, &seen, |edit| Ok(edit.splice_text("/text", 10, 0, "four ")?));
+    // Nobody has told it of what it did itself.
+    story.edit_at(alice, &mut left, &seen, |edit| Ok(edit.splice_text("/text", 18, 0, ".")?));
+    story.agree();
+    assert_eq!(story.json(bob, page)["text"], "zero one two three four five.");
+    assert_eq!(story.json(alice, page), story.json(bob, page));
+}
+
+#[test]
 fn an_edit_arrives_within_a_moment() {
     let mut story = Story::new();
     let (alice, bob, space) = alice_and_bob(&mut story);

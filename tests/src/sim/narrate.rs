@@ -95,6 +95,7 @@ pub fn act(act: &Act) -> Option<String> {
         Act::Crash { replica, how: Crash::WhileApplying, .. } => {
             format!("{} will be killed while it merges something", name(*replica))
         }
+        Act::EditInTab(replica) => format!("a tab of {}'s edits at what it has seen", name(*replica)),
         Act::Draft(replica) => format!("{} makes a draft, to publish it later", name(*replica)),
         Act::Close(replica) => format!("{} closes a document", name(*replica)),
         Act::ReadPast(replica) => format!("{} reads a document as it was", name(*replica)),

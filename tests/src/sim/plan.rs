@@ -36,6 +36,8 @@ pub enum Act {
     NewDocument(usize),
     /// A draft of a document that is open, by a writer; by a reader, an attempt.
     Draft(usize),
+    /// A tab of a document that is open edits at the version that it has seen; with a reader, it tries.
+    EditInTab(usize),
     /// An open document is closed.
     Close(usize),
     /// A document is read as it was.
@@ -196,6 +198,7 @@ impl Act {
             Self::Edit(replica)
             | Self::NewDocument(replica)
             | Self::Draft(replica)
+            | Self::EditInTab(replica)
             | Self::Close(replica)
             | Self::ReadPast(replica)
             | Self::ReadFeed(replica)

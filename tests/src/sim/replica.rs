@@ -20,7 +20,7 @@ use super::ledger::Place;
 use super::narrate;
 use super::options::{Tamper, Topology};
 use super::plan::Crash;
-use super::workload::{UnderWay, Waiting};
+use super::workload::{Tab, UnderWay, Waiting};
 use super::world::{Happening, World};
 
 /// A device with its disk.
@@ -91,6 +91,8 @@ pub struct Process {
     /// Drafts that are being made.
     pub(super) drafts: BTreeMap<u64, UnderWay>,
     pub(super) drafts_made: u64,
+    /// Tabs of documents.
+    pub(super) tabs: BTreeMap<Place, Vec<Tab>>,
     /// The greatest seq seen in the feed.
     pub feed_seen: u64,
     pub(super) guard: SimGuard,
@@ -289,6 +291,7 @@ impl World {
             open: BTreeMap::new(),
             drafts: BTreeMap::new(),
             drafts_made: 0,
+            tabs: BTreeMap::new(),
             feed_seen: 0,
             guard,
             wake: None,

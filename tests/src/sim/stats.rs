@@ -41,6 +41,8 @@ stats! {
     drafts => "drafts",
     /// Drafts that came to nothing: by readers, of documents closed since.
     drafts_refused => "drafts refused",
+    /// Edits of tabs at versions that their replica had left behind.
+    edits_behind => "edits behind",
     /// Edits that readers tried.
     refused_edits => "edits refused to readers",
     /// Edits acknowledged as saved.

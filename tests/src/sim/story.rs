@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anabranch_engine::document::{Edit, View};
+use anabranch_engine::document::{Edit, Editor, View};
 use anabranch_engine::id::{ChangeHash, SpaceId};
 use anabranch_engine::space::roles::Role;
 use anabranch_engine::space::ticket::Ticket;
@@ -188,6 +188,26 @@ impl Story {
         let result = self.world.edit_with(who.0, place, |edit| f(edit).map(|()| Did::default()));
         self.check();
         result
+    }
+
+    /// A tab or a remote client of someone's.
+    pub fn editor(&mut self, who: Who, place: Place) -> Editor {
+        self.open(who, place);
+        let engine = self.world.engine(who.0).expect("it runs");
+        engine.editor(&place.0, &place.1).expect("it is open")
+    }
+
+    /// It edits at what it has seen. Returns what it sees then.
+    pub fn edit_at(
+        &mut self,
+        who: Who,
+        editor: &mut Editor,
+        seen: &[ChangeHash],
+        f: impl FnOnce(&mut Edit<'_>) -> Result<(), DocumentError>,
+    ) -> Vec<ChangeHash> {
+        let edited = self.world.edit_at(who.0, editor, seen, f);
+        self.check();
+        edited.unwrap_or_else(|error| panic!("a tab of {}'s cannot edit: {error}", self.names[who.0]))
     }
 
     /// Waits until everything that someone edited is saved.

@@ -21,9 +21,11 @@ use super::world::{Happening, World};
 use super::{Kind, MILLIS, SECONDS};
 
 mod drafts;
+mod editors;
 mod goals;
 
 pub use drafts::UnderWay;
+pub use editors::Tab;
 pub use goals::Space;
 
 /// What an application waits for.
@@ -98,6 +100,7 @@ impl World {
             Act::Edit(replica) => self.edit_somewhere(*replica, &mut dice),
             Act::NewDocument(replica) => self.new_document(*replica, &mut dice),
             Act::Draft(replica) => self.draft_somewhere(*replica, &mut dice),
+            Act::EditInTab(replica) => self.edit_in_tab(*replica, &mut dice),
             Act::Close(replica) => {
                 if let Some(place) = self.some_open(*replica, &mut dice) {
                     self.close_document(*replica, place);

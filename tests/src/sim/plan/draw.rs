@@ -24,6 +24,7 @@ impl Plan {
         plan.add_copies(&mut dice, options);
         plan.scatter(&mut dice, options.chaos, options.steps / 15, |dice| Act::Draft(dice.index(options.replicas)));
         plan.add_blocks(&mut dice, options);
+        plan.scatter(&mut dice, options.chaos, options.steps / 8, |dice| Act::EditInTab(dice.index(options.replicas)));
         plan.steps.extend(options.byzantine.iter().flat_map(|byzantine| byzantine.plan(options)));
         plan.steps.sort_by_key(|step| step.at);
         plan

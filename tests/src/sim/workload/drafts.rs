@@ -123,29 +123,34 @@ impl World {
 
     /// A draft came to nothing. That has to have a reason.
     fn draft_refused(&mut self, replica: usize, place: &Place, error: &DocumentError) {
+        if self.is_expected_refusal(replica, place, error) {
+            self.stats.drafts_refused += 1;
+        } else {
+            self.fail(Kind::Safety, "drafts", format!("#{replica}: a draft of {:.8} was refused: {error}", place.1));
+        }
+    }
+
+    /// Whether a draft, or an edit at a version, may be refused for this.
+    pub(super) fn is_expected_refusal(&mut self, replica: usize, place: &Place, error: &DocumentError) -> bool {
         let may_write = self.may_write(replica, place.0);
         let there = &self.replicas[replica];
-        let is_expected = match error {
+        match error {
             DocumentError::NotAWriter(_) | DocumentError::UnknownSpace(_) => !may_write,
             DocumentError::Busy(_) => true,
             DocumentError::Stopped(_) | DocumentError::Halted(_) => there.may_fail(),
             // It was closed, left, or built again of what was readable.
-            DocumentError::NotOpen(_) | DocumentError::Draft(DraftError::BaseGone(_)) => {
+            DocumentError::NotOpen(_)
+            | DocumentError::UnknownHeads(_)
+            | DocumentError::Draft(DraftError::BaseGone(_)) => {
                 there.was_damaged || there.is_damaged() || self.stats.leaves > 0 || !self.has_open(replica, place)
             }
             DocumentError::Draft(DraftError::Copied(_)) => self.expects_forks || self.stats.clones > 0,
             DocumentError::ReadOnly(_)
             | DocumentError::Edit(_)
-            | DocumentError::UnknownHeads(_)
             | DocumentError::TooManyEditors(_)
             | DocumentError::Draft(DraftError::Published | DraftError::TooLarge { .. } | DraftError::Internal(_)) => {
                 false
             }
-        };
-        if is_expected {
-            self.stats.drafts_refused += 1;
-        } else {
-            self.fail(Kind::Safety, "drafts", format!("#{replica}: a draft of {:.8} was refused: {error}", place.1));
         }
     }
 }
