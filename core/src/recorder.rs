@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use anabranch_engine::document::{Copied, Draft, Editor, Followed};
+use anabranch_engine::document::{Copied, Draft, EditedAt, Editor, Followed};
 use anabranch_engine::gate::Slot;
 use anabranch_engine::id::{ChangeHash, DeviceId, DocumentId, SpaceId};
 use anabranch_engine::keys::{self, Domain, SIGNATURE_LEN, SecretKey, Signer};
@@ -63,7 +63,7 @@ impl Recorded {
         editor: &mut Editor,
         heads: &[ChangeHash],
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
-    ) -> Result<((T, Vec<ChangeHash>), Option<CommitId>), E> {
+    ) -> Result<(EditedAt<T>, Option<CommitId>), E> {
         let result = self.engine.edit_at(now, editor, heads, f);
         let changed = matches!(result, Ok((_, Some(_))));
         let (space, document) = (editor.space(), editor.document());

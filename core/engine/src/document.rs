@@ -48,7 +48,7 @@ pub mod work;
 pub use actors::OwnActor;
 pub use draft::{Ahead, Draft, DraftError};
 pub use edit::{Edit, EditError};
-pub use editor::{Editor, Seats, TooManyEditors, Version};
+pub use editor::{EditedAt, Editor, Seats, TooManyEditors, Version};
 pub use history::{Copied, Shared};
 pub use journal::{Followed, Origin, Step};
 pub use line_diff::TextChange;

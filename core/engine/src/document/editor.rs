@@ -54,6 +54,9 @@ pub struct Version {
     seen: Vec<ChangeHash>,
 }
 
+/// What an edit at a version returns: the closure's value, and the version that the editor has seen then.
+pub type EditedAt<T> = (T, Vec<ChangeHash>);
+
 impl Seats {
     /// How many are taken.
     pub(crate) fn taken(&self) -> usize {
@@ -118,7 +121,7 @@ impl Document {
         editor: &mut Editor,
         version: Version,
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
-    ) -> Result<((T, Vec<ChangeHash>), bool), E> {
+    ) -> Result<(EditedAt<T>, bool), E> {
         let Author { device, fresh_actor, wall_s } = author;
         let Version { heads, seen } = version;
         if heads.len() > CHANGE_DEPS_MAX {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use tracing::error;
 
-use crate::document::{Ahead, Author, Document, Draft, Edit, EditError, Editor, Maker, Publish};
+use crate::document::{Ahead, Author, Document, Draft, Edit, EditError, EditedAt, Editor, Maker, Publish};
 use crate::engine::documents::DocumentKey;
 use crate::engine::output::Event;
 use crate::engine::{DocumentError, Engine, random};
@@ -56,7 +56,7 @@ impl Engine {
         editor: &mut Editor,
         heads: &[ChangeHash],
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
-    ) -> Result<((T, Vec<ChangeHash>), Option<CommitId>), E> {
+    ) -> Result<(EditedAt<T>, Option<CommitId>), E> {
         self.begin_turn(now);
         self.edit_by((editor.space(), editor.document()), |open, author| {
             let version = open.version(editor, heads).map_err(|unknown| DocumentError::UnknownHeads(unknown.0))?;

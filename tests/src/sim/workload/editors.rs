@@ -26,12 +26,15 @@ pub struct Tab {
 impl World {
     /// A tab of a document that is open edits at what it has seen.
     pub(super) fn edit_in_tab(&mut self, replica: usize, dice: &mut Dice) {
-        let Some(place) = self.some_open(replica, dice) else { return };
+        let Some(any) = self.some_open(replica, dice) else { return };
         let at = self.now;
         let Some(process) = self.replicas[replica].process.as_mut() else { return };
+        // Mostly one of those that have seen something before.
+        let earlier: Vec<Place> = process.tabs.keys().filter(|place| process.has_open(place)).copied().collect();
+        let place = dice.pick(&earlier).copied().filter(|_| dice.percent(80)).unwrap_or(any);
         let now_read = heads(&process.engine, place);
         let tabs = process.tabs.entry(place).or_default();
-        if tabs.len() < TABS_MAX && dice.percent(60) || tabs.is_empty() {
+        if tabs.len() < TABS_MAX && dice.percent(20) || tabs.is_empty() {
             match process.engine.editor(&place.0, &place.1) {
                 Ok(editor) => tabs.push(Tab { editor, seen: now_read.clone(), last: None }),
                 Err(error) => return self.tab_refused(replica, place, &error),
