@@ -151,7 +151,7 @@ impl DocumentRecord {
 /// Where it is no such record.
 pub fn name(stored: &[u8]) -> Option<&str> {
     let mut decoder = minicbor::Decoder::new(stored);
-    let name = summary(&mut decoder).and_then(|_| decoder.decode());
+    let name = to_summary(&mut decoder).and_then(|()| decoder.array()).and_then(|_| decoder.decode());
     name.expect("a record that was read before")
 }
 
@@ -161,20 +161,13 @@ pub fn name(stored: &[u8]) -> Option<&str> {
 /// Where it is no such record.
 pub fn heads(stored: &[u8]) -> Vec<ChangeHash> {
     let mut decoder = minicbor::Decoder::new(stored);
-    let heads = summary(&mut decoder).and_then(|fields| {
-        for _ in 0..fields.unwrap_or_default() {
-            decoder.skip()?;
-        }
-        decoder.decode()
-    });
+    let heads = to_summary(&mut decoder).and_then(|()| decoder.skip()).and_then(|()| decoder.decode());
     heads.expect("a record that was read before")
 }
 
-/// Reads up to the first field of the summary, and how many it has.
-fn summary(decoder: &mut minicbor::Decoder<'_>) -> Result<Option<u64>, minicbor::decode::Error> {
+fn to_summary(decoder: &mut minicbor::Decoder<'_>) -> Result<(), minicbor::decode::Error> {
     decoder.array()?;
-    decoder.u8()?;
-    decoder.array()
+    decoder.u8().map(|_| ())
 }
 
 #[cfg(test)]

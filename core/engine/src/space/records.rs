@@ -97,7 +97,8 @@ impl Records {
             }
             _ => Form::of(signed),
         };
-        self.kept.insert(document, Kept { form, feed_seq: 0 });
+        let feed_seq = self.feed_seq(&document).unwrap_or(0);
+        self.kept.insert(document, Kept { form, feed_seq });
         Ok(())
     }
 
@@ -267,8 +268,8 @@ mod tests {
         for actors in [0, 1, PACKED_ACTORS_MAX, PACKED_ACTORS_MAX + 1] {
             let record = record(actors, 7);
             let mut loaded = Records::new(SPACE);
-            loaded.load(DOCUMENT, &record.signed.encode_stored()).unwrap();
             loaded.load_feed_seq(DOCUMENT, 7);
+            loaded.load(DOCUMENT, &record.signed.encode_stored()).unwrap();
             records.set(DOCUMENT, record.clone());
             for records in [&mut records, &mut loaded.loaded()] {
                 assert_eq!(records.get(&DOCUMENT), Some(record.clone()));
