@@ -1,5 +1,6 @@
 //! `Patch`: what changed between two versions, in our own words, so that applications do not see the merge library's.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -214,24 +215,44 @@ pub(crate) fn from_automerge(doc: &am::Automerge, patches: Vec<am::Patch>) -> Ve
 /// one that stays is shown. Of such a list nothing that it says is taken, and the list is put whole.
 pub(crate) fn between(doc: &am::Automerge, from: &[am::ChangeHash], to: &[am::ChangeHash]) -> Vec<Patch> {
     let found = doc.diff(from, to);
-    let mut lists: Vec<Patch> = Vec::new();
+    let mut puts = BTreeMap::<&am::ObjId, Vec<(usize, &am::Patch, &am::ObjId)>>::new();
     for patch in &found {
-        let am::PatchAction::PutSeq { index, value, .. } = &patch.action else { continue };
-        let path = object_path(patch);
-        let shown = doc.get_at(&patch.obj, *index, to).ok().flatten();
-        let is_list = matches!(doc.object_type(&patch.obj), Ok(am::ObjType::List));
-        if !is_list || shown.is_some_and(|(_, id)| id == value.1) || lists.iter().any(|list| list.path == path) {
+        if let am::PatchAction::PutSeq { index, value, .. } = &patch.action {
+            puts.entry(&patch.obj).or_default().push((*index, patch, &value.1));
+        }
+    }
+    let mut lists = BTreeMap::<Path, PatchAction>::new();
+    for (list, puts) in puts {
+        let [(_, patch, _), ..] = puts[..] else { continue };
+        if !matches!(doc.object_type(list), Ok(am::ObjType::List)) || is_shown(doc, list, &puts, to) {
             continue;
         }
+        let path = object_path(patch);
         let all = patch.path.last().map(|(holder, prop)| doc.get_all_at(holder, prop.clone(), to));
         let conflict = all.is_some_and(|all| all.is_ok_and(|all| all.len() > 1));
-        let value = json::object_out(doc, Some(to), &patch.obj, am::ObjType::List, path.parts().len());
-        lists.push(Patch { path, action: PatchAction::Put { value, conflict } });
+        let value = json::object_out(doc, Some(to), list, am::ObjType::List, path.parts().len());
+        lists.insert(path, PatchAction::Put { value, conflict });
     }
-    let is_within = |patch: &Patch| lists.iter().any(|list| patch.path.is_below(&list.path));
+    let is_within = |patch: &Patch| {
+        !lists.is_empty() && (0..patch.path.parts().len()).any(|parts| lists.contains_key(&patch.path.up_to(parts)))
+    };
     let mut patches: Vec<Patch> = from_automerge(doc, found).into_iter().filter(|patch| !is_within(patch)).collect();
-    patches.extend(lists);
+    patches.extend(lists.into_iter().map(|(path, action)| Patch { path, action }));
     patches
+}
+
+/// Whether a version of a list shows all of these values where they are put. One pass, however many they are: to look for one
+/// position takes a pass too.
+fn is_shown(
+    doc: &am::Automerge,
+    list: &am::ObjId,
+    puts: &[(usize, &am::Patch, &am::ObjId)],
+    version: &[am::ChangeHash],
+) -> bool {
+    let put: BTreeMap<usize, &am::ObjId> = puts.iter().map(|(index, _, id)| (*index, *id)).collect();
+    let Some((last, _)) = put.last_key_value() else { return true };
+    let mut shown = doc.list_range_at(list, ..=*last, version);
+    shown.all(|item| put.get(&item.index).is_none_or(|id| **id == item.id()))
 }
 
 fn translate(doc: &am::Automerge, patch: am::Patch) -> Vec<Patch> {

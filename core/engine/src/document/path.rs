@@ -88,11 +88,7 @@ impl Path {
         self.0.pop();
     }
 
-    /// It names something in what `above` names.
-    pub(crate) fn is_below(&self, above: &Self) -> bool {
-        self.parts().len() > above.parts().len() && self.parts().starts_with(above.parts())
-    }
-
+    /// What its first parts name.
     pub(crate) fn up_to(&self, parts: usize) -> Self {
         Self(self.0[..parts.min(self.0.len())].to_vec())
     }
