@@ -55,8 +55,8 @@ impl Editor {
     ///
     /// # Errors
     /// As [`Document::edit`]; [`DocumentError::UnknownHeads`] names the first change that is not in the document (or has not been
-    /// merged yet); a version that peers would not take an edit of ([`EditError::FarBehind`], [`EditError::TooManyHeads`]). The
-    /// document is unchanged.
+    /// merged yet); a version that peers would not take an edit of ([`EditError::FarBehind`], [`EditError::TooManyHeads`],
+    /// [`EditError::Marked`]). The document is unchanged.
     ///
     /// # Panics
     /// As [`Document::edit`].

@@ -379,7 +379,7 @@ mod tests {
     fn what_is_no_recording_is_refused_with_the_reason() {
         let error = |file: &[u8]| read(file).err().map(|error| error.to_string()).unwrap_or_default();
         assert_eq!(error(b"{ \"version\": 1 }"), "this is not a recording");
-        assert_eq!(error(&file(&[start(9)])), "version 9, this program reads 1");
+        assert_eq!(error(&file(&[start(9)])), "version 9, this program reads 2");
         assert!(error(&file(&[Record::End { limit: false }])).contains("the first record"));
         let mut damaged = file(&[start(VERSION)]);
         *damaged.last_mut().unwrap() ^= 1;

@@ -7,6 +7,10 @@ mod common;
 use anabranch_engine::document::{Document, Edit, EditError, Editor, Followed, Maker, Seats, UnknownHeads};
 use anabranch_engine::id::{ActorId, ChangeHash};
 use anabranch_engine::limits::{CHANGE_DEPS_MAX, COUNTER_GAP_MAX, EDITORS_MAX, EDITORS_PER_DOCUMENT_MAX};
+use anabranch_engine::run::{Run, UnsignedRun};
+use automerge::marks::{ExpandMark, Mark};
+use automerge::transaction::Transactable as _;
+use automerge::{Change, ROOT, ReadDoc as _};
 use common::{Peer, guard};
 use serde_json::json;
 
@@ -159,9 +163,7 @@ fn a_version_that_is_not_here_is_named_and_nothing_changes() {
     assert!(error.to_string().contains("is not in this document"));
     // One that was edited at before is still looked for.
     insert(&mut peer, &mut tab, &seen, 0, "c");
-    let elsewhere = Peer::new(2);
-    assert_eq!(elsewhere.document.version(&tab, &seen), Err(UnknownHeads(seen[0])));
-    assert_eq!(elsewhere.document.version(&tab, &[]), Err(UnknownHeads(peer.document.heads()[0])));
+    assert_eq!(Peer::new(2).document.version(&tab, &seen), Err(UnknownHeads(seen[0])));
 }
 
 #[test]
@@ -333,8 +335,120 @@ fn versions_that_peers_would_take_no_edit_of_are_refused_by_number() {
     assert!(peer.document.join_heads(author).unwrap());
     let now = peer.document.heads();
     edit_at(&mut peer, &mut tab, &now, |edit| edit.set("/own", 2)).unwrap();
-    let far = EditError::FarBehind { value: COUNTER_GAP_MAX + 1, limit: COUNTER_GAP_MAX };
-    assert!(far.to_string().starts_with("the version is 1000001 operations behind the document, limit 1000000"));
+    reaches(&mut peer, &mut Peer::new(2));
+}
+
+/// What another program makes of a document whose only change is in `run`, as a run of `writer`'s.
+fn foreign(writer: &Peer, run: &Run, f: impl FnOnce(&mut automerge::AutoCommit)) -> Run {
+    let mut doc = automerge::AutoCommit::new_with_encoding(automerge::TextEncoding::UnicodeCodePoint);
+    doc.apply_changes([Change::from_bytes(run.payload.clone()).unwrap()]).unwrap();
+    doc.set_actor(automerge::ActorId::from([77; 16]));
+    f(&mut doc);
+    doc.commit();
+    let change = doc.get_last_local_change().unwrap();
+    signed(writer, &change)
+}
+
+fn signed(writer: &Peer, change: &Change) -> Run {
+    let actor = ActorId(change.actor_id().to_bytes().try_into().unwrap());
+    let (seq, tip, payload) = (change.seq(), ChangeHash(change.hash().0), change.raw_bytes().to_vec());
+    writer.sign(UnsignedRun { actor, first_seq: seq, last_seq: seq, tip, payload })
+}
+
+#[test]
+fn a_version_that_is_as_far_behind_as_peers_take_it_is_edited_and_one_further_is_not() {
+    for (gap, limit) in [(COUNTER_GAP_MAX - 1, None), (COUNTER_GAP_MAX, Some(COUNTER_GAP_MAX + 1))] {
+        let (mut peer, root) = with_text("ab");
+        let run = peer.take_runs().remove(0);
+        let mut other = Peer::new(2);
+        let far = foreign(&other, &run, |doc| doc.put(ROOT, "far", 1).unwrap());
+        let mut far = Change::from_bytes(far.payload).unwrap().decode();
+        far.start_op = far.start_op.saturating_add(gap);
+        let far = signed(&other, &Change::from(far));
+        assert_eq!(peer.receive([far.clone()]).accepted.len(), 1);
+        let mut tab = editor(&peer);
+        let edited = edit_at(&mut peer, &mut tab, &root, |edit| edit.splice_text("/text", 2, 0, "c"));
+        match limit {
+            None => {
+                edited.unwrap();
+                assert_eq!(other.receive([run, far]).accepted.len(), 2);
+                reaches(&mut peer, &mut other);
+            }
+            Some(value) => {
+                let refused = edited.unwrap_err();
+                assert_eq!(refused, EditError::FarBehind { value, limit: COUNTER_GAP_MAX });
+                assert!(
+                    refused
+                        .to_string()
+                        .starts_with("the version is 1000001 operations behind the document, limit 1000000")
+                );
+                assert_eq!(text(&peer.document), "ab");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_join_of_heads_is_numbered_behind_those_that_it_joins() {
+    let (mut peer, root) = with_text("ab");
+    let run = peer.take_runs().remove(0);
+    let mut other = Peer::new(2);
+    let mut runs = vec![run.clone()];
+    for name in 0..=CHANGE_DEPS_MAX as u64 {
+        let change = foreign(&other, &run, |doc| doc.put(ROOT, "k", 1).unwrap());
+        let mut change = Change::from_bytes(change.payload).unwrap().decode();
+        let mut actor = [9; 16];
+        actor[..8].copy_from_slice(&name.to_be_bytes());
+        change.actor_id = automerge::ActorId::from(actor);
+        // One is far ahead of the others.
+        change.start_op = change.start_op.saturating_add(if name == 500 { COUNTER_GAP_MAX } else { 0 });
+        runs.push(signed(&other, &Change::from(change)));
+    }
+    peer.receive(runs[1..].iter().cloned());
+    assert_eq!(peer.document.heads().len(), CHANGE_DEPS_MAX + 1);
+    let author = peer.author();
+    assert!(peer.document.join_heads(author).unwrap());
+    peer.edit(|edit| edit.set("/own", 1)).unwrap();
+    other.receive(runs);
+    assert_ne!(peer.document.heads(), root);
+    reaches(&mut peer, &mut other);
+}
+
+#[test]
+fn a_document_with_marks_is_edited_at_its_newest_version_only() {
+    let (mut peer, seen) = with_text("abc");
+    let run = peer.take_runs().remove(0);
+    let mut other = Peer::new(2);
+    other.receive([run.clone()]);
+    let marked = foreign(&other, &run, |doc| {
+        let text = doc.get(ROOT, "text").unwrap().unwrap().1;
+        doc.mark(&text, Mark::new("bold".to_owned(), true, 0, 3), ExpandMark::None).unwrap();
+    });
+    assert_eq!(peer.receive([marked.clone()]).accepted.len(), 1);
+    other.receive([marked]);
+    let mut tab = editor(&peer);
+    let refused = edit_at(&mut peer, &mut tab, &seen, |edit| edit.splice_text("/text", 3, 0, "d")).unwrap_err();
+    assert_eq!(refused, EditError::Marked);
+    let now = peer.document.heads();
+    insert(&mut peer, &mut tab, &now, 3, "d");
+    assert_eq!(text(&peer.document), "abcd");
+    reaches(&mut peer, &mut other);
+}
+
+#[test]
+fn an_editor_whose_last_change_is_lost_begins_again_under_another_actor() {
+    let (mut peer, seen) = with_text("ab");
+    let runs = peer.take_runs();
+    let mut tab = editor(&peer);
+    let lost = insert(&mut peer, &mut tab, &seen, 2, "c");
+    let before = tab.actor();
+    // As a document is after damage.
+    peer.document = Peer::new(1).document;
+    peer.receive(runs);
+    assert_eq!(peer.document.version(&tab, &lost), Err(UnknownHeads(lost[0])));
+    insert(&mut peer, &mut tab, &seen, 2, "d");
+    assert_eq!(text(&peer.document), "abd");
+    assert_ne!(tab.actor(), before);
 }
 
 #[test]

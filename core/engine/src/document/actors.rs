@@ -1,5 +1,6 @@
 //! The actors that a process writes under in a document: one that edits are made under, and those of editors and drafts.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Weak;
 use alloc::vec::Vec;
 
@@ -48,7 +49,7 @@ impl Document {
     }
 
     /// Keeps an actor besides the one that local changes are made under. When there are too many, one that nobody has taken is
-    /// forgotten.
+    /// forgotten: those that are taken are as many as there are editors and drafts.
     pub(super) fn keep_actor(&mut self, actor: ActorId, taken: Weak<Taking>) {
         if let Some(spare) = self.spare.iter_mut().find(|spare| spare.actor == actor) {
             spare.taken = taken;
@@ -59,9 +60,7 @@ impl Document {
         {
             self.spare.remove(free);
         }
-        if self.spare.len() < SPARE_ACTORS_MAX {
-            self.spare.push(Spare { actor, taken });
-        }
+        self.spare.push(Spare { actor, taken });
     }
 
     /// An actor that nobody has taken, which the document has all changes of.
@@ -78,13 +77,14 @@ impl Document {
     /// the two would go on numbering their changes alike. From now on we write under another actor.
     pub(super) fn retire_if_cloned(&mut self) {
         let Some(device) = self.device else { return };
-        let ours: Vec<ActorId> = self.live.into_iter().chain(self.spare.iter().map(|spare| spare.actor)).collect();
-        for actor in ours {
-            let last = self.history.tip(&actor).map_or(0, |(seq, _)| seq);
-            if self.inbox.has_beyond(&actor, last, &device) {
-                self.retire(&actor);
-                self.cloned = true;
-            }
+        let ours: BTreeSet<ActorId> = self.live.into_iter().chain(self.spare.iter().map(|spare| spare.actor)).collect();
+        let is_beyond = |actor: &ActorId, seq: u64| seq > self.history.tip(actor).map_or(0, |(last, _)| last);
+        let runs = self.inbox.arrived_of(&device).filter(|run| ours.contains(&run.actor));
+        let cloned: Vec<ActorId> =
+            runs.filter(|run| is_beyond(&run.actor, run.last_seq)).map(|run| run.actor).collect();
+        for actor in cloned {
+            self.retire(&actor);
+            self.cloned = true;
         }
     }
 

@@ -122,6 +122,9 @@ pub enum EditError {
         /// What is allowed.
         limit: usize,
     },
+    /// The document has marks, made by another program: it can be edited at its newest version only.
+    #[error("the document has marks, which this program does not make: read it again and edit at its newest version")]
+    Marked,
     /// The version to edit at is so old that peers would refuse the change.
     #[error("the version is {value} operations behind the document, limit {limit}: read the document again")]
     FarBehind {

@@ -22,7 +22,7 @@ pub struct Editor {
     actor: Option<ActorId>,
     /// Its last change.
     last: Option<ChangeHash>,
-    /// Heads that this change comes after.
+    /// Heads that this change comes after, sorted.
     seen: Vec<ChangeHash>,
 }
 
@@ -50,7 +50,7 @@ pub struct TooManyEditors {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     heads: Vec<ChangeHash>,
-    /// What was seen, as it was given.
+    /// What was seen, sorted.
     seen: Vec<ChangeHash>,
 }
 
@@ -103,14 +103,23 @@ impl Document {
     /// # Errors
     /// Names the first change that is not here.
     pub fn version(&self, editor: &Editor, heads: &[ChangeHash]) -> Result<Version, UnknownHeads> {
-        let mut version: Vec<ChangeHash> =
-            heads.iter().filter(|head| !editor.seen.contains(head)).chain(&editor.last).copied().collect();
-        version.sort_unstable();
-        version.dedup();
-        match heads.iter().chain(&editor.last).find(|head| !self.history.has(head)) {
-            Some(unknown) => Err(UnknownHeads(*unknown)),
-            None => Ok(Version { heads: version, seen: heads.to_vec() }),
+        let mut seen = heads.to_vec();
+        seen.sort_unstable();
+        seen.dedup();
+        if let Some(unknown) = seen.iter().find(|head| !self.history.has(head)) {
+            return Err(UnknownHeads(*unknown));
         }
+        let last = self.last_of(editor);
+        let is_covered = |head: &ChangeHash| last.is_some() && editor.seen.binary_search(head).is_ok();
+        let mut heads: Vec<ChangeHash> = seen.iter().copied().filter(|head| !is_covered(head)).chain(last).collect();
+        heads.sort_unstable();
+        heads.dedup();
+        Ok(Version { heads, seen })
+    }
+
+    /// An editor's last change. Damage may have taken it: then the editor begins again, with an actor of its own.
+    fn last_of(&self, editor: &Editor) -> Option<ChangeHash> {
+        editor.last.filter(|last| self.history.has(last))
     }
 
     /// As [`Document::edit`], at a version of an editor: paths and positions are those of that version, and the change depends on
@@ -128,7 +137,8 @@ impl Document {
             return Err(EditError::TooManyHeads { value: heads.len(), limit: CHANGE_DEPS_MAX }.into());
         }
         let is_newest = self.history.is_newest(&heads);
-        let own = editor.actor.filter(|actor| self.is_at(actor, editor.last));
+        let last = self.last_of(editor);
+        let own = editor.actor.filter(|actor| last.is_some() && self.is_at(actor, last));
         // An actor's changes are a chain: another's is for an editor that has seen all of it.
         let actor = own.or_else(|| self.free_actor().filter(|_| is_newest)).unwrap_or(fresh_actor);
         let follow = self.journal.is_kept();

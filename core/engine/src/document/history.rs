@@ -30,6 +30,8 @@ pub(crate) struct History {
     actors: Arc<Actors>,
     max_op: u64,
     heads: usize,
+    /// Some text has marks. Our edits make none, but other programs do.
+    has_marks: bool,
     /// automerge has panicked in a local edit. The document that it left is thrown away, and this is empty.
     damaged: bool,
 }
@@ -110,6 +112,11 @@ impl Growing {
     /// `follow` asks for patches.
     pub(crate) fn new(history: History, follow: bool) -> Self {
         Self { history, group: Vec::new(), bytes: 0, ops: 0, patches: follow.then(Vec::new) }
+    }
+
+    /// One of the changes that are added has marks.
+    pub(crate) fn note_marks(&mut self, has_marks: bool) {
+        self.history.has_marks |= has_marks;
     }
 
     /// Adds a change. `device` vouches for it.
@@ -244,6 +251,7 @@ impl Default for History {
             actors: Arc::default(),
             max_op: 0,
             heads: 0,
+            has_marks: false,
             damaged: false,
         }
     }
@@ -386,7 +394,8 @@ impl History {
         self.make(actor, device, wall_s, None, cache, follow, f)
     }
 
-    /// The same at an older version, of at most [`CHANGE_DEPS_MAX`] heads, which has all changes of `actor`. Patches are made only where that takes little time.
+    /// The same at an older version, of at most [`CHANGE_DEPS_MAX`] heads, which has all changes of `actor`. Patches are made only
+    /// where that takes little time.
     pub(crate) fn edit_at<T, E: From<EditError>>(
         &mut self,
         actor: ActorId,
@@ -396,8 +405,11 @@ impl History {
         follow: bool,
         f: impl FnOnce(&mut Edit<'_>) -> Result<T, E>,
     ) -> Result<(T, Option<Committed>), E> {
-        let seen = version.iter().filter_map(|head| self.meta(head)).map(|meta| meta.max_op).max().unwrap_or(0);
-        let behind = self.max_op.saturating_sub(seen);
+        if self.has_marks {
+            // automerge 0.12 may put a character behind a mark that the version has not, and no peer would take that.
+            return Err(EditError::Marked.into());
+        }
+        let behind = self.max_op.saturating_sub(self.max_op_of(version));
         if behind > COUNTER_GAP_MAX {
             return Err(EditError::FarBehind { value: behind, limit: COUNTER_GAP_MAX }.into());
         }
@@ -412,6 +424,11 @@ impl History {
             committed.patches = before.map(|before| patch::between(&self.am, &before, &now));
         }
         Ok((value, committed))
+    }
+
+    /// The greatest operation counter of these changes and all that they depend on.
+    fn max_op_of(&self, version: &[ChangeHash]) -> u64 {
+        version.iter().filter_map(|head| self.meta(head)).map(|meta| meta.max_op).max().unwrap_or(0)
     }
 
     /// One local change of `actor`, at a version or on top of all that is here.
@@ -505,12 +522,13 @@ impl History {
             let heads = self.am.get_heads().into_iter().filter(|head| Some(*head) != tip);
             let mut deps: Vec<am::ChangeHash> = tip.into_iter().chain(heads).take(CHANGE_DEPS_MAX).collect();
             deps.sort_unstable();
+            let seen: Vec<ChangeHash> = deps.iter().map(|hash| ChangeHash(hash.0)).collect();
             let change = am::Change::from(am::ExpandedChange {
                 operations: Vec::new(),
                 actor_id: am::ActorId::from(actor.0),
                 hash: None,
                 seq: seq + 1,
-                start_op: NonZeroU64::MIN.saturating_add(self.max_op),
+                start_op: NonZeroU64::MIN.saturating_add(self.max_op_of(&seen)),
                 time: wall_s,
                 message: None,
                 deps,

@@ -87,12 +87,9 @@ impl Inbox {
         self.orphan_bytes
     }
 
-    /// Whether a run of this actor has arrived that ends behind `seq`.
-    pub(crate) fn has_beyond(&self, actor: &crate::id::ActorId, seq: u64, device: &DeviceId) -> bool {
-        self.arrived.iter().any(|candidate| {
-            let header = &candidate.run.header;
-            header.actor == *actor && header.last_seq > seq && header.device == *device
-        })
+    /// The runs by a device that have arrived.
+    pub(crate) fn arrived_of(&self, device: &DeviceId) -> impl Iterator<Item = &RunHeader> {
+        self.arrived.iter().map(|candidate| &candidate.run.header).filter(|header| header.device == *device)
     }
 
     /// Takes everything that arrived, with the orphans that may fit now because of it.

@@ -296,6 +296,7 @@ fn attempt(
         }
         judge.look(&mut judging, candidate, link);
         *index = Some(judging);
+        growing.note_marks(link.has_marks);
         if judge.refused.is_empty()
             && let Err(reason) = growing.add(Change(change), candidate.run.header.device)
         {

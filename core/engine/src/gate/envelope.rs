@@ -50,6 +50,8 @@ pub(crate) struct Link {
     author: Option<Option<DeviceId>>,
     /// It is canonical, which was seen while it was read ([`canonical::is_keystroke`]).
     pub is_keystroke: bool,
+    /// It marks parts of texts.
+    pub has_marks: bool,
     /// Where in the payload.
     pub range: Range<usize>,
 }
@@ -114,6 +116,7 @@ impl Link {
             others: chunk.others().collect(),
             author: chunk.author.map(|author| author.device()),
             is_keystroke: canonical::is_keystroke(chunk),
+            has_marks: chunk.has_marks(),
             range: start..start + chunk.length,
         }
     }
@@ -507,7 +510,18 @@ mod tests {
     fn change(name: u8, seq: u64, start_op: u64, deps: &[u8]) -> Link {
         let deps = deps.iter().map(|name| ChangeHash([*name; 32])).collect();
         let hash = ChangeHash([name; 32]);
-        Link { hash, seq, start_op, ops: 1, deps, others: Vec::new(), author: None, is_keystroke: false, range: 0..0 }
+        Link {
+            hash,
+            seq,
+            start_op,
+            ops: 1,
+            deps,
+            others: Vec::new(),
+            author: None,
+            is_keystroke: false,
+            has_marks: false,
+            range: 0..0,
+        }
     }
 
     /// A run of these changes by one actor.

@@ -55,6 +55,11 @@ pub struct Author<'a>(pub &'a [u8]);
 struct Others<'a>(&'a [u8]);
 
 impl Chunk<'_> {
+    /// It marks parts of texts.
+    pub fn has_marks(&self) -> bool {
+        !self.columns.data[MARK_NAME].is_empty()
+    }
+
     /// The changes that it depends on, ascending.
     pub fn deps(&self) -> impl ExactSizeIterator<Item = ChangeHash> {
         self.deps.as_chunks::<HASH_LEN>().0.iter().map(|hash| ChangeHash(*hash))
