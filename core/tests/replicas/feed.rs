@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use anabranch::{Document, Feed, FeedError, FeedPosition, FeedRow, Peer, Space, StorageId, limits};
+use anabranch::{Document, Event, Feed, FeedError, FeedPosition, FeedRow, Peer, Space, StorageId, limits};
 use futures::{FutureExt as _, StreamExt as _};
 
 use crate::common::{Pair, peer, peer_in, within};
@@ -86,13 +86,26 @@ async fn feed_of_a_reader_that_was_too_slow_for_the_events_has_every_document() 
     let made = documents(&space, 3).await;
     let mut feed = peer.feed(peer.feed_end()).unwrap();
     assert!(feed.next().now_or_never().is_none());
-    // Each edit is at least one event, and a reader has room for 1,024.
-    for value in 0..1_500 {
-        made[value as usize % 2].edit(|edit| edit.set("/value", value)).unwrap();
+    for value in 0..2 {
+        change(&made[value as usize], 100 + value).await;
     }
-    for document in &made {
-        within("saved", document.saved()).await.unwrap();
+    // Behind the last growth, and none of them says that the feed has grown: a reader has room for 1,024.
+    let mut events = peer.events();
+    for number in 0..1_100 {
+        within("name", peer.name_device(&number.to_string())).await.unwrap();
     }
+    let mut others = 0;
+    let mut lost = 0;
+    while let Some(event) = events.next().now_or_never().flatten() {
+        match event {
+            Ok(event) => {
+                assert!(!matches!(event, Event::FeedGrew { .. }), "{event:?}");
+                others += 1;
+            }
+            Err(lagged) => lost += lagged.0,
+        }
+    }
+    assert!(others + lost > 1_024, "{others} events, {lost} lost");
     let mut latest = BTreeMap::new();
     let mut last = 0;
     while feed.position() != peer.feed_end() {

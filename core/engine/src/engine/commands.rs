@@ -163,8 +163,16 @@ impl Engine {
 
     fn read_feed(&mut self, id: CommandId, after: u64, limit: usize) {
         let limit = limit.clamp(1, FEED_PAGE_MAX);
-        let scan = Scan::Feed { command: id, limit, rows: Vec::new() };
-        self.scan(scan, Table::Feed, feed_key(after.saturating_add(1)), feed_key(u64::MAX), limit * FEED_ROW_BYTES);
+        self.scan_feed(id, after, limit, Vec::new());
+    }
+
+    /// Reads on after `after`, up to where the feed is on disk: a row after that may be lost, and its seq given to another one.
+    fn scan_feed(&mut self, command: CommandId, after: u64, limit: usize, rows: Vec<FeedRow>) {
+        let to = self.feed_seq_told.saturating_add(1);
+        let from = after.saturating_add(1).min(to);
+        let bytes_max = limit.saturating_sub(rows.len()) * FEED_ROW_BYTES;
+        let scan = Scan::Feed { command, limit, rows };
+        self.scan(scan, Table::Feed, feed_key(from), feed_key(to), bytes_max);
     }
 
     pub(super) fn scanned_feed(&mut self, command: CommandId, limit: usize, mut rows: Vec<FeedRow>, scanned: &Scanned) {
@@ -176,9 +184,7 @@ impl Engine {
         }
         match rows.last().map(|row| row.seq) {
             Some(last) if scanned.more && rows.len() < limit => {
-                let bytes_max = (limit - rows.len()) * FEED_ROW_BYTES;
-                let scan = Scan::Feed { command, limit, rows };
-                self.scan(scan, Table::Feed, feed_key(last + 1), feed_key(u64::MAX), bytes_max);
+                self.scan_feed(command, last, limit, rows);
             }
             Some(_) | None => {
                 rows.truncate(limit);
