@@ -19,8 +19,8 @@ pub(crate) const RENEWAL_GRACE: Duration = Duration::from_secs(30);
 /// A connection to the running node.
 pub(crate) struct Client {
     reader: BufReader<UnixStream>,
-    /// The node has said which version it speaks.
-    is_known: bool,
+    /// What the node has said of itself.
+    node: Option<Hello>,
     time_limit: Option<TimeLimit>,
 }
 
@@ -28,7 +28,7 @@ impl Client {
     /// Connects to the node that runs on `directory`.
     pub(crate) fn connect(directory: &Directory) -> Result<Self, Failure> {
         let reader = BufReader::with_capacity(64 * 1024, directory.connect()?);
-        Ok(Self { reader, is_known: false, time_limit: directory.time_limit() })
+        Ok(Self { reader, node: None, time_limit: directory.time_limit() })
     }
 
     /// The same for a stream of requests, which ends by itself when its time is over.
@@ -39,17 +39,13 @@ impl Client {
     /// Asks, and returns the answer.
     pub(crate) fn ask<T: DeserializeOwned>(&mut self, command: &Command) -> Result<T, Failure> {
         let last = self.ask_many(command, |_: Value| Ok(()))?;
-        serde_json::from_value(last).map_err(unreadable)
+        serde_json::from_value(last).map_err(|error| self.unreadable(&error))
     }
 
     /// Asks with a text that follows the request, and returns the answer.
     pub(crate) fn ask_with<T: DeserializeOwned>(&mut self, command: &Command, text: &[u8]) -> Result<T, Failure> {
-        let line = self.line(command)?;
-        // Where not all of it can be sent, the answer says why, or that there is none.
-        let allowed = self.allowed(command);
-        self.grant(allowed)?;
-        let _sent = self.reader.get_mut().write_all(&line).and_then(|()| self.reader.get_mut().write_all(text));
-        serde_json::from_value(self.answer(allowed, |_: Value| Ok(()))?).map_err(unreadable)
+        let last = self.request(command, text, |_: Value| Ok(()))?;
+        serde_json::from_value(last).map_err(|error| self.unreadable(&error))
     }
 
     /// Asks, hands each item to `each` as it comes, and returns what came last.
@@ -58,16 +54,26 @@ impl Client {
         command: &Command,
         each: impl FnMut(T) -> Result<(), Failure>,
     ) -> Result<Value, Failure> {
+        self.request(command, &[], each)
+    }
+
+    fn request<T: DeserializeOwned>(
+        &mut self,
+        command: &Command,
+        text: &[u8],
+        each: impl FnMut(T) -> Result<(), Failure>,
+    ) -> Result<Value, Failure> {
         let line = self.line(command)?;
         let allowed = self.allowed(command);
         self.grant(allowed)?;
-        self.reader.get_mut().write_all(&line).map_err(|error| allowed.lost(&error))?;
+        // Where not all of it can be sent, the answer says why (a node of another version takes nothing), or that there is none.
+        let _sent = self.reader.get_mut().write_all(&line).and_then(|()| self.reader.get_mut().write_all(text));
         self.answer(allowed, each)
     }
 
     /// A request, and in front of the first which version this is.
     fn line(&self, command: &Command) -> Result<Vec<u8>, Failure> {
-        let mut line = if self.is_known { Vec::new() } else { Hello::ours().line().into_bytes() };
+        let mut line = if self.node.is_some() { Vec::new() } else { Hello::ours().line().into_bytes() };
         line.extend(encode(command)?);
         line.push(b'\n');
         Ok(line)
@@ -79,15 +85,14 @@ impl Client {
         mut each: impl FnMut(T) -> Result<(), Failure>,
     ) -> Result<Value, Failure> {
         let mut line = Vec::new();
-        if !self.is_known {
+        if self.node.is_none() {
             self.read(&mut line, allowed)?;
-            Hello::check(&line, Side::Node)?;
-            self.is_known = true;
+            self.node = Some(Hello::check(&line, Side::Node)?);
         }
         loop {
             self.read(&mut line, allowed)?;
-            match serde_json::from_slice::<Line>(&line).map_err(unreadable)? {
-                Line::Item(item) => each(serde_json::from_value(item).map_err(unreadable)?)?,
+            match serde_json::from_slice::<Line>(&line).map_err(|error| self.unreadable(&error))? {
+                Line::Item(item) => each(serde_json::from_value(item).map_err(|error| self.unreadable(&error))?)?,
                 Line::Ok(last) => return Ok(last),
                 Line::Error(failure) => return Err(failure),
             }
@@ -109,6 +114,11 @@ impl Client {
             // Also in the middle of a line.
             _ => Err(Failure::new(Code::Unreachable, "the node ended before it answered")),
         }
+    }
+
+    fn unreadable(&self, error: &serde_json::Error) -> Failure {
+        let version = self.node.as_ref().map(|node| format!(" (it is anabranch {})", node.version)).unwrap_or_default();
+        Failure::failed(format!("the node's answer{version} cannot be read: {error}"))
     }
 
     /// What a request may take.
@@ -156,8 +166,4 @@ impl Allowed {
             _ => Failure::failed(format!("lost the connection to the node: {error}")),
         }
     }
-}
-
-fn unreadable(error: serde_json::Error) -> Failure {
-    Failure::failed(format!("the node's answer cannot be read: {error}"))
 }

@@ -267,23 +267,54 @@ impl Connection {
         }
     }
 
-    /// The first request, after each side has said who it is. A stream of edits may begin late, if there is a place for it to stay;
-    /// nothing if there is none, or if the other side speaks another version.
+    /// The first request, after each side has said who it is, the command first: one of a version without that line is to read an
+    /// error as its first line. Nothing if there is no place for it to stay, or if it speaks another version.
     async fn first(&mut self) -> std::io::Result<Option<Read>> {
-        let Self { control, reader, answers, staying, .. } = self;
-        answers.hello().await?;
-        let mut reading = std::pin::pin!(read_first(reader, &control.places.coming));
-        if let Ok(read) = tokio::time::timeout(FIRST_REQUEST_WITHIN, reading.as_mut()).await {
-            return answers.unless_refused(read?).await;
-        }
-        match control.place_to_stay() {
-            Ok(place) => {
-                *staying = Some(place);
-                let read = reading.await?;
-                answers.unless_refused(read).await
+        let first = match self.first_line(HELLO_BYTES_MAX).await? {
+            Ok(Read::Line(line)) => line,
+            // It is none, whatever it is.
+            Ok(Read::TooLong) => Vec::new(),
+            Ok(read @ (Read::Stalled | Read::End)) => {
+                self.answers.hello().await?;
+                return Ok(Some(read));
             }
-            Err(failure) => answers.fail(failure).await.map(|()| None),
+            Err(failure) => {
+                self.answers.hello().await?;
+                return self.answers.fail(failure).await.map(|()| None);
+            }
+        };
+        let checked = Hello::check(&first, Side::Command);
+        if let Err(failure) = &checked
+            && !Hello::is_in(&first)
+        {
+            self.answers.write(Hello::answer_without(failure).as_bytes()).await?;
+            return self.answers.flush().await.map(|()| None);
         }
+        self.answers.hello().await?;
+        let read = match checked {
+            Ok(_) => self.first_line(LINE_BYTES_MAX).await?,
+            Err(failure) => Err(failure),
+        };
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(failure) => self.answers.fail(failure).await.map(|()| None),
+        }
+    }
+
+    /// A line before the first answer. It may come late, as that of a stream of edits does, if there is a place to stay.
+    async fn first_line(&mut self, bytes_max: usize) -> std::io::Result<Result<Read, Failure>> {
+        let Self { control, reader, staying, .. } = self;
+        let mut reading = std::pin::pin!(read_line(reader, bytes_max, &control.places.coming));
+        if staying.is_none() {
+            if let Ok(read) = tokio::time::timeout(FIRST_REQUEST_WITHIN, reading.as_mut()).await {
+                return read.map(Ok);
+            }
+            match control.place_to_stay() {
+                Ok(place) => *staying = Some(place),
+                Err(failure) => return Ok(Err(failure)),
+            }
+        }
+        reading.await.map(Ok)
     }
 
     /// Answers one request, when there is a place for it.
@@ -362,18 +393,10 @@ impl Connection {
 }
 
 impl Answers {
-    /// Which node this is. Said to whoever connects, before anything else.
+    /// Which node this is.
     async fn hello(&mut self) -> std::io::Result<()> {
         self.write(Hello::ours().line().as_bytes()).await?;
         self.flush().await
-    }
-
-    /// What was read, or nothing where the connection was refused with the reason.
-    async fn unless_refused(&mut self, read: Result<Read, Failure>) -> std::io::Result<Option<Read>> {
-        match read {
-            Ok(read) => Ok(Some(read)),
-            Err(failure) => self.fail(failure).await.map(|()| None),
-        }
     }
 
     /// The end of an answer that cannot be given.
@@ -464,23 +487,6 @@ async fn read_text(reader: &mut (impl AsyncBufRead + Unpin), bytes: usize) -> st
         reader.consume(used);
     }
     Ok(text)
-}
-
-/// Reads what the other side says of itself, and the first request. Refuses a side of another version.
-async fn read_first(
-    reader: &mut (impl AsyncBufRead + Unpin),
-    coming: &Semaphore,
-) -> std::io::Result<Result<Read, Failure>> {
-    let hello = match read_line(reader, HELLO_BYTES_MAX, coming).await? {
-        Read::Line(line) => line,
-        // It is none, whatever it is.
-        Read::TooLong => Vec::new(),
-        read @ (Read::Stalled | Read::End) => return Ok(Ok(read)),
-    };
-    match Hello::check(&hello, Side::Command) {
-        Ok(_) => read_line(reader, LINE_BYTES_MAX, coming).await.map(Ok),
-        Err(failure) => Ok(Err(failure)),
-    }
 }
 
 /// Reads up to the end of a line, at most `bytes_max`, the end not counted. A long one has room first, of the largest size, so that nobody waits for more while they hold some.

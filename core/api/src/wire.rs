@@ -1,6 +1,6 @@
 //! Requests and answers as lines of JSON, as the node's socket carries them.
 //!
-//! The first line of each side is `{"hello":{"protocol":2,"version":"0.1.0"}}` ([`Hello`]). A request is `{"do":"doc-get",..}`. It is
+//! The first line of each side is `{"hello":{"protocol":2,"version":"0.1.0"}}` ([`Hello`]), that of the command first. A request is `{"do":"doc-get",..}`. It is
 //! answered by any number of `{"item":..}` lines and then one of `{"ok":..}` and `{"error":{"code":"not-found","message":".."}}`
 //! ([`Line`](crate::Line)).
 
@@ -63,6 +63,18 @@ impl Hello {
     pub fn line(&self) -> String {
         let Self { protocol, version } = self;
         format!("{}\n", serde_json::json!({ "hello": { "protocol": protocol, "version": version } }))
+    }
+
+    /// Whether a first line says which version the other side speaks, whichever that is.
+    pub fn is_in(line: &[u8]) -> bool {
+        serde_json::from_slice::<First>(line).is_ok()
+    }
+
+    /// The line, with its end, for a command that does not say which version it speaks, as one of protocol 1: `exit` is what
+    /// that reads in an error.
+    pub fn answer_without(failure: &Failure) -> String {
+        let Failure { code, message } = failure;
+        format!("{}\n", serde_json::json!({ "error": { "exit": "error", "code": code, "message": message } }))
     }
 
     /// Reads the first line of the side `of`, and refuses one that is none, or of another version of the protocol.
@@ -203,7 +215,9 @@ mod tests {
                  use the `anabranch` that the node was started from, or start the node again with this one"
             )
         );
+        assert!(Hello::is_in(br#"{"hello":{"protocol":99,"version":"9.9.9"}}"#));
         for first in [&br#"{"v":1,"do":"id"}"#[..], b"GET / HTTP/1.1", b""] {
+            assert!(!Hello::is_in(first));
             let failure = Hello::check(first, Side::Command).unwrap_err();
             assert_eq!(failure.code, Code::OtherVersion);
             let says = "the command does not say which version of the protocol it speaks, this node speaks version 2";

@@ -123,7 +123,8 @@ fn half_a_request_that_does_not_go_on_is_ended() {
     let home = tempfile::tempdir().unwrap();
     let node = Node::start(&home.path().join("node"), &[]);
     let mut stream = UnixStream::connect(node.directory().join("node.sock")).unwrap();
-    std::io::Write::write_all(&mut stream, b"{\"version\":").unwrap();
+    std::io::Write::write_all(&mut stream, anabranch_api::Hello::ours().line().as_bytes()).unwrap();
+    std::io::Write::write_all(&mut stream, b"{\"do\":").unwrap();
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
     assert!(answer.contains("nothing more of the request has come for 10 s"), "{answer}");
