@@ -28,10 +28,24 @@ pub(crate) fn exit_code(failure: &Failure) -> u8 {
     }
 }
 
+/// The exit code in a word, for scripts that read JSON. The words do not change.
+pub(crate) fn exit_name(exit_code: u8) -> &'static str {
+    match exit_code {
+        2 => "usage",
+        3 => "no-node",
+        4 => "not-found",
+        5 => "refused",
+        6 => "timed-out",
+        7 => "other-version",
+        _ => "error",
+    }
+}
+
 /// What fails because the replica has stopped, and that is because the node ends, fails because there is no node any more.
 pub(crate) fn of_a_node_that_ends(failure: Failure) -> Failure {
     match failure.code {
-        Code::Stopped | Code::Unsaved => Failure { code: Code::Unreachable, ..failure },
+        Code::Stopped => Failure { code: Code::Unreachable, ..failure },
+        // Also what was done and is not saved yet: whoever asks is to know that it was done.
         _ => failure,
     }
 }
@@ -44,8 +58,9 @@ mod tests {
     #[test]
     fn a_node_that_ends_is_the_reason_only_of_what_a_stopped_replica_says() {
         let exit = |code| exit_code(&of_a_node_that_ends(Failure::new(code, "no")));
-        assert_eq!([exit(Code::Stopped), exit(Code::Unsaved)], [3, 3]);
+        assert_eq!(exit(Code::Stopped), 3);
         assert_eq!(exit_code(&Failure::new(Code::Stopped, "its store has failed")), 1);
-        assert_eq!([exit(Code::TooLarge), exit(Code::NotFound)], [1, 4]);
+        assert_eq!([exit(Code::Unsaved), exit(Code::TooLarge), exit(Code::NotFound)], [1, 1, 4]);
+        assert_eq!(of_a_node_that_ends(Failure::new(Code::Unsaved, "no")).code, Code::Unsaved);
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::failure::exit_code;
+use crate::failure::{exit_code, exit_name};
 use crate::text;
 use anabranch_api::Failure;
 
@@ -103,8 +103,14 @@ impl Show {
     /// Says why a command failed, on standard error: a line for people, or an object.
     pub(crate) fn failure(self, failure: &Failure) {
         if self.json {
+            let code = exit_code(failure);
             let json = serde_json::json!({
-                "error": { "code": failure.code, "exit": exit_code(failure), "message": failure.message }
+                "error": {
+                    "exit": exit_name(code),
+                    "code": code,
+                    "reason": failure.code,
+                    "message": failure.message,
+                }
             });
             let _ = writeln!(io::stderr().lock(), "{}", text::lines(&json.to_string()));
         } else {

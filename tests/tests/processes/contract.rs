@@ -160,7 +160,10 @@ fn every_command_fails_with_its_code_and_one_clear_line() {
         let failed = node.run(&[&["--json"], &arguments[..]].concat()).expect(*code);
         assert_eq!(failed.stderr.lines().count(), 1, "`{}` said: {}", failed.command, failed.stderr);
         let object: Value = serde_json::from_str(&failed.stderr).unwrap();
-        assert_eq!(object["error"]["exit"], *code, "`{}`", failed.command);
+        assert_eq!(object["error"]["code"], *code, "`{}`", failed.command);
+        for name in ["exit", "reason"] {
+            assert!(object["error"][name].is_string(), "`{}`: {object}", failed.command);
+        }
         assert!(object["error"]["message"].as_str().is_some_and(|text| text.contains(says)), "{object}");
         assert_eq!(failed.stdout, "", "`{}`", failed.command);
     }
