@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anabranch::{Document, DocumentId, Peer, SpaceId};
+use anabranch::{Document, DocumentError, DocumentId, Draft, Peer, SpaceId};
 use async_channel::{Receiver, Sender};
 use futures::channel::oneshot;
 use futures::future::{self, BoxFuture, Either};
@@ -17,6 +17,7 @@ use futures_timer::Delay;
 use parking_lot::Mutex;
 
 use crate::answer::{Content, Count, HostLine, Line, Renewed};
+use crate::service::reserved::Reserved;
 use crate::{Code, Command, Failure, Which};
 
 mod conflicts;
@@ -30,6 +31,7 @@ mod names;
 mod naming;
 mod pattern;
 mod peers;
+mod reserved;
 mod spaces;
 mod status;
 mod watch;
@@ -94,8 +96,7 @@ pub struct Service {
 struct Shared {
     peer: Peer,
     host: Box<dyn Host>,
-    /// Held while a name is given.
-    naming: futures::lock::Mutex<()>,
+    reserved: Reserved,
 }
 
 /// The requests of one caller, one after the other or at once. The document of the last one stays open for the next.
@@ -110,7 +111,8 @@ pub struct Conversation {
 struct Kept(Arc<Mutex<Option<Document>>>);
 
 /// An answer under way: any number of [`Line::Item`] and then one [`Line::Ok`] or [`Line::Error`]. At most 16 lines wait to
-/// be taken. Dropped earlier, what was asked is given up, except for what has begun on another thread, which is done as a whole.
+/// be taken. Dropped earlier, what was asked is given up: edits and imports are made as a whole or not at all (a change for
+/// each, up to any of them), and a read that has begun in a [`Job`] goes on there for nobody.
 pub struct Answer {
     items: Receiver<Content>,
     work: Option<BoxFuture<'static, Result<Content, Failure>>>,
@@ -124,7 +126,7 @@ struct Items(Sender<Content>);
 impl Service {
     /// A service over a replica.
     pub fn new(peer: Peer, host: impl Host) -> Self {
-        Self { shared: Arc::new(Shared { peer, host: Box::new(host), naming: futures::lock::Mutex::new(()) }) }
+        Self { shared: Arc::new(Shared { peer, host: Box::new(host), reserved: Reserved::default() }) }
     }
 
     /// Begins to take requests of a caller.
@@ -143,14 +145,75 @@ impl Service {
 
     /// Does what may take long away from the thread that polls. What nobody waits for any more is not begun.
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+        self.blocking_while_wanted(|_| work()).await
+    }
+
+    /// The same for work that asks now and then whether somebody still waits for it.
+    async fn blocking_while_wanted<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
         let (sender, done) = oneshot::channel();
         self.shared.host.run(Box::new(move || {
             if !sender.is_canceled() {
+                let done = work(&|| !sender.is_canceled());
                 // Whoever waited may have gone meanwhile.
-                let _ = sender.send(work());
+                let _ = sender.send(done);
             }
         }));
         done.await.map_err(|_| Failure::new(Code::Internal, "the request failed inside, which is a bug"))
+    }
+
+    /// Does `work` in jobs, one after the other until it is done: `None` says that edits come faster than the disk takes them, and
+    /// then what was made so far is saved first. Nobody waits inside a job. Whoever gives up, gives up the jobs that have not begun.
+    async fn in_turns<S: Send + 'static, T: Send + 'static>(
+        &self,
+        document: &Document,
+        mut state: S,
+        work: fn(&mut S) -> Option<T>,
+    ) -> Result<(S, T), Failure> {
+        loop {
+            let (back, done) = self
+                .blocking(move || {
+                    let done = work(&mut state);
+                    (state, done)
+                })
+                .await?;
+            if let Some(done) = done {
+                return Ok((back, done));
+            }
+            // Where nothing can be saved, the next try says why.
+            let _ = document.saved().await;
+            state = back;
+        }
+    }
+
+    /// Makes something in a draft, and publishes it if it is to be. It is published as a whole, or given up.
+    async fn in_draft<T, E>(
+        &self,
+        document: &Document,
+        publishes: bool,
+        make: impl FnOnce(&mut Draft) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DocumentError> + From<Failure> + Send + 'static,
+    {
+        let own = document.clone();
+        let made = self.blocking(move || {
+            let mut draft = own.draft()?;
+            let what = make(&mut draft)?;
+            Ok::<_, E>((draft, what))
+        });
+        let (draft, what) = made.await??;
+        if !publishes {
+            return Ok(what);
+        }
+        // Together with what was made, which may reserve a name: that is not free before it is given.
+        let publish = |(draft, _): &mut (Draft, T)| unless_busy(draft.publish());
+        let ((_draft, what), published) = self.in_turns(document, (draft, what), publish).await?;
+        published?;
+        Ok(what)
     }
 
     /// One answer, from a request that its caller may make.
@@ -222,6 +285,28 @@ impl Service {
                 self.wait_synced(space.as_deref(), peer.as_deref(), timeout_ms, items).await?.into()
             }
         })
+    }
+}
+
+/// Nothing where edits come faster than the disk takes them.
+fn unless_busy<T, E>(result: Result<T, E>) -> Option<Result<T, E>>
+where
+    E: IsBusy,
+{
+    match result {
+        Err(error) if error.is_busy() => None,
+        result => Some(result),
+    }
+}
+
+/// An error that may be of edits that come faster than the disk takes them. Nothing was done then.
+trait IsBusy {
+    fn is_busy(&self) -> bool;
+}
+
+impl IsBusy for DocumentError {
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy(_))
     }
 }
 
@@ -358,5 +443,22 @@ mod tests {
         });
         assert!(texts.eq(1..100), "each once, in order");
         assert!(matches!(rest.last(), Some(Line::Ok(Content::Count(count))) if count.items == 100));
+    }
+
+    // The job waited for the disk itself, inside the caller's own wait, which panicked.
+    #[test]
+    fn work_that_outruns_the_disk_goes_on_where_it_was_also_on_one_thread() {
+        let peer = block_on(Peer::builder().open()).unwrap();
+        let space = block_on(peer.create_space("work")).unwrap();
+        let document = block_on(space.create_document()).unwrap();
+        let service = Service::new(peer.clone(), SameThread);
+        let edit_some = |(document, edits): &mut (Document, i64)| {
+            *edits += 1;
+            document.edit(|edit| edit.set("/n", *edits)).unwrap();
+            (*edits == 3).then_some("done")
+        };
+        let ((_, edits), done) = block_on(service.in_turns(&document, (document.clone(), 0), edit_some)).unwrap();
+        assert_eq!((edits, done), (3, "done"));
+        block_on(peer.shutdown());
     }
 }

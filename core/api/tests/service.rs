@@ -205,6 +205,80 @@ fn job_that_nobody_waits_for_any_more_is_not_begun() {
     block_on(peer.shutdown());
 }
 
+fn import(name: &str) -> (Command, Vec<u8>) {
+    let text = br#"{"n":1}"#.to_vec();
+    let request = Command::DocImport {
+        space: None,
+        default_space: None,
+        document: None,
+        name: Some(name.into()),
+        force: false,
+        bytes: text.len(),
+        reading: Reading::default(),
+        replace: false,
+        check: false,
+    };
+    (request, text)
+}
+
+/// Polls an answer up to its next job, which is not done.
+fn up_to_a_job(answer: &mut Answer, later: &Later) {
+    for _ in 0..1_000 {
+        assert!(is_pending(answer));
+        if !later.0.lock().unwrap().is_empty() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("no job within 5 s");
+}
+
+fn do_jobs(later: &Later) {
+    let jobs = std::mem::take(&mut *later.0.lock().unwrap());
+    jobs.into_iter().for_each(|job| job());
+}
+
+#[test]
+fn import_that_nobody_waits_for_any_more_is_not_published() {
+    let later = Later::default();
+    let (peer, service) = with_plan(later.clone());
+    let (request, text) = import("notes");
+    let mut answer = service.call(Caller::Owner, request, text);
+    // Read, and made in a draft.
+    for _ in 0..2 {
+        up_to_a_job(&mut answer, &later);
+        do_jobs(&later);
+    }
+    up_to_a_job(&mut answer, &later);
+    drop(answer);
+    do_jobs(&later);
+    let space = peer.space(peer.spaces()[0].space).unwrap();
+    assert_eq!(space.find("notes"), []);
+    ask(&service, Command::DocNew { space: None, name: Some("notes".into()), force: false }).unwrap();
+    block_on(peer.shutdown());
+}
+
+// One lock was held, or waited for, by whoever gave a name, also while nobody took their answers.
+#[test]
+fn name_of_an_answer_that_is_not_taken_keeps_out_only_that_name() {
+    let later = Later::default();
+    let (peer, service) = with_plan(later.clone());
+    let (request, text) = import("notes");
+    let mut stalled = service.call(Caller::Owner, request, text);
+    up_to_a_job(&mut stalled, &later);
+    let new = |name: &str| Command::DocNew { space: None, name: Some(name.into()), force: false };
+    ask(&service, new("other")).unwrap();
+    let refused = ask(&service, new("notes")).unwrap_err();
+    assert_eq!(refused.code, Code::Usage);
+    assert!(refused.message.contains("the name `notes` is being given to another document"), "{refused}");
+    // When its caller goes before it is published, it is free; afterwards it is taken.
+    drop(stalled);
+    do_jobs(&later);
+    ask(&service, new("notes")).unwrap();
+    assert!(ask(&service, new("notes")).unwrap_err().message.contains("here already"));
+    block_on(peer.shutdown());
+}
+
 #[test]
 fn job_that_does_not_end_is_reported_as_a_failure_inside() {
     let later = Later::default();

@@ -4,7 +4,7 @@ use anabranch::import::{Import, Kinds, Rules};
 use anabranch::{ActorId, Conflict, DeviceId, DocumentError, Draft, Edit, EditError, LostEdit, Path, Value, View};
 
 use crate::service::documents::edited;
-use crate::service::import::{publish, write_all};
+use crate::service::import::write_all;
 use crate::service::{Kept, Service};
 use crate::{ConflictLine, ConflictValue, ConflictWriter, Failure, Reading, Resolved, Take, Which};
 
@@ -62,16 +62,14 @@ impl Service {
             take => Chosen::Take(take),
         };
         let document = self.open(which).await?;
-        let (own, device) = (document.clone(), self.peer().device());
-        let made = self.blocking(move || {
-            let mut draft = own.draft()?;
+        let device = self.peer().device();
+        let made = self.in_draft(&document, true, move |draft| {
             let plan = draft.read(|view| Plan::new(view, path.as_ref(), take, device))?;
-            let changes = plan.make(&mut draft)?;
+            let changes = plan.make(draft)?;
             let left = draft.read(|view| Found::at(view, None));
-            publish(&mut draft)?;
             Ok::<_, Failure>((plan, changes, left))
         });
-        let (plan, changes, left) = made.await??;
+        let (plan, changes, left) = made.await?;
         document.saved().await?;
         let (conflicts, lost) = (plan.conflicts(), plan.lost());
         Ok(Resolved {

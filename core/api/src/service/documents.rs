@@ -5,8 +5,9 @@ use std::cmp::Reverse;
 use anabranch::{ChangeHash, Document, DocumentError, DocumentInfo, Path, Space};
 
 use crate::service::names::texts;
-use crate::service::naming::{self, Taken};
+use crate::service::naming::Taken;
 use crate::service::pattern::Pattern;
+use crate::service::reserved::Reservation;
 use crate::service::{Items, Kept, Service, yield_now};
 use crate::{Code, Count, DocumentLine, EXPORT_PIECE_BYTES, Edited, Exported, Failure, Got, Sort, Which};
 
@@ -30,19 +31,17 @@ impl Service {
         force: bool,
     ) -> Result<Edited, Failure> {
         let space = self.space(space)?;
-        // One at a time, so that a name that is free stays so until it is taken.
-        let _naming = self.shared.naming.lock().await;
-        let document = match name {
-            None => space.create_document().await?,
-            Some(name) => {
-                naming::check_new(&space, name, None, force)?;
-                let document = space.create_with_first_edit().await?;
-                document.edit(|edit| edit.set("/name", name))?;
-                document
-            }
+        let Some(name) = name else {
+            let document = space.create_document().await?;
+            document.saved().await?;
+            return edited(&document, 0, 1);
         };
+        let mut reservation = self.reserve(&space, name, None, force).await?;
+        let document = space.create_with_first_edit().await?;
+        give_name(&document, name, &mut reservation).await?;
         document.saved().await?;
-        edited(&document, u64::from(name.is_some()), 1)
+        reservation.into_iter().for_each(Reservation::release);
+        edited(&document, 1, 1)
     }
 
     /// Makes a document for each line, blank ones left out. All names are looked at before the first one is made; each document is
@@ -55,10 +54,7 @@ impl Service {
         items: &Items,
     ) -> Result<Count, Failure> {
         let space = self.space(space)?;
-        let mut taken = {
-            let _naming = self.shared.naming.lock().await;
-            Taken::of(&space)
-        };
+        let mut taken = Taken::of(&space, || self.shared.reserved.of(space.id()));
         taken.check_all_new(lines, force)?;
         let names: Vec<&str> = lines.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
         let mut saved = 0;
@@ -82,10 +78,12 @@ impl Service {
         let mut made = Vec::with_capacity(names.len());
         let mut unknown = 0;
         let mut last = None;
+        let mut reservations = Vec::new();
         let mut result = Ok(());
         for name in names {
             match self.new_named(space, name, taken, force).await {
-                Ok(document) => {
+                Ok((document, reservation)) => {
+                    reservations.extend(reservation);
                     match edited(&document, 1, 1) {
                         Ok(line) => made.push(line),
                         Err(failure) => (unknown, result) = (1, Err(failure)),
@@ -105,35 +103,37 @@ impl Service {
             unknown += made.len();
             return Together { made: Vec::new(), unknown, result: result.and(Err(error.into())) };
         }
+        reservations.into_iter().for_each(Reservation::release);
         Together { made, unknown, result }
     }
 
     /// Makes one of many documents. If it fails, there is none: one that begins with its first edit is gone without it.
-    async fn new_named(&self, space: &Space, name: &str, taken: &mut Taken, force: bool) -> Result<Document, Failure> {
-        // Others are not to wait for all of them, neither to give a name nor for anything else.
+    async fn new_named(
+        &self,
+        space: &Space,
+        name: &str,
+        taken: &mut Taken,
+        force: bool,
+    ) -> Result<(Document, Option<Reservation>), Failure> {
+        // Others are not to wait for all of them.
         yield_now().await;
-        let _naming = self.shared.naming.lock().await;
+        let mut reservation =
+            if force { None } else { Some(self.shared.reserved.reserve(Some(space.id()), name).await?) };
         taken.check_new(name, force)?;
         let document = space.create_with_first_edit().await?;
-        while let Err(error) = document.edit(|edit| edit.set("/name", name)) {
-            match error {
-                // They come faster than the disk takes them.
-                DocumentError::Busy(_) => document.saved().await?,
-                error => return Err(error.into()),
-            }
-        }
-        Ok(document)
+        give_name(&document, name, &mut reservation).await?;
+        Ok((document, reservation))
     }
 
     pub(super) async fn rename(&self, kept: &Kept, which: &Which, name: &str, force: bool) -> Result<Edited, Failure> {
         let document = self.document(kept, which).await?;
-        let _naming = self.shared.naming.lock().await;
         if document.text("/name")?.as_deref() == Some(name) {
             return edited(&document, 0, 0);
         }
-        naming::check_new(document.space(), name, Some(document.id()), force)?;
-        document.edit(|edit| edit.set("/name", name))?;
+        let mut reservation = self.reserve(document.space(), name, Some(document.id()), force).await?;
+        give_name(&document, name, &mut reservation).await?;
         document.saved().await?;
+        reservation.into_iter().for_each(Reservation::release);
         edited(&document, 1, 1)
     }
 
@@ -272,6 +272,20 @@ impl Service {
             }
         }
         Ok(heads)
+    }
+}
+
+/// Names a document. The name is not free again before that is saved.
+async fn give_name(document: &Document, name: &str, reservation: &mut Option<Reservation>) -> Result<(), Failure> {
+    if let Some(reservation) = reservation {
+        reservation.keep_until_saved(document);
+    }
+    loop {
+        match document.edit(|edit| edit.set("/name", name)) {
+            // Edits come faster than the disk takes them.
+            Err(DocumentError::Busy(_)) => document.saved().await?,
+            given => return Ok(given?),
+        }
     }
 }
 

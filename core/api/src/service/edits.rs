@@ -3,9 +3,9 @@
 
 use anabranch::{Document, DocumentError, Draft, EditError, View};
 
-use crate::service::import::{publish, wait_for_disk, write_all};
+use crate::service::import::write_all;
 use crate::service::names::texts;
-use crate::service::{Items, Kept, Service};
+use crate::service::{IsBusy, Items, Kept, Service, unless_busy};
 use crate::{Acknowledged, Code, EditStep, Edited, Failure, Reading, Which};
 
 /// Edits that put in more than this, about, are made in a draft: they would hold up everything else. Guess: some 10 ms.
@@ -56,12 +56,11 @@ impl Service {
         let Order { edits, each, saved, reading, lines } = order;
         let lines = Lines { numbers: lines, single: edits.len() == 1 };
         let total = edits.len();
-        let (own, own_lines) = (document.clone(), lines.clone());
-        let make = move || match each {
-            true => each_a_change(&own, &edits, reading, &own_lines),
-            false => together(&own, &edits, reading, &own_lines),
-        };
-        let Made { heads, changes, failed } = self.blocking(make).await??;
+        let work = Work::new(&document, edits, reading, lines.clone());
+        let go_on = if each { Work::each_a_change } else { Work::together };
+        let (Work { made, .. }, result) = self.in_turns(&document, work, go_on).await?;
+        result?;
+        let Made { heads, changes, failed } = made;
         // Also what was made before the one that failed.
         if saved {
             document.saved().await?;
@@ -113,7 +112,14 @@ impl Lines {
     }
 }
 
+impl IsBusy for Misfit {
+    fn is_busy(&self) -> bool {
+        self.error.is_busy()
+    }
+}
+
 /// What was made.
+#[derive(Default)]
 struct Made {
     /// The version after each edit, or after all.
     heads: Vec<Vec<String>>,
@@ -123,54 +129,94 @@ struct Made {
     failed: Option<Failure>,
 }
 
-/// All edits or none.
-fn together(document: &Document, edits: &[EditStep], reading: Reading, lines: &Lines) -> Result<Made, Failure> {
-    let changes = all(document, edits, reading, 0).map_err(|misfit| lines.failure(misfit))?;
-    Ok(Made { heads: vec![texts(&document.heads()?)], changes, failed: None })
+/// Edits under way, which go on where they were when the disk has caught up.
+struct Work {
+    document: Document,
+    edits: Vec<EditStep>,
+    reading: Reading,
+    lines: Lines,
+    made: Made,
+    /// What was made in a draft and is not published yet, and in how many changes.
+    draft: Option<(Draft, u64)>,
 }
 
-/// Each edit as a change of its own, up to the first that fails.
-fn each_a_change(document: &Document, edits: &[EditStep], reading: Reading, lines: &Lines) -> Result<Made, Failure> {
-    let mut made = Made { heads: Vec::new(), changes: 0, failed: None };
-    for (index, step) in edits.iter().enumerate() {
-        match all(document, std::slice::from_ref(step), reading, index) {
-            Ok(changes) => made.changes += changes,
-            Err(misfit) => {
-                made.failed = Some(lines.failure(misfit));
-                break;
+impl Work {
+    fn new(document: &Document, edits: Vec<EditStep>, reading: Reading, lines: Lines) -> Self {
+        Self { document: document.clone(), edits, reading, lines, made: Made::default(), draft: None }
+    }
+
+    /// All edits or none.
+    fn together(&mut self) -> Option<Result<(), Failure>> {
+        let Self { document, edits, reading, lines, made, draft } = self;
+        let changes = unless_busy(all(document, edits, *reading, 0, draft))?;
+        Some(changes.map_err(|misfit| lines.failure(misfit)).and_then(|changes| made.add(document, changes)))
+    }
+
+    /// Each edit as a change of its own, up to the first that fails.
+    fn each_a_change(&mut self) -> Option<Result<(), Failure>> {
+        let Self { document, edits, reading, lines, made, draft } = self;
+        for (index, step) in edits.iter().enumerate().skip(made.heads.len()) {
+            match unless_busy(all(document, std::slice::from_ref(step), *reading, index, draft))? {
+                Ok(changes) => {
+                    if let Err(failure) = made.add(document, changes) {
+                        return Some(Err(failure));
+                    }
+                }
+                Err(misfit) => {
+                    made.failed = Some(lines.failure(misfit));
+                    break;
+                }
             }
         }
-        made.heads.push(texts(&document.heads()?));
+        Some(Ok(()))
     }
-    Ok(made)
 }
 
-/// Makes `steps`, the first of which is number `first`, in one change if that holds them, and says in how many.
-fn all(document: &Document, steps: &[EditStep], reading: Reading, first: usize) -> Result<u64, Misfit> {
-    if steps.iter().map(EditStep::weight).sum::<usize>() <= DIRECT_BYTES_MAX {
+impl Made {
+    /// So many changes more, which made the document as it is.
+    fn add(&mut self, document: &Document, changes: u64) -> Result<(), Failure> {
+        self.changes += changes;
+        self.heads.push(texts(&document.heads()?));
+        Ok(())
+    }
+}
+
+/// Makes `steps`, the first of which is number `first`, in one change if that holds them, and says in how many. Where it is busy
+/// it keeps in `draft` what there is to be published.
+fn all(
+    document: &Document,
+    steps: &[EditStep],
+    reading: Reading,
+    first: usize,
+    draft: &mut Option<(Draft, u64)>,
+) -> Result<u64, Misfit> {
+    if draft.is_none() && steps.iter().map(EditStep::weight).sum::<usize>() <= DIRECT_BYTES_MAX {
         match one_change(document, steps, reading, first) {
             Err(Misfit { error: DocumentError::Edit(EditError::ChangeTooLarge { .. }), .. }) => {}
             made => return made,
         }
     }
-    let mut draft = document.draft()?;
-    let changes = in_pieces(&mut draft, steps, reading, first)?;
-    publish(&mut draft)?;
+    let (mut made, changes) = match draft.take() {
+        Some(made) => made,
+        None => {
+            let mut made = document.draft()?;
+            let changes = in_pieces(&mut made, steps, reading, first)?;
+            (made, changes)
+        }
+    };
+    if let Err(error) = made.publish() {
+        *draft = error.is_busy().then_some((made, changes));
+        return Err(error.into());
+    }
     Ok(changes)
 }
 
-/// Makes `steps` as one change. Where edits come faster than the disk takes them, it waits for the disk.
+/// Makes `steps` as one change.
 fn one_change(document: &Document, steps: &[EditStep], reading: Reading, first: usize) -> Result<u64, Misfit> {
-    loop {
-        let made = document.try_edit(|edit| {
-            apply(edit, steps, reading, first)?;
-            Ok(u64::from(edit.has_changed()))
-        });
-        match made {
-            Err(Misfit { error: DocumentError::Busy(_), .. }) => wait_for_disk(document),
-            made => return made,
-        }
-    }
+    document.try_edit(|edit| {
+        apply(edit, steps, reading, first)?;
+        Ok(u64::from(edit.has_changed()))
+    })
 }
 
 fn apply(edit: &mut anabranch::Edit<'_>, steps: &[EditStep], reading: Reading, first: usize) -> Result<(), Misfit> {

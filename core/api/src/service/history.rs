@@ -21,7 +21,7 @@ impl Service {
     pub(super) async fn log(&self, kept: &Kept, which: &Which, wanted: Wanted) -> Result<Vec<ChangeLine>, Failure> {
         let document = self.document(kept, which).await?;
         let peer = self.peer().clone();
-        self.blocking(move || {
+        self.blocking_while_wanted(move |is_wanted| {
             let mut history = document.history()?;
             let last = wanted.last.and_then(|last| usize::try_from(last).ok()).unwrap_or(usize::MAX);
             history.drain(..history.len().saturating_sub(last));
@@ -43,7 +43,8 @@ impl Service {
                     patches: patches.transpose()?,
                 })
             };
-            history.into_iter().map(line).collect()
+            // With what each changed it may take long.
+            history.into_iter().take_while(|_| is_wanted()).map(line).collect()
         })
         .await?
     }

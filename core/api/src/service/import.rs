@@ -3,9 +3,9 @@
 
 use anabranch::import::{Import, Kinds, Rules};
 use anabranch::{Document, DocumentError, Draft, EditError, Value, View};
-use futures::executor::block_on;
 
 use crate::service::names::texts;
+use crate::service::reserved::Reservation;
 use crate::service::{Service, naming};
 use crate::{Failure, Imported, NAME_KEY, Reading, Strings, Which, check_import_bytes};
 
@@ -34,18 +34,20 @@ impl Service {
         let Order { space, document, name, force, reading, replace, check } = order;
         check_import_bytes(text.len())?;
         let is_new = document.is_none();
-        // Held from when a name is found to be free until the document has it.
-        let mut naming = None;
+        let mut reservation = None;
         let document = match document {
             Some(which) => self.open(&which).await?,
             None => {
                 let space = self.space(space.as_deref())?;
                 if let Some(name) = &name {
-                    naming = Some(self.shared.naming.lock().await);
-                    naming::check_new(&space, name, None, force)?;
+                    reservation = self.reserve(&space, name, None, force).await?;
                 }
                 // It exists from what is published on, so that nothing is left of it if that fails.
-                space.create_with_first_edit().await?
+                let document = space.create_with_first_edit().await?;
+                if let Some(reservation) = &mut reservation {
+                    reservation.keep_until_saved(&document);
+                }
+                document
             }
         };
         let value = self.blocking(move || read_object(&text, reading, name)).await??;
@@ -57,7 +59,7 @@ impl Service {
             let rules = Rules { replace, kinds, kept: Some(NAME_KEY) };
             Import::new(view, "", value, rules)
         };
-        let made = self.make(&document, check, find).await;
+        let made = self.make(&document, check, reservation, find).await;
         let mut imported = made.map_err(|failure| match failure {
             Unmade::Edit(error @ EditError::DocumentFull { .. }) if reading.strings == Strings::Text => Failure::usage(
                 format!("{error}, or import strings that nobody edits by characters with `--strings plain`"),
@@ -76,7 +78,6 @@ impl Service {
         if is_new && check {
             imported.document = None;
         }
-        drop(naming);
         Ok(imported)
     }
 
@@ -89,7 +90,7 @@ impl Service {
             let value = earlier.value("").unwrap_or_default();
             Ok::<_, Unmade>(Import::new(view, "", value, Rules { kinds: Kinds::Exact, ..Rules::default() })?)
         };
-        Ok(self.make(&document, false, find).await?)
+        Ok(self.make(&document, false, None, find).await?)
     }
 
     /// Does what `find` finds to be done, or only finds out what that comes to.
@@ -97,24 +98,21 @@ impl Service {
         &self,
         document: &Document,
         check: bool,
+        reservation: Option<Reservation>,
         find: impl FnOnce(&View<'_>) -> Result<Import, E> + Send + 'static,
     ) -> Result<Imported, Unmade> {
-        let own = document.clone();
-        let made = self.blocking(move || {
-            let mut draft = own.draft()?;
+        let made = self.in_draft(document, !check, move |draft| {
             let (before, import) = draft.read(|view| (view.heads(), find(view)));
             let mut import = import.map_err(Into::into)?;
-            let changes = write_all(&mut draft, &mut import)?;
-            if !check {
-                publish(&mut draft)?;
-            }
-            let heads = if check { before.clone() } else { own.heads()? };
-            Ok::<_, Unmade>((before, heads, import.tally(), changes))
+            let changes = write_all(draft, &mut import)?;
+            Ok::<_, Unmade>((before, import.tally(), changes, reservation))
         });
-        let (before, heads, tally, changes) = made.await??;
+        let (before, tally, changes, reservation) = made.await?;
+        let heads = if check { before.clone() } else { document.heads()? };
         if !check {
             document.saved().await.map_err(Failure::from)?;
         }
+        reservation.into_iter().for_each(Reservation::release);
         let goes_back = !check && changes > 0 && !before.is_empty();
         Ok(Imported {
             space: document.space().id().to_string(),
@@ -215,20 +213,4 @@ pub(super) fn write_all(draft: &mut Draft, import: &mut Import) -> Result<u64, D
         changes += u64::from(changed);
     }
     Ok(changes)
-}
-
-/// Publishes a draft. Where changes come faster than the disk takes them, it waits for the disk.
-pub(super) fn publish(draft: &mut Draft) -> Result<(), DocumentError> {
-    loop {
-        match draft.publish() {
-            Err(DocumentError::Busy(_)) => wait_for_disk(draft.document()),
-            published => return published.map(|_| ()),
-        }
-    }
-}
-
-/// Returns when all edits made so far are on disk, or none can be saved. Which of the two, the next edit says. Where there is one
-/// thread, all are on disk, and nobody waits.
-pub(super) fn wait_for_disk(document: &Document) {
-    let _ = block_on(document.saved());
 }

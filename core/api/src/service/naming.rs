@@ -10,6 +10,7 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use crate::Failure;
 use crate::service::Service;
+use crate::service::reserved::{Reservation, normal};
 
 /// Refuses a name for a document that no command could mean, or that would mean something else.
 pub(super) fn check_document(name: &str) -> Result<(), Failure> {
@@ -40,7 +41,7 @@ fn check(what: &str, name: &str, bytes_max: usize) -> Result<(), Failure> {
 
 /// Refuses a name for a document of this space that others would be confused by. `own` is the document that is to have it, if
 /// it is there already. `force` allows the same name once more.
-pub(super) fn check_new(space: &Space, name: &str, own: Option<DocumentId>, force: bool) -> Result<(), Failure> {
+fn check_new(space: &Space, name: &str, own: Option<DocumentId>, force: bool) -> Result<(), Failure> {
     check_form(space, name)?;
     if force {
         return Ok(());
@@ -77,13 +78,13 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// To be made while nobody else gives a name.
-    pub(super) fn of(space: &Space) -> Self {
-        // In this order, so that none is missed.
+    /// As of now. `given` finds the names that are being given.
+    pub(super) fn of(space: &Space, given: impl FnOnce() -> BTreeSet<String>) -> Self {
+        // In this order, so that none is missed: one that is not being given any more is saved, and one that will be is announced.
         let events = space.peer().events();
         let mut taken = Self {
             space: space.clone(),
-            names: BTreeSet::new(),
+            names: given(),
             events,
             changed: BTreeSet::new(),
             committing: BTreeSet::new(),
@@ -142,14 +143,39 @@ impl Taken {
     }
 }
 
-/// Two spellings of one character are the same.
-fn normal(name: &str) -> String {
-    name.nfc().collect()
-}
-
 impl Service {
+    /// Reserves a name for a document of this space, and refuses it as [`check_new`] does. With `force` there is nothing to reserve.
+    pub(super) async fn reserve(
+        &self,
+        space: &Space,
+        name: &str,
+        own: Option<DocumentId>,
+        force: bool,
+    ) -> Result<Option<Reservation>, Failure> {
+        if force {
+            return check_new(space, name, own, force).map(|()| None);
+        }
+        // What cannot be given anyway is refused at once.
+        check_new(space, name, own, force)?;
+        let reservation = self.shared.reserved.reserve(Some(space.id()), name).await?;
+        // It may have been given while this waited.
+        check_new(space, name, own, force)?;
+        Ok(Some(reservation))
+    }
+
+    /// The same for a space.
+    pub(super) async fn reserve_space(&self, name: &str, force: bool) -> Result<Option<Reservation>, Failure> {
+        self.check_new_space(name, force)?;
+        if force {
+            return Ok(None);
+        }
+        let reservation = self.shared.reserved.reserve(None, name).await?;
+        self.check_new_space(name, force)?;
+        Ok(Some(reservation))
+    }
+
     /// As [`check_new`], for a space of this replica.
-    pub(super) fn check_new_space(&self, name: &str, force: bool) -> Result<(), Failure> {
+    fn check_new_space(&self, name: &str, force: bool) -> Result<(), Failure> {
         check("space", name, SPACE_NAME_BYTES_MAX)?;
         let is_it = |other: &str| other.nfc().eq(name.nfc());
         let other = self.peer().spaces().into_iter().find(|space| space.name.as_deref().is_some_and(is_it));

@@ -13,8 +13,7 @@ const DOCUMENTS_NAMED_MAX: usize = 5;
 
 impl Service {
     pub(super) async fn create_space(&self, name: &str, force: bool) -> Result<SpaceLine, Failure> {
-        let _naming = self.shared.naming.lock().await;
-        self.check_new_space(name, force)?;
+        let _reservation = self.reserve_space(name, force).await?;
         let space = self.peer().create_space(name).await?;
         self.line(&space)
     }

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use crate::service::names::texts;
 use crate::service::spaces::title;
 use crate::service::status::hex;
-use crate::service::{Items, Service, TimeLimit};
+use crate::service::{Items, Service, TimeLimit, yield_now};
 use crate::{ChangedLine, Code, Count, Failure, FeedLine, HeadLine, Since, SyncedLine, Which};
 
 impl Service {
@@ -56,19 +56,33 @@ impl Service {
     }
 
     async fn watch_document(&self, which: &Which, items: &Items) -> Result<(), Failure> {
-        let document = self.open(which).await?;
-        let mut changes = document.subscribe(document.heads()?)?;
-        while let Some(changed) = changes.next().await {
-            let line = ChangedLine {
-                document: document.id().to_string(),
-                patches: changed.patches.iter().map(anabranch::Patch::to_json).collect(),
-                heads: texts(&changed.heads),
-                by: self.head_lines(&document, &changed.heads),
-                texts: Vec::new(),
-            };
-            items.put(line).await;
+        let mut document = self.open(which).await?;
+        let mut seen = document.heads()?;
+        loop {
+            let mut changes = document.subscribe(seen.clone())?;
+            while let Some(changed) = changes.next().await {
+                let line = ChangedLine {
+                    document: document.id().to_string(),
+                    patches: changed.patches.iter().map(anabranch::Patch::to_json).collect(),
+                    heads: texts(&changed.heads),
+                    by: self.head_lines(&document, &changed.heads),
+                    texts: Vec::new(),
+                };
+                seen = changed.heads;
+                items.put(line).await;
+            }
+            if self.peer().stopped().is_some() {
+                return Ok(());
+            }
+            // It was made again after damage, and goes on; or the space was left, and it is not found.
+            let (space, id) = (document.space().id(), document.id());
+            let space = self
+                .peer()
+                .space(space)
+                .ok_or_else(|| Failure::not_found(format!("no space {space} here any more")))?;
+            document = space.open(id).await?;
+            yield_now().await;
         }
-        Ok(())
     }
 
     /// Why there is nothing more to follow.
