@@ -11,7 +11,7 @@ use anabranch_engine::id::ChangeHash;
 use common::Peer;
 use serde_json::json;
 
-/// How many keystrokes, all editors together. `ANABRANCH_KEYSTROKES` sets another number: 100,000 take some minutes.
+/// How many keystrokes, all editors together. `ANABRANCH_KEYSTROKES` sets another number: 100,000 take 15 minutes.
 const KEYSTROKES: u32 = 6_000;
 /// Characters around a keystroke that are remembered.
 const AROUND: usize = 8;
