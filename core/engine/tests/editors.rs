@@ -338,6 +338,31 @@ fn versions_that_peers_would_take_no_edit_of_are_refused_by_number() {
     reaches(&mut peer, &mut Peer::new(2));
 }
 
+#[test]
+fn a_document_whose_changes_leave_out_counters_is_saved_and_loaded() {
+    let (mut peer, root) = with_text("ab");
+    let run = peer.take_runs().remove(0);
+    let mut changes = vec![Change::from_bytes(run.payload.clone()).unwrap()];
+    let mut tab = editor(&peer);
+    for n in 0..3 {
+        peer.edit(|edit| edit.set("/n", n)).unwrap();
+        insert(&mut peer, &mut tab, &root, 2, "c");
+    }
+    edit_at(&mut peer, &mut tab, &root, |edit| edit.splice_text("/text", 0, 2, "")).unwrap();
+    for run in peer.take_runs() {
+        let mut rest = &run.payload[..];
+        while !rest.is_empty() {
+            let length = anabranch_engine::gate::inspector::inspect(rest).unwrap().length;
+            changes.push(Change::from_bytes(rest[..length].to_vec()).unwrap());
+            rest = &rest[length..];
+        }
+    }
+    let mut doc = automerge::Automerge::new_with_encoding(automerge::TextEncoding::UnicodeCodePoint);
+    doc.apply_changes(changes).unwrap();
+    let loaded = automerge::Automerge::load(&doc.save()).unwrap();
+    assert_eq!(loaded.get_heads(), doc.get_heads());
+}
+
 /// What another program makes of a document whose only change is in `run`, as a run of `writer`'s.
 fn foreign(writer: &Peer, run: &Run, f: impl FnOnce(&mut automerge::AutoCommit)) -> Run {
     let mut doc = automerge::AutoCommit::new_with_encoding(automerge::TextEncoding::UnicodeCodePoint);
