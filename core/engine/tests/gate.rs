@@ -220,6 +220,19 @@ fn an_operation_that_claims_to_replace_a_million_is_refused() {
 }
 
 #[test]
+fn a_change_without_operations_leaves_out_no_counters() {
+    let (alice, mut bob) = (Peer::new(1), Peer::new(2));
+    let begins = |start_op| {
+        let mut change = change(&mut Peer::new(1), "/n", 1);
+        change.operations.clear();
+        change.start_op = NonZeroU64::new(start_op).unwrap();
+        forge(&alice, vec![change])
+    };
+    assert!(misfit(&refused(&mut bob, begins(2))).ends_with("numbered 2, from 1 to 1 is possible"));
+    assert_eq!(Peer::new(3).receive([begins(1)]).accepted.len(), 1);
+}
+
+#[test]
 fn operation_counters_cannot_be_used_up() {
     let (mut alice, mut bob) = two();
     let mut c = change(&mut alice, "/n", 1);
