@@ -90,9 +90,9 @@ pub enum FeedError {
 /// gets each document that changed meanwhile once, with its latest heads. Whoever stores [`Feed::position`] with what it made
 /// of the rows misses none and gets none twice, whatever happens to either process.
 ///
-/// A slow reader costs at most [`crate::limits::FEED_PAGE_MAX`] rows and 1,024 events of memory, and loses nothing. The stream ends when the replica
-/// does ([`Peer::stopped`] says why); until then it keeps the replica open. An error does not end it: polled again, it tries again
-/// from where it is.
+/// A slow reader costs at most [`crate::limits::FEED_PAGE_MAX`] rows and 1,024 events of memory, and loses nothing. The stream
+/// ends when the replica does ([`Peer::stopped`] says why); until then it keeps the replica open. An error does not end it: polled
+/// again, it tries again from where it is.
 ///
 /// ```
 /// # futures::executor::block_on(async {

@@ -181,8 +181,8 @@ impl Made {
     }
 }
 
-/// Makes `steps`, the first of which is number `first`, in one change if that holds them, and says in how many. Where it is busy
-/// it keeps in `draft` what there is to be published.
+/// Makes `steps` in one change if they fit into one, and returns in how many. `first` is the number of the first step, for errors.
+/// Where the disk is behind, what is ready to be published stays in `draft`.
 fn all(
     document: &Document,
     steps: &[EditStep],

@@ -85,7 +85,7 @@ impl Service {
         }
     }
 
-    /// Why there is nothing more to follow.
+    /// The error that ends a watch.
     pub(super) fn ended(&self) -> Failure {
         let why = self.peer().stopped().unwrap_or_else(|| "it was closed".to_owned());
         Failure::new(Code::Stopped, format!("the replica has stopped: {why}"))

@@ -281,7 +281,7 @@ impl History {
         self.am.get_heads().iter().map(|hash| ChangeHash(hash.0)).collect()
     }
 
-    /// Nothing is here that a version lacks, all heads of which are here.
+    /// Whether a version is the newest one. All of its heads have to be here.
     pub(crate) fn is_newest(&self, version: &[ChangeHash]) -> bool {
         self.am.get_heads().iter().all(|head| version.iter().any(|seen| seen.0 == head.0))
     }

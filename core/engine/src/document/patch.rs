@@ -211,8 +211,8 @@ pub(crate) fn from_automerge(doc: &am::Automerge, patches: Vec<am::Patch>) -> Ve
 
 /// What leads from one version to another. Takes time in what the document holds.
 ///
-/// Where an element of a list has several values, of which one is new, one is gone and one stays, automerge 0.12 may say that the
-/// one that stays is shown. Of such a list nothing that it says is taken, and the list is put whole.
+/// Where a list element has several values, and one of them is new, one is gone and one is as before, automerge 0.12 may report
+/// the wrong one as shown. We ignore what it says about such a list and put the whole list.
 pub(crate) fn between(doc: &am::Automerge, from: &[am::ChangeHash], to: &[am::ChangeHash]) -> Vec<Patch> {
     let found = doc.diff(from, to);
     let mut puts = BTreeMap::<&am::ObjId, Vec<(usize, &am::Patch, &am::ObjId)>>::new();

@@ -17,8 +17,7 @@ use crate::mutants::Mutant;
 use crate::run::{Run, RunHeader};
 use crate::space::Acl;
 
-/// Lists of members that a document's waiting runs stand on, beside those that something stored stands on. And of those that
-/// are not known, as many.
+/// `acl_ref`s that a document's waiting runs refer to and no stored run does; and as many that are not known here.
 pub(super) const WAITING_ACLS_MAX: usize = 64;
 
 impl Engine {
@@ -79,7 +78,7 @@ impl Engine {
             return self.leave_out(Some(session), &Run { header, payload: payload.into_bytes() });
         }
         if is_new && !self.documents.has_room_for_unrecorded(&device) {
-            // Documents of which nothing fits yet: what is dropped is found again when roots are compared.
+            // No room for another document without a record. What is dropped is found again when roots are compared.
             self.counters.orphans_evicted += 1;
             return;
         }
@@ -121,7 +120,7 @@ impl Engine {
         }
     }
 
-    /// The hash of one change of an actor, as far as it can be told without reading anything.
+    /// The hash of one change of an actor, if it is known without reading the store.
     fn known_hash(&self, key: &DocumentKey, actor: &ActorId, seq: u64) -> Option<ChangeHash> {
         if let Some(document) = self.documents.live(key) {
             return document.change_hash(actor, seq);
